@@ -1,0 +1,32 @@
+# make demo   speech made on the spot -> a trained acoustic model, with pictures
+# make test   the whole test suite
+# Both set up everything they need in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench
+
+demo: $(STAMP)
+	$(BIN)/python -m examples.speech $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy nnet
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt -e ".[benchmarks]"
+	$(BIN)/python benchmarks/inference_cpu.py
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

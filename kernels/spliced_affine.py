@@ -1,0 +1,201 @@
+"""Affine transforms of spliced rows, without putting the spliced rows side by side.
+
+y[t, b] = act(sum_i scale_i x_i[rows_i(t), b, columns_i] W_i' + bias) * scales + offsets + bypass
+
+This is nnet3's TdnnComponent and every affine component on an Append of Offsets. Rows are stored
+time-major, `(time, batch, dim)`, so that a splice is a range of rows. The torch code below is the
+reference and the CPU path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class Term(NamedTuple):
+    """Which rows and columns of which source.
+
+    Rows `start, start + step, ...` (`length` of them; step 0 repeats one row), or those at
+    `positions`; columns `offset` .. `offset + dim`; all times `scale`.
+    """
+
+    source: int
+    start: int
+    step: int
+    length: int
+    positions: Tensor | None
+    offset: int
+    dim: int
+    scale: float = 1.0
+
+    def view(self, source: Tensor) -> Tensor:
+        """The term's rows `(length or 1, batch, dim)`, a view wherever strides can express it."""
+        if self.offset or self.dim != source.shape[-1]:
+            source = source.narrow(-1, self.offset, self.dim)
+        if self.positions is not None:
+            return source.index_select(0, self.positions)
+        if self.step == 0:
+            return source[self.start : self.start + 1]
+        if self.start == 0 and self.step == 1 and self.length == source.shape[0]:
+            return source
+        return source[self.start : self.start + (self.length - 1) * self.step + 1 : self.step]
+
+
+class Epilogue(NamedTuple):
+    """What follows the affine transform before the result is stored.
+
+    `activation` is '', 'relu', 'sigmoid' or 'tanh'; `scales` and `offsets` are `(dim,)` or None;
+    `bypass` terms of the same columns as the result are added last.
+    """
+
+    activation: str = ""
+    scales: Tensor | None = None
+    offsets: Tensor | None = None
+    bypass: tuple[Term, ...] = ()
+
+
+ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
+
+
+def spliced_affine(
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    bias: Tensor | None,
+    epilogue: Epilogue | None = None,
+) -> Tensor:
+    """The formula above.
+
+    Args:
+        sources: tensors `(time_i, batch, dim_i)`; `Term.source` counts them.
+        terms: what is spliced; their columns add up to those of `weight`.
+        weight: `(dim, columns)`.
+        bias: `(dim,)` or None.
+
+    Returns:
+        `(count, batch, dim)`.
+    """
+    differentiable = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (*sources, weight, bias)
+    )
+    if differentiable:
+        result = _SplicedAffine.apply(tuple(terms), weight, bias, *sources)
+        return _finish(result.clone(), sources, epilogue) if epilogue else result
+    result = _forward(sources, terms, weight, bias)
+    return _finish(result, sources, epilogue) if epilogue else result
+
+
+def _rows(view: Tensor) -> Tensor:
+    """A term as a matrix: `(count * batch, dim)`, without a copy if strides allow."""
+    return view.squeeze(1) if view.shape[1] == 1 else view.reshape(-1, view.shape[-1])
+
+
+def _forward(
+    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    count = max(term.length for term in terms)
+    batch = sources[0].shape[1]
+    result: Tensor | None = None
+    repeated: Tensor | None = None
+    column = 0
+    for term in terms:
+        block = weight[:, column : column + term.dim].t()
+        column += term.dim
+        rows = _rows(term.view(sources[term.source]))
+        if term.step == 0 and term.positions is None and count > 1:
+            part = torch.mm(rows, block)
+            part = part * term.scale if term.scale != 1.0 else part
+            repeated = part if repeated is None else repeated + part
+        elif result is None:
+            start = bias if bias is not None else weight.new_zeros(())
+            result = torch.addmm(
+                start, rows, block, alpha=term.scale, beta=0.0 if bias is None else 1.0
+            )
+        else:
+            result.addmm_(rows, block, alpha=term.scale)
+    return _joined(result, repeated, bias, (count, batch, weight.shape[0]))
+
+
+def _joined(
+    result: Tensor | None, repeated: Tensor | None, bias: Tensor | None, shape: tuple[int, int, int]
+) -> Tensor:
+    """Adds what is the same at all times to the rest, if there is a rest."""
+    if result is not None:
+        result = result.view(shape)
+        return result if repeated is None else result.add_(repeated)
+    assert repeated is not None
+    row = repeated if bias is None else repeated + bias
+    return row.expand(shape).contiguous()
+
+
+def _finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
+    """The epilogue, in place."""
+    if epilogue.activation:
+        ACTIVATIONS[epilogue.activation](result)
+    if epilogue.scales is not None:
+        result.mul_(epilogue.scales)
+    if epilogue.offsets is not None:
+        result.add_(epilogue.offsets)
+    for term in epilogue.bypass:
+        result.add_(term.view(sources[term.source]), alpha=term.scale)
+    return result
+
+
+class _SplicedAffine(Function):
+    """The transform without epilogue; derivatives are accumulated in place, term by term."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, terms: tuple[Term, ...], weight: Tensor, bias: Tensor | None, *sources: Tensor
+    ) -> Tensor:
+        ctx.terms = terms
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(weight, *sources)
+        return _forward(sources, terms, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *sources = ctx.saved_tensors
+        needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
+        gradient = gradient.contiguous()
+        weight_gradient = torch.empty_like(weight) if needs_weight else None
+        source_gradients = [
+            torch.zeros_like(source) if needed else None
+            for source, needed in zip(sources, needs_source, strict=True)
+        ]
+        column = 0
+        for term in ctx.terms:
+            columns = slice(column, column + term.dim)
+            column += term.dim
+            own = gradient
+            if term.step == 0 and term.positions is None:
+                own = gradient.sum(dim=0, keepdim=True)
+            if weight_gradient is not None:
+                rows = _rows(term.view(sources[term.source]))
+                weight_gradient[:, columns] = torch.mm(_rows(own).t(), rows).mul_(term.scale)
+            target = source_gradients[term.source]
+            if target is not None:
+                _add_rows(target, term, own, weight[:, columns])
+        bias_gradient = gradient.sum(dim=(0, 1)) if needs_bias and ctx.has_bias else None
+        return (None, weight_gradient, bias_gradient, *source_gradients)
+
+
+def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> None:
+    """Adds `scale * gradient block` to the rows of `target` that the term reads."""
+    if term.positions is not None:
+        part = torch.matmul(gradient, block).mul_(term.scale)
+        target.narrow(-1, term.offset, term.dim).index_add_(0, term.positions, part)
+        return
+    view = term.view(target)
+    rows = view.squeeze(1) if view.shape[1] == 1 else None
+    if rows is None and view.is_contiguous():
+        rows = view.view(-1, view.shape[-1])
+    if rows is not None:
+        rows.addmm_(_rows(gradient), block, alpha=term.scale)
+    else:
+        view.add_(torch.matmul(gradient, block), alpha=term.scale)

@@ -1,0 +1,41 @@
+"""A compiler for Kaldi nnet3 acoustic models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnet.graph.network import Network as Network
+    from nnet.modelfile.model import Model as Model
+    from nnet.modelfile.model import read_model as load
+    from nnet.modelfile.model import write_model as save
+    from nnet.modules.compiled import compile_network as compile
+    from nnet.plan.request import Request as Request
+    from nnet.plan.request import TimeRange as TimeRange
+    from nnet.text.parse import parse_config as parse_config
+    from nnet.text.parse import parse_xconfig as parse_xconfig
+
+# The public names and where they are; each is imported when it is first used.
+_PUBLIC = {
+    "Model": ("nnet.modelfile.model", "Model"),
+    "Network": ("nnet.graph.network", "Network"),
+    "Request": ("nnet.plan.request", "Request"),
+    "TimeRange": ("nnet.plan.request", "TimeRange"),
+    "compile": ("nnet.modules.compiled", "compile_network"),
+    "load": ("nnet.modelfile.model", "read_model"),
+    "parse_config": ("nnet.text.parse", "parse_config"),
+    "parse_xconfig": ("nnet.text.parse", "parse_xconfig"),
+    "save": ("nnet.modelfile.model", "write_model"),
+}
+
+__all__ = ["Model", "Network", "Request", "TimeRange", "compile", "load", "parse_config", "parse_xconfig", "save"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'nnet' has no attribute '{name}'")
+    module, attribute = _PUBLIC[name]
+    value = getattr(importlib.import_module(module), attribute)
+    globals()[name] = value
+    return value

@@ -1,0 +1,253 @@
+"""What every component has: its declared fields, dimensions and context."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nnet.components.field import (
+    NOT_NEGATIVE,
+    REQUIRED,
+    FieldError,
+    Kind,
+    Old,
+    Presence,
+    Repeated,
+    Role,
+    Setting,
+    Spec,
+    single,
+    stored,
+)
+from nnet.components.summary import plain
+
+if TYPE_CHECKING:
+    from nnet.components.config import Given, Initializer
+    from nnet.components.frames import Frames
+
+Entry = Spec | Old | Repeated
+Layout = tuple[tuple[str, Entry], ...]
+
+
+@dataclass(kw_only=True, eq=False)
+class Component:
+    """A component: settings, numpy parameters and statistics, all as its model file holds them.
+
+    Subclasses are dataclasses whose fields are declared by `stored` (one without fields of its
+    own needs no decorator for that), registered by `nnet.components.registry.register`.
+    """
+
+    type_name: ClassVar[str]
+    layout: ClassVar[Layout] = ()
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    info_order: ClassVar[tuple[str, ...]] = ("input_dim", "output_dim")
+
+    def __init_subclass__(cls) -> None:
+        """Collects the declared fields in file order; one declared again moves to its new place."""
+        own = {
+            name: value.metadata["spec"] if isinstance(value, dataclasses.Field) else value
+            for name, value in vars(cls).items()
+            if isinstance(value, Old | Repeated)
+            or (isinstance(value, dataclasses.Field) and "spec" in value.metadata)
+        }
+        inherited = tuple(entry for entry in cls.layout if entry[0] not in own)
+        cls.layout = inherited + tuple(own.items())
+
+    @classmethod
+    def specs(cls) -> dict[str, Spec]:
+        """The declared fields by attribute name, in file order."""
+        return {name: entry for name, entry in cls.layout if isinstance(entry, Spec)}
+
+    def __post_init__(self) -> None:
+        for name, spec in self.specs().items():
+            if getattr(self, name) is None and callable(spec.default):
+                setattr(self, name, spec.default(self))
+
+    @classmethod
+    def create(cls, given: Given, init: Initializer) -> Component:
+        """A new component from the keys of a config line; parameters are drawn from `init`."""
+        return cls(**given.fields)
+
+    if TYPE_CHECKING:  # fields of some types, properties of the others
+
+        @property
+        def input_dim(self) -> int:
+            """Number of columns that it reads."""
+
+        @property
+        def output_dim(self) -> int:
+            """Number of columns that it makes."""
+
+    @property
+    def offsets_needed(self) -> tuple[int, ...]:
+        """The frames that one output frame reads, relative to it."""
+        return (0,)
+
+    def computable(self, available: Frames) -> Frames:
+        """The output frames that can be computed when the input frames `available` are there."""
+        result = available.shifted(self.offsets_needed[0])
+        for offset in self.offsets_needed[1:]:
+            result &= available.shifted(offset)
+        return result
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """The trainable arrays by attribute name, in nnet3's order."""
+        arrays = ((name, getattr(self, name)) for name, s in self.specs().items() if _trained(s))
+        return {name: array for name, array in arrays if array is not None}
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(array.size for array in self.parameters().values())
+
+    def default_of(self, name: str) -> Any:
+        """The value that field `name` takes when it is not given."""
+        default = self.specs()[name].default
+        return default(self) if callable(default) else default
+
+    def is_default(self, name: str) -> bool:
+        default = self.default_of(name)
+        return default is not REQUIRED and bool(getattr(self, name) == default)
+
+    def check(self) -> None:
+        """Raises FieldError if a value or a combination of values is not allowed."""
+        for name, spec in self.specs().items():
+            value = getattr(self, name)
+            if spec.check is not None and not spec.check.holds(value):
+                key = spec.key or name.replace("_", "-")
+                raise FieldError(key, f"{key} (={value}) must be {spec.check.text}")
+
+    def info_names(self) -> tuple[str, ...]:
+        """The attributes that the info line shows, in order."""
+        return self.info_order
+
+    def info_items(self) -> Iterator[str]:
+        """The parts of the info line after the type, as nnet3-info prints them."""
+        specs = self.specs()
+        for name in self.info_names():
+            spec = specs.get(name)
+            if spec is None:
+                yield plain(name.replace("_", "-"), getattr(self, name))
+            elif spec.shown or not self.is_default(name):
+                key = spec.key or name.replace("_", "-")
+                text = spec.info(self) if spec.info else plain(key, getattr(self, name))
+                if text:
+                    yield text
+
+    def info(self) -> str:
+        """The info line: type and fields."""
+        with np.errstate(all="ignore"):  # a damaged model may hold infinities
+            return ", ".join((self.type_name, *self.info_items()))
+
+    def recount(self) -> None:
+        """Changes the averages to what nnet3 writes after reading them.
+
+        It holds sums in memory, so that its programs can change the last digit of an average.
+        """
+
+    def scale(self, factor: float) -> None:
+        """Scales parameters and counts in place, as `nnet3-copy --scale` does."""
+        for name, spec in self.specs().items():
+            value = getattr(self, name)
+            if value is None or spec.role in (Role.SETTING, Role.FIXED):
+                continue
+            if spec.role is Role.AVERAGE and factor != 0:
+                continue
+            is_array = isinstance(value, np.ndarray)
+            setattr(self, name, value * (np.float32(factor) if is_array else factor))
+
+
+def _trained(spec: Spec) -> bool:
+    return spec.role is Role.PARAMETER
+
+
+def recounted_average(average: np.ndarray, count: float) -> np.ndarray:
+    """An average after nnet3 has made it a sum in float64 and an average in float32 again."""
+    total = (average.astype(np.float64) * count).astype(np.float32)
+    return total * np.float32(1.0 / count) if count != 0 else total
+
+
+def check_multiple(component: Any, whole: str, part: str) -> None:
+    """Raises FieldError unless attribute `whole` is a multiple of attribute `part`."""
+    a, b = getattr(component, whole), getattr(component, part)
+    if b <= 0 or a % b != 0:
+        names = whole.replace("_", "-"), part.replace("_", "-")
+        raise FieldError(names[1], f"{names[0]} (={a}) must be a multiple of {names[1]} (={b})")
+
+
+def check_length(component: Any, name: str, expected: int, reason: str) -> None:
+    """Raises FieldError unless array attribute `name` has `expected` elements."""
+    found = getattr(component, name).size
+    if found != expected:
+        key = name.replace("_", "-")
+        raise FieldError(key, f"{key} has {found} elements, expected {expected} ({reason})")
+
+
+@dataclass(kw_only=True, eq=False)
+class Updatable(Component):
+    """A component with parameters to train (nnet3's UpdatableComponent)."""
+
+    info_order: ClassVar[tuple[str, ...]] = (
+        "input_dim",
+        "output_dim",
+        "learning_rate",
+        "is_gradient",
+        "l2_regularize",
+        "learning_rate_factor",
+        "max_change",
+    )
+
+    learning_rate_factor: float = stored(
+        Kind.REAL,
+        "<LearningRateFactor>",
+        "multiplies every learning rate that is set for the whole network",
+        key="learning-rate-factor",
+        default=1.0,
+        check=NOT_NEGATIVE,
+        presence=Presence.NONDEFAULT,
+        shown=False,
+    )
+    is_gradient: bool = stored(
+        Kind.BOOLEAN,
+        "<IsGradient>",
+        "the parameters are a gradient, not a model",
+        default=False,
+        presence=Presence.NONDEFAULT,
+        shown=False,
+    )
+    max_change: float = stored(
+        Kind.REAL,
+        "<MaxChange>",
+        "largest 2-norm of the change of the parameters in a minibatch; 0 for no limit",
+        key="max-change",
+        default=0.0,
+        check=NOT_NEGATIVE,
+        presence=Presence.NONDEFAULT,
+        shown=False,
+    )
+    l2_regularize: float = stored(
+        Kind.REAL,
+        "<L2Regularize>",
+        "strength of the l2 penalty on the parameters",
+        key="l2-regularize",
+        default=0.0,
+        check=NOT_NEGATIVE,
+        presence=Presence.NONDEFAULT,
+        shown=False,
+    )
+    learning_rate: float = stored(
+        Kind.REAL,
+        "<LearningRate>",
+        "learning rate, with the factor already in it",
+        key="learning-rate",
+        default=single(0.001),
+        check=NOT_NEGATIVE,
+        presence=Presence.SINCE,
+    )
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Sets the learning rate of the whole network, here multiplied by this one's factor."""
+        self.learning_rate = single(single(rate) * self.learning_rate_factor)

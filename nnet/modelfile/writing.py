@@ -1,0 +1,181 @@
+"""Kaldi's token streams, binary and text: writing."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nnet.errors import NnetError
+from nnet.modelfile.tokens import BINARY_HEADER
+
+
+class Writer(ABC):
+    """Collects a token stream; `bytes()` gives it."""
+
+    binary: bool
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def token(self, token: str) -> None:
+        self.chunks.append(token.encode() + b" ")
+
+    def line(self, text: str = "") -> None:
+        """Text and a line end, the same in both forms."""
+        self.chunks.append(text.encode() + b"\n")
+
+    @abstractmethod
+    def text_newline(self) -> None:
+        """A line end in the text form only."""
+
+    @abstractmethod
+    def integer(self, value: int) -> None:
+        """An int32."""
+
+    @abstractmethod
+    def real(self, value: float) -> None:
+        """A float32."""
+
+    @abstractmethod
+    def double(self, value: float) -> None:
+        """A float64."""
+
+    @abstractmethod
+    def boolean(self, value: bool) -> None:
+        """T or F."""
+
+    @abstractmethod
+    def integers(self, values: Sequence[int]) -> None:
+        """A vector of int32."""
+
+    @abstractmethod
+    def vector(self, values: np.ndarray | None) -> None:
+        """A vector of float32 (dim,); None is an empty one."""
+
+    @abstractmethod
+    def matrix(self, values: np.ndarray) -> None:
+        """A matrix of float32 (rows, columns)."""
+
+
+class BinaryWriter(Writer):
+    binary = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks.append(BINARY_HEADER)
+
+    def text_newline(self) -> None:
+        return
+
+    def integer(self, value: int) -> None:
+        self.chunks.append(struct.pack("<bi", 4, value))
+
+    def real(self, value: float) -> None:
+        self.chunks.append(b"\x04" + np.float32(value).tobytes())
+
+    def double(self, value: float) -> None:
+        self.chunks.append(struct.pack("<bd", 8, value))
+
+    def boolean(self, value: bool) -> None:
+        self.chunks.append(b"T" if value else b"F")
+
+    def integers(self, values: Sequence[int]) -> None:
+        self.chunks.append(struct.pack(f"<bi{len(values)}i", 4, len(values), *values))
+
+    def vector(self, values: np.ndarray | None) -> None:
+        values = np.zeros(0, np.float32) if values is None else values
+        self.token("FV")
+        self.integer(values.size)
+        self.chunks.append(values.astype("<f4").tobytes())
+
+    def matrix(self, values: np.ndarray) -> None:
+        self.token("FM")
+        self.integer(values.shape[0])
+        self.integer(values.shape[1])
+        self.chunks.append(values.astype("<f4").tobytes())
+
+
+class TextWriter(Writer):
+    """Numbers have 7 significant digits, as in Kaldi."""
+
+    binary = False
+
+    def _words(self, *words: object) -> None:
+        self.chunks.append("".join(f"{word} " for word in words).encode())
+
+    def text_newline(self) -> None:
+        self.chunks.append(b"\n")
+
+    def integer(self, value: int) -> None:
+        self._words(value)
+
+    def real(self, value: float) -> None:
+        self._words(f"{np.float32(value):.7g}")
+
+    def double(self, value: float) -> None:
+        self._words(f"{value:.7g}")
+
+    def boolean(self, value: bool) -> None:
+        self._words("T" if value else "F")
+
+    def integers(self, values: Sequence[int]) -> None:
+        self._words("[", *values)
+        self.chunks.append(b"]\n")
+
+    def vector(self, values: np.ndarray | None) -> None:
+        numbers = [] if values is None else values.tolist()
+        self.chunks.append(f" [ {'%.7g ' * len(numbers) % tuple(numbers)}]\n".encode())
+
+    def matrix(self, values: np.ndarray) -> None:
+        if values.size == 0:
+            self.chunks.append(b" [ ]\n")
+            return
+        row_format = "\n  " + "%.7g " * values.shape[1]
+        self.chunks.append(b" [")
+        self.chunks.extend((row_format % tuple(row)).encode() for row in values.tolist())
+        self.chunks.append(b"]\n")
+
+
+def save_bytes(content: bytes, path: str | os.PathLike[str]) -> None:
+    """Writes a file in one step: after an interruption the old file or none is there.
+
+    `-` is standard output.
+
+    Raises:
+        NnetError: the file can not be written.
+    """
+    if str(path) == "-":
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    try:
+        _replace(target, content)
+    except OSError as error:
+        raise NnetError(f"can not write '{target}': {error.strerror}") from None
+
+
+def _replace(target: Path, content: bytes) -> None:
+    if target.exists() and not target.is_file():  # a pipe or a device
+        target.write_bytes(content)
+        return
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
