@@ -1,0 +1,137 @@
+"""`nnet compute`: nnet3-compute."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from nnet.errors import NnetError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nnet.commands.progress import Progress
+    from nnet.modelfile.model import Model
+    from nnet.modules.inference import Utterance
+
+
+def compute(
+    model: Annotated[str, Argument(help="Model file, .raw or .mdl.")],
+    feats: Annotated[str, Argument(help="Features, an rspecifier such as scp:feats.scp.")],
+    out: Annotated[str, Argument(help="Outputs, a wspecifier such as ark:out.ark.")],
+    ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
+    online_ivectors: Annotated[
+        str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
+    ] = "",
+    online_ivector_period: Annotated[
+        int, Option(help="Frames from one online i-vector to the next.")
+    ] = 0,
+    frames_per_chunk: Annotated[int, Option(help="Frames per chunk.")] = 50,
+    frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 1,
+    extra_left_context: Annotated[int, Option(help="Input frames beyond the left context.")] = 0,
+    extra_right_context: Annotated[int, Option(help="Input frames beyond the right context.")] = 0,
+    extra_left_context_initial: Annotated[
+        int, Option(help="Extra left context of an utterance's first chunk; -1: the same.")
+    ] = -1,
+    extra_right_context_final: Annotated[
+        int, Option(help="Extra right context of an utterance's last chunk; -1: the same.")
+    ] = -1,
+    apply_exp: Annotated[bool, Option(help="Write exp(output).")] = False,
+    use_priors: Annotated[
+        bool, Option(help="Subtract the logs of the priors stored in the .mdl.")
+    ] = False,
+    output_name: Annotated[str, Option(help="Which output node.")] = "output",
+    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    num_threads: Annotated[int, Option(help="CPU threads; 0: torch's default.")] = 0,
+) -> None:
+    """Computes a network's output on utterances, as nnet3-compute does.
+
+    Outputs come in the order of the features. Chunks are batched across utterances, which changes
+    no result. Utterances without frames or without an i-vector are left out with a warning.
+
+    Example: nnet compute final.raw scp:feats.scp ark:out.ark --frames-per-chunk 150
+    """
+    import numpy as np
+    import torch
+
+    from nnet.commands.progress import Progress
+    from nnet.data.writers import MatrixWriter
+    from nnet.modelfile.model import read_model
+    from nnet.modules.compiled import compile_network
+    from nnet.modules.device import select_device
+    from nnet.modules.inference import ChunkedInference, ChunkOptions
+
+    options = ChunkOptions(
+        frames_per_chunk,
+        frame_subsampling_factor,
+        extra_left_context,
+        extra_right_context,
+        extra_left_context_initial,
+        extra_right_context_final,
+    )
+    loaded = read_model(model)
+    log_priors = _log_priors(loaded, model) if use_priors else None
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    module = compile_network(loaded.network, test_mode=True, outputs=(output_name,))
+    inference = ChunkedInference(module.to(select_device(device)), options, output_name)
+    given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
+    written = 0
+    with MatrixWriter(out) as writer, Progress("compute", "frames") as progress:
+        for name, rows in inference.run(_counted(given, progress)):
+            result = rows if log_priors is None else rows - log_priors
+            writer.write(name, np.exp(result) if apply_exp else result)
+            written += 1
+        if written == 0:
+            raise NnetError(f"{feats}: no utterance could be computed; nothing is written")
+
+
+def _utterances(
+    feats: str, ivectors: str, online_ivectors: str, period: int
+) -> Iterator[Utterance]:
+    from nnet.data.matrices import read_vector_or_matrix
+    from nnet.data.tables import RandomAccess, read_matrices
+    from nnet.modules.inference import Utterance
+
+    if ivectors and online_ivectors:
+        raise NnetError("give --ivectors or --online-ivectors, not both")
+    if online_ivectors and period <= 0:
+        raise NnetError("--online-ivectors needs --online-ivector-period (frames, above 0)")
+    table = ivectors or online_ivectors
+    vectors = RandomAccess(table, read_vector_or_matrix) if table else None
+    for name, features in read_matrices(feats):
+        if len(features) == 0:
+            _warn(f"utterance '{name}' has no frames; left out")
+        elif vectors is not None and name not in vectors:
+            _warn(f"utterance '{name}' has no i-vector in {table}; left out")
+        else:
+            own = None if vectors is None else vectors[name]
+            _check_rank(name, table, own, 2 if online_ivectors else 1)
+            yield Utterance(name, features, own, period)
+
+
+def _check_rank(name: str, table: str, ivectors: np.ndarray | None, rank: int) -> None:
+    if ivectors is not None and ivectors.ndim != rank:
+        found, use = ("a matrix", "--online-ivectors") if rank == 1 else ("a vector", "--ivectors")
+        raise NnetError(f"{table}: the i-vector of utterance '{name}' is {found}; use {use}")
+
+
+def _counted(utterances: Iterator[Utterance], progress: Progress) -> Iterator[Utterance]:
+    for utterance in utterances:
+        yield utterance
+        progress.advance(len(utterance.features))
+
+
+def _log_priors(model: Model, path: str) -> np.ndarray:
+    import numpy as np
+
+    if model.priors is None or len(model.priors) == 0:
+        raise NnetError(f"{path}: --use-priors needs a .mdl with priors; this model has none")
+    return np.log(model.priors)
+
+
+def _warn(message: str) -> None:
+    print(f"nnet: warning: {message}", file=sys.stderr)

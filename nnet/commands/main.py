@@ -1,0 +1,84 @@
+"""The program `nnet`: finds the subcommand, prints errors as one message, sets the exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nnet.errors import NnetError, nearest
+
+COMMANDS = {
+    "xconfig": "an xconfig file to nnet3 config files",
+    "init": "a config or xconfig to a model with initial parameters",
+    "info": "what a model consists of",
+    "copy": "read a model, change it, write it",
+    "am-init": "a transition model and a raw model to an acoustic model",
+    "compute": "a model's outputs on features",
+    "compile": "the plan of a model, before and after each pass",
+    "train": "train a network from features and targets",
+}
+"""Each lives in the module of its name and is imported only when it is called."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`nnet COMMAND ...` or `nnet-COMMAND ...`. Exits with 0, or with 1 after one error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    program = os.path.basename(sys.argv[0])
+    if arguments is None and program.startswith("nnet-"):
+        words.insert(0, program.removeprefix("nnet-"))
+    try:
+        status = _run(words)
+    except NnetError as error:
+        print(f"nnet: {error}", file=sys.stderr)
+        status = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except KeyboardInterrupt:
+        print("nnet: interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        meant = nearest(name, COMMANDS)
+        hint = f"did you mean '{meant}'?" if meant else f"commands: {', '.join(COMMANDS)}"
+        raise NnetError(f"there is no command '{name}'; {hint}")
+    import typer
+
+    module = import_module(f"nnet.commands.{name.replace('-', '_')}")
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command()(getattr(module, name.replace("-", "_")))
+    try:
+        app(rest, prog_name=f"nnet {name}")
+    except SystemExit as end:  # a wrong option is a user's mistake like any other
+        return 1 if end.code else 0
+    return 0
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        (
+            "usage: nnet COMMAND ...   (nnet COMMAND --help says more; nnet-COMMAND is the same)",
+            "",
+            *lines,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""A network as a `torch.nn.Module`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nnet.errors import NnetError
+from nnet.graph.context import context
+from nnet.graph.network import Network
+from nnet.modelfile.model import Model
+from nnet.modules import affine, batchnorm, dropout, elementwise, pointwise, reshape  # noqa: F401
+from nnet.modules.batchnorm import BatchNorm
+from nnet.modules.dropout import RandomModule
+from nnet.modules.executor import Executor
+from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.tiles import Tiling
+from nnet.passes.base import Pass, run_passes
+from nnet.passes.pipeline import TEST, TRAINING
+from nnet.plan.ir import Plan
+from nnet.plan.layout import bind
+from nnet.plan.lower import lower
+from nnet.plan.request import Request, chunk_request
+
+LAYOUTS_KEPT = 64
+
+
+def compile_network(
+    model: Network | Model,
+    *,
+    test_mode: bool = False,
+    outputs: Iterable[str] | None = None,
+    passes: Iterable[Pass] | None = None,
+) -> CompiledNetwork:
+    """The network as a module that takes and gives `(batch, time, dim)` tensors by name.
+
+    Args:
+        model: the network to compile, or a model that has it.
+        test_mode: use the stored batch-norm statistics and no dropout, and fold all that becomes
+            constant into the affine components. Nothing is trainable then.
+        outputs: names of the outputs wanted; all by default.
+        passes: the passes to run instead of the usual ones.
+
+    Raises:
+        NnetError: the network has a component that cannot be run, is recurrent, or has batch-norm
+            without statistics and `test_mode` is asked for.
+    """
+    network = model.network if isinstance(model, Model) else model
+    chosen = tuple(passes) if passes is not None else (TEST if test_mode else TRAINING)
+    plan = run_passes(lower(network, outputs), chosen)
+    return CompiledNetwork(network, plan, exact=not test_mode)
+
+
+class CompiledNetwork(nn.Module):
+    """Runs a plan. Parameters are named by component (`.` in a component's name becomes `/`).
+
+    `module.train()` uses minibatch statistics in batch-norm and accumulates nnet3's stored
+    statistics; `module.eval()` uses the stored ones and switches dropout off.
+    """
+
+    def __init__(self, network: Network, plan: Plan, *, exact: bool = True) -> None:
+        super().__init__()
+        self._exact = exact
+        self.network = network
+        self.plan = plan
+        self.left_context, self.right_context = context(network)
+        self.components = nn.ModuleDict(
+            {_key(name): make_module(spec) for name, spec in plan.components.items()}
+        )
+        self._tiling = Tiling.of(plan, self.left_context, self.right_context)
+        self._executors: OrderedDict[Request, Executor] = OrderedDict()
+
+    def chunk_request(
+        self, frames: int, *, subsampling: int = 1, outputs: tuple[str, ...] | None = None
+    ) -> Request:
+        """The request for `frames` frames with the network's own context (see plan.request)."""
+        return chunk_request(
+            self.network,
+            frames,
+            left_context=self.left_context,
+            right_context=self.right_context,
+            subsampling=subsampling,
+            outputs=outputs if outputs is not None else tuple(n for n, _ in self.plan.results),
+        )
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], request: Request | None = None
+    ) -> dict[str, Tensor]:
+        """Outputs by name, `(batch, time, dim)`.
+
+        Args:
+            inputs: by name, `(batch, time, dim)`; rows are at the request's times.
+            request: which times are given and wanted. Without one, `input` is a whole utterance:
+                every frame is wanted, and beyond its edges the first and last frame are repeated,
+                as nnet3-compute does; other inputs are given at time 0.
+
+        Raises:
+            NnetError: an input is missing or has a wrong shape, or the request needs frames that
+                are not given.
+        """
+        if request is None:
+            inputs, request = self._whole_utterance(inputs)
+        self._check(inputs, request)
+        if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
+            return self._by_tiles(inputs, request)
+        return self._run(inputs, request)
+
+    def _run(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
+        rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
+        results = self._executor(request).run(rows)
+        return {name: result.transpose(0, 1) for name, result in results.items()}
+
+    def _by_tiles(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
+        """The same in pieces that fit the cache, put together in one tensor for each output."""
+        batch = max(inputs[name].shape[0] for name, _ in request.inputs)
+        tiles = list(self._tiling.tiles(request, batch))
+        if len(tiles) == 1:
+            return self._run(inputs, request)
+        whole: dict[str, Tensor] = {}
+        for tile in tiles:
+            given = {name: inputs[name][tile.batch, part] for name, part in tile.inputs}
+            for name, result in self._run(given, tile.request).items():
+                if name not in whole:
+                    rows = dict(request.outputs)[name].count
+                    whole[name] = result.new_empty((batch, rows, result.shape[-1]))
+                whole[name][tile.batch, tile.outputs] = result
+        return whole
+
+    @staticmethod
+    def _on_cpu(inputs: Mapping[str, Tensor]) -> bool:
+        return all(tensor.device.type == "cpu" for tensor in inputs.values())
+
+    def _whole_utterance(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Request]:
+        features = inputs.get("input")
+        if features is None or features.dim() != 3:
+            raise NnetError("expected an input named 'input' of shape (batch, time, dim)")
+        left = features[:, :1].expand(-1, self.left_context, -1)
+        right = features[:, -1:].expand(-1, self.right_context, -1)
+        padded = torch.cat((left, features, right), dim=1)
+        return {**inputs, "input": padded}, self.chunk_request(features.shape[1])
+
+    def _executor(self, request: Request) -> Executor:
+        executor = self._executors.get(request)
+        if executor is None:
+            modules = {name: self._component(name) for name in self.plan.components}
+            layout = bind(self.plan, request, exact=self._exact)
+            executor = Executor(self.plan, layout, modules)
+            self._executors[request] = executor
+            if len(self._executors) > LAYOUTS_KEPT:
+                self._executors.popitem(last=False)
+        else:
+            self._executors.move_to_end(request)
+        return executor
+
+    def _component(self, name: str) -> ComponentModule:
+        return self.components[_key(name)]  # type: ignore[return-value]
+
+    def _check(self, inputs: Mapping[str, Tensor], request: Request) -> None:
+        times = dict(request.inputs)
+        for node in self.network.inputs():
+            if node.name not in times:
+                continue
+            tensor = inputs.get(node.name)
+            if tensor is None:
+                raise NnetError(f"input '{node.name}' (dim {node.dim}) is not given")
+            expected = (times[node.name].count, node.dim)
+            if tensor.dim() != 3 or tuple(tensor.shape[1:]) != expected:
+                raise NnetError(
+                    f"input '{node.name}' has shape {tuple(tensor.shape)}, "
+                    f"expected (batch, {expected[0]}, {expected[1]})"
+                )
+
+    def zero_stats(self) -> None:
+        """Forgets the batch-norm statistics stored so far (nnet3's ZeroComponentStats)."""
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.zero_stats()
+
+    def set_dropout_proportion(self, proportion: float) -> None:
+        """Sets the dropout proportion of every dropout component."""
+        for module in self.modules():
+            if isinstance(module, RandomModule):
+                module.proportion = proportion
+
+    def to_network(self) -> Network:
+        """The network with this module's present parameters and statistics."""
+        components = dict(self.network.components)
+        for name in self.plan.components:
+            if name in components:
+                components[name] = self._component(name).to_spec()
+        return dataclasses.replace(self.network, components=components)
+
+
+def _key(component: str) -> str:
+    return component.replace(".", "/")

@@ -1,0 +1,128 @@
+"""Components that are random in training and quiet in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnet.modules.registry import ComponentModule, implements
+from nnet.plan.times import Times
+
+
+class RandomModule(ComponentModule):
+    """Draws from torch's default generator of its device, so that a seed repeats a run."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.proportion = float(getattr(spec, "dropout_proportion", 0.0))
+
+    @property
+    def quiet(self) -> bool:
+        return not self.training or self.spec.test_mode
+
+
+@implements("DropoutComponent")
+class Dropout(RandomModule):
+    """Zeroes elements (or whole rows) with the dropout proportion p; kept ones are not scaled up.
+
+    In test mode the input is multiplied by 1 - p.
+    """
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        if self.quiet:
+            return x * (1.0 - self.proportion)
+        columns = 1 if self.spec.dropout_per_frame else x.shape[-1]
+        uniform = torch.rand((*x.shape[:-1], columns), dtype=x.dtype, device=x.device)
+        return x * (uniform > self.proportion).to(x.dtype)
+
+
+@implements("GeneralDropoutComponent")
+class GeneralDropout(RandomModule):
+    """Masks that are shared over time and repeated over blocks; in test mode, the identity.
+
+    A mask row of `block_dim` columns holds for `time_period` frames of a sequence (0: for all). Its
+    elements are 0 or 1 / (1 - p); if `continuous`, uniform in [1 - 2p, 1 + 2p]. With
+    `specaugment_max_proportion` the mask instead zeroes a random band of columns, which may wrap
+    around and be split into up to `specaugment_max_regions` bands (after Park et al. 2019).
+    """
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        spectral = self.spec.specaugment_max_proportion > 0.0
+        if self.quiet or (self.proportion == 0.0 and not spectral):
+            return x
+        period_of_row = self._periods(times, x.device)
+        blocks = x.shape[-1] // self.spec.block_dim
+        rows = (int(period_of_row[-1]) + 1, x.shape[1])
+        mask = self._bands(rows, x) if spectral else self._elements(rows, x)
+        mask = mask.index_select(0, period_of_row)
+        return x * (mask.repeat(1, 1, blocks) if blocks > 1 else mask)
+
+    def _periods(self, times: Times, device: torch.device) -> Tensor:
+        """For each time the number of its period, from 0 without gaps."""
+        array = torch.from_numpy(times.array()).to(device)
+        if self.spec.time_period == 0:
+            return torch.zeros_like(array)
+        numbers = torch.div(array, self.spec.time_period, rounding_mode="floor")
+        return torch.unique_consecutive(numbers, return_inverse=True)[1]
+
+    def _elements(self, rows: tuple[int, int], x: Tensor) -> Tensor:
+        uniform = torch.rand((*rows, self.spec.block_dim), dtype=x.dtype, device=x.device)
+        if self.spec.continuous:
+            return uniform * (4.0 * self.proportion) + (1.0 - 2.0 * self.proportion)
+        return (uniform > self.proportion).to(x.dtype) / (1.0 - self.proportion)
+
+    def _bands(self, rows: tuple[int, int], x: Tensor) -> Tensor:
+        bins = self.spec.block_dim
+        most = int(bins * self.spec.specaugment_max_proportion + 0.5)
+        shape = (*rows, 1)
+        width = torch.randint(0, most + 1, shape, device=x.device)
+        start = torch.randint(0, bins, shape, device=x.device)
+        column = torch.arange(bins, device=x.device).expand(*rows, bins)
+        mask = ((column - start) % bins >= width).to(x.dtype)
+        for _ in range(1, self.spec.specaugment_max_regions):
+            mask = mask.gather(-1, self._half_turned(column, shape))
+        return mask
+
+    def _half_turned(self, column: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A permutation of the columns that turns a random half of the circle on its head."""
+        bins = self.spec.block_dim
+        half = bins // 2
+        start = torch.randint(0, bins, shape, device=column.device)
+        place = (column - start) % bins
+        quarter = half // 2
+        swapped = (place < quarter) | ((place > half - quarter) & (place <= half))
+        return torch.where(swapped, (start + half - place) % bins, column)
+
+
+@implements("SpecAugmentTimeMaskComponent")
+class SpecAugmentTimeMask(RandomModule):
+    """Zeroes stretches of frames of each sequence; in test mode, the identity.
+
+    Zeroed stretches last 1 to `time_mask_max_frames` frames, kept ones 1 to
+    `time_mask_max_frames * (1 - z) / z`, z being `zeroed_proportion` (after Park et al. 2019).
+    """
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        if self.quiet or self.spec.zeroed_proportion == 0.0:
+            return x
+        masks = [self._mask(x.shape[0]) for _ in range(x.shape[1])]
+        mask = torch.stack(masks, dim=1).to(device=x.device, dtype=x.dtype)
+        return x * mask.unsqueeze(-1)
+
+    def _mask(self, frames: int) -> Tensor:
+        z = self.spec.zeroed_proportion
+        longest = self.spec.time_mask_max_frames
+        kept_longest = max(1, int(longest * (1.0 - z) / z))
+        mask = torch.ones(frames)
+        t = 0
+        zeroed_next = torch.rand(()).item() >= z
+        while t < frames:
+            most = longest if zeroed_next else kept_longest
+            length = int(torch.randint(1, most + 1, ()).item())
+            if zeroed_next:
+                mask[t : t + length] = 0.0
+            t += length
+            zeroed_next = not zeroed_next
+        return mask

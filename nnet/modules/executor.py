@@ -1,0 +1,210 @@
+"""Carrying out a plan that is bound to a request, with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import singledispatchmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnet.kernels.packed_affine import available, packed_affine
+from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
+from nnet.modules.affine import AnyAffine, FixedAffine
+from nnet.modules.elementwise import ScaleOffset
+from nnet.modules.registry import ComponentModule
+from nnet.plan import ir
+from nnet.plan.ir import Plan, Value
+from nnet.plan.layout import Layout, Piece
+from nnet.plan.times import Selection
+
+Values = list[Tensor | None]
+Step = Callable[[Values], Tensor]
+
+
+class Executor:
+    """A list of steps, one for each operation that is needed.
+
+    Values are `(time, batch, dim)`, rows in the order of the layout's times; a value is let go
+    after its last reader.
+    """
+
+    def __init__(self, plan: Plan, layout: Layout, modules: Mapping[str, ComponentModule]) -> None:
+        self.plan = plan
+        self.layout = layout
+        self.modules = modules
+        self.inputs: list[tuple[Value, str]] = []
+        self.steps: list[tuple[Value, Step, tuple[Value, ...]]] = []
+        self.results = [
+            (name, self._take(ir.Source(value), piece)) for name, value, piece in layout.results
+        ]
+        self._build()
+
+    def _build(self) -> None:
+        last_reader: dict[Value, Value] = {}
+        needed = [v for v, times in enumerate(self.layout.times) if times.count]
+        for value in needed:
+            for operand in self.plan.operations[value].operands:
+                last_reader[operand] = value
+        kept = {value for _, value, _ in self.layout.results}
+        kept.update(v for v in needed if isinstance(self.plan.operations[v], ir.Input))
+        for value in needed:
+            operation = self.plan.operations[value]
+            if isinstance(operation, ir.Input):
+                self.inputs.append((value, operation.name))
+                continue
+            done = tuple(v for v, last in last_reader.items() if last == value and v not in kept)
+            self.steps.append((value, self._step(operation, value), done))
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name."""
+        values: Values = [None] * len(self.plan.operations)
+        for value, name in self.inputs:
+            values[value] = inputs[name]
+        for value, step, done in self.steps:
+            values[value] = step(values)
+            for finished in done:
+                values[finished] = None
+        return {name: take(values) for name, take in self.results}
+
+    @singledispatchmethod
+    def _step(self, operation: ir.Operation, value: Value) -> Step:
+        raise TypeError(f"no way to carry out {type(operation).__name__}")
+
+    @_step.register
+    def _constant(self, operation: ir.Constant, value: Value) -> Step:
+        rows = self.layout.times[value].count
+
+        def step(values: Values) -> Tensor:
+            like = self._like(values)
+            return like.new_full((rows, like.shape[1], operation.dim), operation.number)
+
+        return step
+
+    @_step.register
+    def _look(self, operation: ir.Look, value: Value) -> Step:
+        return self._take(operation.source, self.layout.reads[value][0])
+
+    @_step.register
+    def _columns(self, operation: ir.Columns, value: Value) -> Step:
+        take = self._take(operation.source, self.layout.reads[value][0])
+        return lambda values: take(values).narrow(-1, operation.offset, operation.dim)
+
+    @_step.register
+    def _append(self, operation: ir.Append, value: Value) -> Step:
+        takes = self._takes(operation, value)
+        return lambda values: torch.cat([take(values) for take in takes], dim=-1)
+
+    @_step.register
+    def _sum(self, operation: ir.Sum, value: Value) -> Step:
+        takes = self._takes(operation, value)
+
+        def step(values: Values) -> Tensor:
+            first, *rest = [take(values) for take in takes]
+            result = first if operation.scales[0] == 1.0 else first * operation.scales[0]
+            for other, scale in zip(rest, operation.scales[1:], strict=True):
+                result = torch.add(result, other, alpha=scale)
+            return result
+
+        return step
+
+    @_step.register(ir.IfDefined)
+    @_step.register(ir.Failover)
+    @_step.register(ir.Switch)
+    def _scattered(self, operation: ir.Operation, value: Value) -> Step:
+        pieces = self.layout.reads[value]
+        takes = self._takes(operation, value)
+        into = [None if p.into is None else torch.from_numpy(p.into) for p in pieces]
+        rows = self.layout.times[value].count
+
+        def step(values: Values) -> Tensor:
+            parts = [
+                (take(values), where)
+                for take, where, piece in zip(takes, into, pieces, strict=True)
+                if piece.rows.count
+            ]
+            if len(parts) == 1 and parts[0][1] is None:
+                return parts[0][0]
+            like = self._like(values)
+            result = like.new_zeros((rows, like.shape[1], operation.dim))
+            for part, where in parts:
+                assert where is not None
+                result = result.index_add(0, where.to(part.device), part)
+            return result
+
+        return step
+
+    @_step.register
+    def _apply(self, operation: ir.Apply, value: Value) -> Step:
+        take = self._take(operation.source, self.layout.reads[value][0])
+        module = self.modules[operation.component]
+        times = self.layout.times[value]
+        return lambda values: module(take(values), times)
+
+    @_step.register
+    def _spliced_affine(self, operation: ir.SplicedAffine, value: Value) -> Step:
+        rows = (*operation.terms, *operation.bypass)
+        names = list(dict.fromkeys(r.value for r in rows))
+        terms = [
+            self._term(names.index(r.value), r, piece.rows)
+            for r, piece in zip(rows, self.layout.reads[value], strict=True)
+        ]
+        spliced, bypass = terms[: len(operation.terms)], tuple(terms[len(operation.terms) :])
+        module = self.modules[operation.component]
+        scale_offset = self.modules.get(operation.scale_offset)
+        assert isinstance(module, AnyAffine)
+        assert scale_offset is None or isinstance(scale_offset, ScaleOffset)
+        plain = not (operation.activation or scale_offset is not None or bypass)
+
+        def step(values: Values) -> Tensor:
+            sources: list[Tensor] = [values[name] for name in names]  # type: ignore[misc]
+            scales = None if scale_offset is None else scale_offset.scales
+            offsets = None if scale_offset is None else scale_offset.offsets
+            epilogue = Epilogue(operation.activation, scales, offsets, bypass)
+            blocks = self._packed(module, spliced)
+            if blocks is not None:
+                return packed_affine(sources, spliced, blocks, module.bias, operation.dim, epilogue)
+            return spliced_affine(
+                sources, spliced, module.linear, module.bias, None if plain else epilogue
+            )
+
+        return step
+
+    @staticmethod
+    def _packed(module: ComponentModule, terms: list[Term]) -> list[Tensor] | None:
+        """Packed weights, where they are constant and no derivative is wanted."""
+        if torch.is_grad_enabled() or not isinstance(module, FixedAffine) or not available():
+            return None
+        return module.packed(terms)
+
+    def _term(self, source: int, rows: ir.Rows, selection: Selection) -> Term:
+        index = None if selection.index is None else torch.from_numpy(selection.index)
+        where = (selection.start, selection.step, selection.count)
+        return Term(source, *where, index, rows.offset, rows.dim, rows.scale)
+
+    def _takes(self, operation: ir.Operation, value: Value) -> list[Step]:
+        pieces = self.layout.reads[value]
+        return [
+            self._take(ir.Source(operand), piece)
+            for operand, piece in zip(operation.operands, pieces, strict=True)
+        ]
+
+    def _take(self, source: ir.Source, piece: Piece) -> Step:
+        """Reads the rows of a piece; a view wherever strides can express it."""
+        name, rows = source.value, piece.rows
+        stored = self.layout.times[name].count
+        if rows.is_all(stored):
+            return lambda values: values[name]  # type: ignore[return-value]
+        if rows.index is not None:
+            index = torch.from_numpy(np.ascontiguousarray(rows.index))
+            return lambda values: values[name].index_select(0, index.to(values[name].device))  # type: ignore[union-attr]
+        start, step, count = rows.start, rows.step, rows.count
+        if step == 0:
+            return lambda values: values[name][start : start + 1].expand(count, -1, -1)  # type: ignore[index]
+        stop = start + (count - 1) * step + 1
+        return lambda values: values[name][start:stop:step]  # type: ignore[index]
+
+    def _like(self, values: Values) -> Tensor:
+        """An input, for its batch size, type and device."""
+        return values[self.inputs[0][0]]  # type: ignore[return-value]

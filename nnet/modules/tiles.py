@@ -1,0 +1,113 @@
+"""Cutting a large request into tiles whose values stay in a CPU's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nnet.plan import ir
+from nnet.plan.ir import Plan
+from nnet.plan.request import Request, TimeRange
+from nnet.plan.times import At, RoundDown, TimeMap
+
+TILE_BYTES = 1_500_000
+"""About how large the widest value of a tile may be, so that a 2 MB cache holds the work."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sequences `batch` of the minibatch, and outputs `outputs` (positions) of each.
+
+    `inputs` says which positions of each input the tile's request gives.
+    """
+
+    request: Request
+    batch: slice
+    outputs: slice
+    inputs: tuple[tuple[str, slice], ...]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a plan can be cut. `left` and `right` are the network's context in frames."""
+
+    widest: int
+    in_time: bool
+    left: int
+    right: int
+
+    @classmethod
+    def of(cls, plan: Plan, left: int, right: int) -> Tiling:
+        results = {value for _, value in plan.results}
+        dims = [op.dim for value, op in enumerate(plan.operations) if value not in results]
+        return cls(max(dims, default=1), _same_at_all_times(plan), left, right)
+
+    def tiles(self, request: Request, batch: int) -> Iterator[Tile]:
+        """Tiles that together are the request, for `batch` sequences."""
+        rows = max(16, TILE_BYTES // (4 * self.widest))
+        count = max(times.count for _, times in request.outputs)
+        if batch > 1:
+            together = max(1, rows // count)
+            for start in range(0, batch, together):
+                part = slice(start, min(batch, start + together))
+                yield from self._in_time(request, part, count if together > 1 else rows)
+        else:
+            yield from self._in_time(request, slice(0, 1), rows)
+
+    def _in_time(self, request: Request, batch: slice, rows: int) -> Iterator[Tile]:
+        ranges = {times for _, times in request.outputs}
+        whole = next(iter(ranges))
+        pieces = -(-whole.count // rows)
+        if len(ranges) > 1 or pieces == 1 or not self.in_time or batch.stop - batch.start > 1:
+            inputs = tuple((name, slice(0, times.count)) for name, times in request.inputs)
+            yield Tile(request, batch, slice(0, whole.count), inputs)
+            return
+        rows = -(-whole.count // pieces)
+        for start in range(0, whole.count, rows):
+            outputs = slice(start, min(whole.count, start + rows))
+            yield self._tile(request, whole, batch, outputs)
+
+    def _tile(self, request: Request, whole: TimeRange, batch: slice, outputs: slice) -> Tile:
+        """One tile, moved in time so that its outputs begin where the request's do."""
+        shift = outputs.start * whole.step
+        count = outputs.stop - outputs.start
+        span = (count - 1) * whole.step
+        given = []
+        positions = []
+        for name, times in request.inputs:
+            if times.count == 1:
+                given.append((name, times))
+                positions.append((name, slice(0, 1)))
+                continue
+            first = max(0, -((self.left - whole.start + times.start - shift) // times.step))
+            end = whole.start + shift + span + self.right
+            stop = min(times.count, (end - times.start) // times.step + 1)
+            start = times.start + first * times.step - shift
+            given.append((name, TimeRange(start, stop - first, times.step)))
+            positions.append((name, slice(first, stop)))
+        wanted = TimeRange(whole.start, count, whole.step)
+        names = tuple((name, wanted) for name, _ in request.outputs)
+        return Tile(Request(tuple(given), names), batch, outputs, tuple(positions))
+
+
+def _same_at_all_times(plan: Plan) -> bool:
+    """True if outputs at t are the same function of inputs around t for every t."""
+    for operation in plan.operations:
+        if isinstance(operation, ir.IfDefined | ir.Failover | ir.Switch):
+            return False
+        for value, maps in _maps(operation):
+            if any(isinstance(step, RoundDown) for step in maps):
+                return False
+            looks_at_one = any(isinstance(step, At) for step in maps)
+            if looks_at_one and not isinstance(plan.operations[value], ir.Input):
+                return False
+    return True
+
+
+def _maps(operation: ir.Operation) -> Iterator[tuple[ir.Value, tuple[TimeMap, ...]]]:
+    match operation:
+        case ir.Look(source=source, maps=maps):
+            yield source.value, maps
+        case ir.SplicedAffine(terms=terms, bypass=bypass):
+            for rows in (*terms, *bypass):
+                yield rows.value, rows.maps

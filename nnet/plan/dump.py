@@ -1,0 +1,94 @@
+"""A plan as text that people can read."""
+
+from __future__ import annotations
+
+from nnet.plan import ir
+from nnet.plan.cost import Cost, operation_cost
+from nnet.plan.ir import Operation, Plan, Rows
+from nnet.plan.layout import Layout
+from nnet.plan.times import At, RoundDown, Shift, TimeMap
+
+
+def dump(plan: Plan, layout: Layout | None = None) -> str:
+    """One line for each operation: value, dimension, what it does, for which node.
+
+    With a layout also the times at which it is computed, and its cost for one sequence.
+    """
+    results: dict[ir.Value, list[str]] = {}
+    for name, value in plan.results:
+        results.setdefault(value, []).append(name)
+    lines = []
+    for value, operation in enumerate(plan.operations):
+        if layout is not None and not layout.times[value].count:
+            continue
+        text = f"%{value:<4} {operation.dim:>6}  {_described(operation)}"
+        if operation.origin:
+            text += f"  # {operation.origin}"
+        if layout is not None:
+            cost = cost_text(operation_cost(plan, layout, value))
+            text = f"{text:<110}  t = {layout.times[value]!r:<22} {cost}"
+        for name in results.get(value, ()):
+            text += f"  => {name}"
+        lines.append(text.rstrip())
+    return "\n".join(lines)
+
+
+def cost_text(cost: Cost) -> str:
+    """`12.3 MFLOP 4.5 MB`, or nothing for a view."""
+    if not cost.bytes:
+        return ""
+    return f"{cost.flops / 1e6:9.3f} MFLOP {cost.bytes / 1e6:9.3f} MB"
+
+
+def _described(operation: Operation) -> str:
+    match operation:
+        case ir.Input(name=name):
+            return f"input {name}"
+        case ir.Undefined():
+            return "undefined"
+        case ir.Constant(number=number):
+            return f"constant {number:g}"
+        case ir.Look(source=source, maps=maps):
+            return f"look %{source.value}{_maps(maps)}"
+        case ir.Columns(source=source, offset=offset, dim=dim):
+            return f"columns %{source.value}[{offset}:{offset + dim}]"
+        case ir.Sum(sources=sources, scales=scales):
+            terms = (
+                f"{'' if scale == 1 else f'{scale:g} '}%{source.value}"
+                for source, scale in zip(sources, scales, strict=True)
+            )
+            return "sum " + " + ".join(terms)
+        case ir.Apply(component=component, source=source):
+            return f"apply {component}(%{source.value})"
+        case ir.SplicedAffine():
+            return _affine(operation)
+    operands = ", ".join(f"%{value}" for value in operation.operands)
+    return f"{type(operation).__name__.lower()} {operands}"
+
+
+def _affine(operation: ir.SplicedAffine) -> str:
+    text = f"affine {operation.component}({', '.join(map(_rows, operation.terms))})"
+    if operation.activation:
+        text += f" | {operation.activation}"
+    if operation.scale_offset:
+        text += f" | {operation.scale_offset}"
+    return text + "".join(f" | + {_rows(rows)}" for rows in operation.bypass)
+
+
+def _rows(rows: Rows) -> str:
+    scale = "" if rows.scale == 1 else f"{rows.scale:g} "
+    columns = f"[{rows.offset}:{rows.offset + rows.dim}]" if rows.offset else ""
+    return f"{scale}%{rows.value}{columns}{_maps(rows.maps)}"
+
+
+def _maps(maps: tuple[TimeMap, ...]) -> str:
+    texts = []
+    for step in maps:
+        match step:
+            case Shift(by=by):
+                texts.append(f"@t{by:+d}")
+            case RoundDown(modulus=modulus):
+                texts.append(f"@t-t%{modulus}")
+            case At(time=time):
+                texts.append(f"@{time}")
+    return "".join(texts)

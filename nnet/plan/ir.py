@@ -1,0 +1,325 @@
+"""The intermediate representation: values in SSA form, each made by one operation.
+
+A plan says how rows are made from rows, relative in time ("row t reads rows t-1, t and t+1"); it
+holds for every request, every length and every batch size. `nnet.plan.layout` binds it to the
+index sets of one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+from nnet.errors import NnetError
+from nnet.plan.times import TimeMap, compose
+
+Value = int
+"""A value is named by the position of the operation that makes it."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of `value` as seen through `maps`, times `scale`, columns `offset` .. `offset + dim`."""
+
+    value: Value
+    maps: tuple[TimeMap, ...] = ()
+    scale: float = 1.0
+    offset: int = 0
+    dim: int = 0
+
+    def renamed(self, names: Mapping[Value, Value]) -> Self:
+        return replace(self, value=names[self.value])
+
+
+@dataclass(frozen=True)
+class Source:
+    """An operand: the rows of `value` at the operation's own times."""
+
+    value: Value
+
+    def renamed(self, names: Mapping[Value, Value]) -> Source:
+        return Source(names[self.value])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What every operation has: the columns of its result, and whom it was made for.
+
+    `reads` names the fields that hold operands: one, or a tuple of them.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    dim: int
+    origin: str = field(default="", compare=False)
+
+    @cached_property
+    def operands(self) -> tuple[Value, ...]:
+        """The values that this operation reads, in the order of `reads`."""
+        values: list[Value] = []
+        for name in self.reads:
+            operand = getattr(self, name)
+            values.extend(o.value for o in (operand if isinstance(operand, tuple) else (operand,)))
+        return tuple(values)
+
+    def renamed(self, names: Mapping[Value, Value]) -> Self:
+        """The same operation on renamed operands."""
+        if all(names[value] == value for value in self.operands):
+            return self
+        changes: dict[str, Any] = {}
+        for name in self.reads:
+            operand = getattr(self, name)
+            is_tuple = isinstance(operand, tuple)
+            changes[name] = (
+                tuple(o.renamed(names) for o in operand) if is_tuple else operand.renamed(names)
+            )
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Input(Operation):
+    """The rows that the user gives for input node `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Undefined(Operation):
+    """Defined at no index (for instance an x other than 0 of an input)."""
+
+
+@dataclass(frozen=True)
+class Constant(Operation):
+    """`number` in every column, at every time."""
+
+    number: float
+
+
+@dataclass(frozen=True)
+class Look(Operation):
+    """The rows of another value, seen through time maps."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: Source
+    maps: tuple[TimeMap, ...]
+
+
+@dataclass(frozen=True)
+class Columns(Operation):
+    """Columns `offset` .. `offset + dim` of `source`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: Source
+    offset: int
+
+
+@dataclass(frozen=True)
+class Append(Operation):
+    """Columns of the sources, side by side."""
+
+    reads: ClassVar[tuple[str, ...]] = ("sources",)
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Sum(Operation):
+    """The sum of `scale * source`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("sources",)
+
+    sources: tuple[Source, ...]
+    scales: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class IfDefined(Operation):
+    """`source` where it can be computed, else zeros."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: Source
+
+
+@dataclass(frozen=True)
+class Failover(Operation):
+    """`first` where it can be computed, else `second`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("first", "second")
+
+    first: Source
+    second: Source
+
+
+@dataclass(frozen=True)
+class Switch(Operation):
+    """At time t, `sources[t mod len(sources)]`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("sources",)
+
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class Apply(Operation):
+    """A component's output on `source`, row by row."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    component: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class SplicedAffine(Operation):
+    """An affine component on appended terms that are never put side by side in memory.
+
+    result = activation(sum_i term_i W_i' + b) * scales + offsets + sum_j bypass_j, where W_i are
+    the columns of the component's matrix that belong to term i. `activation` is '' or the name of
+    an elementwise function, `scale_offset` '' or a component with scales and offsets.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("terms", "bypass")
+
+    component: str
+    terms: tuple[Rows, ...]
+    activation: str = ""
+    scale_offset: str = ""
+    bypass: tuple[Rows, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Operations in an order in which they can be carried out, and the values that are results.
+
+    `components` holds the specifications that `Apply` and `SplicedAffine` name: the network's own,
+    and those that passes derived from them.
+    """
+
+    operations: tuple[Operation, ...]
+    results: tuple[tuple[str, Value], ...]
+    components: Mapping[str, Any]
+
+    def dim(self, value: Value) -> int:
+        return self.operations[value].dim
+
+    def uses(self) -> list[int]:
+        """For each value, how many operands and results refer to it."""
+        counts = [0] * len(self.operations)
+        for operation in self.operations:
+            for value in operation.operands:
+                counts[value] += 1
+        for _, value in self.results:
+            counts[value] += 1
+        return counts
+
+    def verify(self) -> None:
+        """Raises NnetError if an operation reads a later value or dimensions do not agree."""
+        for position, operation in enumerate(self.operations):
+            where = f"plan value %{position} ({type(operation).__name__} {operation.origin})"
+            for value in operation.operands:
+                if not 0 <= value < position:
+                    raise NnetError(f"{where} reads %{value}, which is not defined before it")
+            expected = _expected_dim(self, operation)
+            if expected is not None and expected != operation.dim:
+                raise NnetError(f"{where} has dim {operation.dim}, its operands give {expected}")
+        for name, value in self.results:
+            if not 0 <= value < len(self.operations):
+                raise NnetError(f"plan result '{name}' is %{value}, which does not exist")
+
+
+def _expected_dim(plan: Plan, operation: Operation) -> int | None:
+    dims = [plan.dim(v) for v in operation.operands]
+    match operation:
+        case Look() | IfDefined():
+            return dims[0]
+        case Append():
+            return sum(dims)
+        case Sum() | Failover() | Switch():
+            return dims[0] if len(set(dims)) == 1 else -1
+        case Columns(offset=offset, dim=dim):
+            return dim if offset + dim <= dims[0] else -1
+        case Apply(component=component):
+            spec = plan.components[component]
+            columns = spec.input_dim * len(spec.offsets_needed)
+            return int(spec.output_dim) if columns == dims[0] else -1
+        case SplicedAffine(component=component, terms=terms):
+            spec = plan.components[component]
+            return int(spec.output_dim) if sum(t.dim for t in terms) == spec.linear.shape[1] else -1
+    return None
+
+
+class Builder:
+    """Collects operations; `look`, `append` and `sum` put nested ones into their flat form.
+
+    With `share`, an operation that is already there is not made a second time.
+    """
+
+    def __init__(self, components: Mapping[str, Any], share: bool = False) -> None:
+        self.components = dict(components)
+        self.operations: list[Operation] = []
+        self._share = share
+        self._known: dict[Operation, Value] = {}
+
+    def emit(self, operation: Operation, *, share: bool = True) -> Value:
+        """Adds an operation, or finds it if this builder shares and `share` allows it."""
+        share = share and self._share
+        if share and operation in self._known:
+            return self._known[operation]
+        self.operations.append(operation)
+        if share:
+            self._known[operation] = len(self.operations) - 1
+        return len(self.operations) - 1
+
+    def plan(self, results: tuple[tuple[str, Value], ...]) -> Plan:
+        return Plan(tuple(self.operations), results, self.components)
+
+    def look(self, value: Value, maps: tuple[TimeMap, ...], origin: str) -> Value:
+        """`value` seen through `maps`, which move inside appends and join other looks."""
+        maps = compose(maps, ())
+        operation = self.operations[value]
+        match operation:
+            case Constant():
+                return value
+            case _ if not maps:
+                return value
+            case Look(source=source, maps=inner):
+                return self.look(source.value, compose(maps, inner), origin)
+            case Append(sources=sources):
+                return self.append([self.look(s.value, maps, origin) for s in sources], origin)
+        return self.emit(Look(source=Source(value), maps=maps, dim=operation.dim, origin=origin))
+
+    def append(self, parts: Sequence[Value], origin: str) -> Value:
+        """The parts side by side; the parts of a part that is an append take its place."""
+        flat: list[Source] = []
+        for part in parts:
+            operation = self.operations[part]
+            flat.extend(operation.sources if isinstance(operation, Append) else [Source(part)])
+        if len(flat) == 1:
+            return flat[0].value
+        dim = sum(self.operations[s.value].dim for s in flat)
+        return self.emit(Append(sources=tuple(flat), dim=dim, origin=origin))
+
+    def sum(self, terms: Sequence[tuple[Value, float]], origin: str) -> Value:
+        """The sum of `value * scale`; a term that merely scales another value is seen through."""
+        terms = [self._unscaled(value, scale) for value, scale in terms]
+        if len(terms) == 1 and terms[0][1] == 1.0:
+            return terms[0][0]
+        return self.emit(
+            Sum(
+                sources=tuple(Source(value) for value, _ in terms),
+                scales=tuple(scale for _, scale in terms),
+                dim=self.operations[terms[0][0]].dim,
+                origin=origin,
+            )
+        )
+
+    def _unscaled(self, value: Value, scale: float) -> tuple[Value, float]:
+        match self.operations[value]:
+            case Sum(sources=(source,), scales=(inner,)):
+                return source.value, scale * inner
+        return value, scale

@@ -1,0 +1,49 @@
+"""Outputs of golden models, computed chunk by chunk, are Kaldi's."""
+
+import pytest
+
+from nnet.modelfile.model import read_model
+from nnet.modules.compiled import compile_network
+from nnet.modules.inference import ChunkedInference, ChunkOptions
+from tests.support import (
+    COMPONENT_OUTPUTS,
+    GOLDEN,
+    cases,
+    last_model,
+    outputs_of_net,
+    relative_error,
+    table,
+    utterances,
+)
+
+COMPONENT_LIMIT = 1e-5
+NET_LIMIT = 1e-4
+
+
+def worst_error(folder: str, case: str, output: str, options: ChunkOptions, **compile_options):
+    path = GOLDEN / folder / case
+    module = compile_network(
+        read_model(last_model(path)).network, outputs=("output",), **compile_options
+    ).eval()
+    expected = table(path / output)
+    results = dict(ChunkedInference(module, options).run(utterances(path)))
+    assert results.keys() == expected.keys()
+    return max(relative_error(rows, expected[name]) for name, rows in results.items())
+
+
+@pytest.mark.parametrize("test_mode", [True, False], ids=["folded", "plain"])
+@pytest.mark.parametrize("output", COMPONENT_OUTPUTS)
+@pytest.mark.parametrize("case", cases("components"))
+def test_component(case, output, test_mode):
+    options = COMPONENT_OUTPUTS[output]
+    assert worst_error("components", case, output, options, test_mode=test_mode) < COMPONENT_LIMIT
+
+
+@pytest.mark.parametrize("test_mode", [True, False], ids=["folded", "plain"])
+@pytest.mark.parametrize(
+    ("case", "output", "options"),
+    [(c, o, s) for c in cases("nets") for o, s in outputs_of_net(GOLDEN / "nets" / c)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_net(case, output, options, test_mode):
+    assert worst_error("nets", case, output, options, test_mode=test_mode) < NET_LIMIT
