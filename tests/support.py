@@ -72,13 +72,13 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     )
 
 
-def network_from(text: str, seed: int = 0):  # noqa: ANN201
+def network_from(text: str, seed: int = 0):
     """A network with random parameters from config lines."""
     from nnet.graph.build import build_network
 
     return build_network(parse_config(text), rng=np.random.default_rng(seed))
 
 
-def golden_network(case: str):  # noqa: ANN201
+def golden_network(case: str):
     """The network of a golden case, such as `nets/tdnnf`."""
     return read_model(last_model(GOLDEN / case)).network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,28 @@ class CompiledNetwork(nn.Module):
         self._exact = exact
         self.network = network
         self.plan = plan
-        self.left_context, self.right_context = context(network)
         self.components = nn.ModuleDict(
             {_key(name): make_module(spec) for name, spec in plan.components.items()}
         )
-        self._tiling = Tiling.of(plan, self.left_context, self.right_context)
         self._executors: OrderedDict[Request, Executor] = OrderedDict()
+
+    @cached_property
+    def _context(self) -> tuple[int, int]:
+        return context(self.network)
+
+    @property
+    def left_context(self) -> int:
+        """Input frames that the network needs before an output frame."""
+        return self._context[0]
+
+    @property
+    def right_context(self) -> int:
+        """Input frames that the network needs after an output frame."""
+        return self._context[1]
+
+    @cached_property
+    def _tiling(self) -> Tiling:
+        return Tiling.of(self.plan, *self._context)
 
     def chunk_request(
         self, frames: int, *, subsampling: int = 1, outputs: tuple[str, ...] | None = None

@@ -48,7 +48,6 @@ class Executor:
             for operand in self.plan.operations[value].operands:
                 last_reader[operand] = value
         kept = {value for _, value, _ in self.layout.results}
-        kept.update(v for v in needed if isinstance(self.plan.operations[v], ir.Input))
         for value in needed:
             operation = self.plan.operations[value]
             if isinstance(operation, ir.Input):
@@ -60,6 +59,7 @@ class Executor:
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name."""
         values: Values = [None] * len(self.plan.operations)
+        values.append(next(iter(inputs.values())))
         for value, name in self.inputs:
             values[value] = inputs[name]
         for value, step, done in self.steps:
@@ -205,6 +205,7 @@ class Executor:
         stop = start + (count - 1) * step + 1
         return lambda values: values[name][start:stop:step]  # type: ignore[index]
 
-    def _like(self, values: Values) -> Tensor:
-        """An input, for its batch size, type and device."""
-        return values[self.inputs[0][0]]  # type: ignore[return-value]
+    @staticmethod
+    def _like(values: Values) -> Tensor:
+        """Some input, for its batch size, type and device; it stands behind the last value."""
+        return values[-1]  # type: ignore[return-value]
