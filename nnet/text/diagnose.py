@@ -107,17 +107,9 @@ def _descriptor_error(
     place = Span(span.source, position, position + len(found))
     if found == ")" and not opened:
         return TextError(place, "this ')' closes nothing", expected=expected)
-    if found == "(":
-        name = _word_before(text, span.start, position)
-        if name and name not in USAGE:
-            start = text.rindex(name, span.start, position)
-            return TextError(
-                Span(span.source, start, start + len(name)),
-                f"unknown descriptor word '{name}'",
-                expected="one of " + ", ".join(USAGE),
-                name=name,
-                names=USAGE,
-            )
+    name = _word_before(text, span.start, position)
+    if found == "(" and name and name not in USAGE:
+        return _unknown_word(span, text.rindex(name, span.start, position), name)
     hint = usage
     if found == ")" and "_COMMA" in terminals and "CLOSE" not in terminals:
         message = f"too few arguments for {word}"
@@ -128,6 +120,16 @@ def _descriptor_error(
         if not short_forms and _SHORT_FORM.match(found):
             hint = "short forms such as [-1], -3 and layer@-3 are for xconfig files"
     return TextError(place, message, expected=expected, hint=hint)
+
+
+def _unknown_word(span: Span, start: int, name: str) -> TextError:
+    return TextError(
+        Span(span.source, start, start + len(name)),
+        f"unknown descriptor word '{name}'",
+        expected="one of " + ", ".join(USAGE),
+        name=name,
+        names=USAGE,
+    )
 
 
 def _early_end(span: Span, opened: list[int], expected: str, usage: str | None) -> TextError:
@@ -186,7 +188,7 @@ def _line_error(span: Span, position: int, *, words: bool) -> TextError:
     before = text[line_start:position]
     after_key = before.rstrip().endswith("=")
     match = _WORD.match(text, position, line_end)
-    found = match.group() if match else text[position : position + 1]
+    found = match.group() if match else text[position : min(position + 1, line_end)]
     place = Span(source, position, position + len(found))
     if after_key and found[:1] in ("'", '"'):
         return _unclosed_quote(Span(source, position, line_end))

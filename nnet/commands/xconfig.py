@@ -1,0 +1,146 @@
+"""`nnet xconfig`: xconfig_to_configs.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from nnet.errors import NnetError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nnet.components.config import ReadArray
+    from nnet.graph.network import Network
+    from nnet.text.syntax import File
+    from nnet.xconfig import Expansion
+
+
+def xconfig(
+    xconfig_file: Annotated[
+        str, Argument(metavar="NET.xconfig", help="The xconfig; - for standard input.")
+    ],
+    config_dir: Annotated[
+        str, Option("--config-dir", "-o", help="Directory for the files; made if need be.")
+    ],
+    existing_model: Annotated[
+        str, Option(help="A model, .raw or .mdl, whose nodes the new layers may read.")
+    ] = "",
+    nnet_edits: Annotated[
+        str,
+        Option(
+            help="Edits of the network before its context is worked out, for a network without "
+            "an output called 'output': 'rename-node old-name=xxx new-name=output'."
+        ),
+    ] = "",
+) -> None:
+    """Writes the nnet3 config files of an xconfig, as Kaldi's xconfig_to_configs.py does.
+
+    The directory gets final.config (the network), ref.config (the same with random numbers in
+    place of an LDA-like transform that is yet to be estimated), init.config (the input of that
+    transform, where there is one), vars (the network's context in frames), and
+    xconfig.expanded.1 and .2 (all options of all layers). Nothing is written if the xconfig has
+    a mistake.
+
+    Example: nnet xconfig network.xconfig -o exp/tdnn/configs
+    """
+    from nnet.text.parse import read_xconfig
+    from nnet.xconfig.texts import config_texts, matrix_text
+
+    base = _existing(existing_model) if existing_model else None
+    expansion = expand_over(base, read_xconfig(xconfig_file))
+    texts = config_texts(expansion)
+    texts["vars"] = _vars(expansion, base, nnet_edits)
+    matrices = {path: matrix_text(matrix) for path, matrix in expansion.matrices.items()}
+    _write(Path(config_dir), texts, matrices)
+
+
+def expand_over(base: Network | None, xconfig: File) -> Expansion:
+    """The expansion of an xconfig whose layers may read the nodes of `base`, all but outputs."""
+    from nnet.xconfig import expand
+
+    if base is None:
+        return expand(xconfig)
+    from nnet.graph.dims import node_dim
+    from nnet.graph.network import OutputNode
+
+    nodes = base.nodes.values()
+    dims = {n.name: node_dim(base, n.name) for n in nodes if not isinstance(n, OutputNode)}
+    return expand(xconfig, dims)
+
+
+def matrix_reader(expansion: Expansion) -> ReadArray:
+    """Reads the matrices that the xconfig determines from it, all others from files."""
+
+    def read(path: str) -> np.ndarray:
+        import numpy as np
+
+        from nnet.modelfile.loading import read_matrix
+
+        if path in expansion.matrices:
+            return np.array(expansion.matrices[path], np.float32)
+        return read_matrix(path)
+
+    return read
+
+
+def _existing(model: str) -> Network:
+    from nnet.modelfile.model import read_model
+
+    return read_model(model).network
+
+
+def _vars(expansion: Expansion, base: Network | None, edits: str) -> str:
+    """The text of `vars`: the context of ref.config in frames.
+
+    Raises:
+        NnetError: init.config reads frames that ref.config does not.
+    """
+    left, right = _context(expansion, expansion.ref, base, edits)
+    if expansion.init is not None:
+        init_left, init_right = _context(expansion, expansion.init, base, "")
+        if init_left > left or init_right > right:
+            raise NnetError(
+                f"init.config needs {init_left} frames of left and {init_right} of right context, "
+                f"more than the {left} and {right} of ref.config\n"
+                "if the output has output-delay=N, give the fixed-affine-layer delay=N"
+            )
+    return f"model_left_context={left}\nmodel_right_context={right}\n"
+
+
+def _context(
+    expansion: Expansion, config: File, base: Network | None, edits: str
+) -> tuple[int, int]:
+    import numpy as np
+
+    from nnet.graph.build import build_network
+    from nnet.graph.context import context
+    from nnet.graph.edits import edit
+    from nnet.modelfile.loading import read_vector
+
+    network = build_network(
+        config,
+        base,
+        rng=np.random.default_rng(0),
+        read_matrix=matrix_reader(expansion),
+        read_vector=read_vector,
+    )
+    return context(edit(network, edits, "<nnet-edits>") if edits else network)
+
+
+def _write(directory: Path, texts: dict[str, str], matrices: dict[str, str]) -> None:
+    """Writes the config files to the directory, and the matrices where the xconfig says."""
+    from nnet.atomic import atomic_write
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NnetError(f"cannot make the directory '{directory}': {error.strerror}") from None
+    files = matrices | {str(directory / name): text for name, text in texts.items()}
+    for path, text in files.items():
+        with atomic_write(path) as file:
+            file.write(text.encode())
+    if "init.config" not in texts:
+        (directory / "init.config").unlink(missing_ok=True)
