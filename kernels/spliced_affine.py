@@ -80,6 +80,10 @@ def spliced_affine(
     Returns:
         `(count, batch, dim)`.
     """
+    if torch.is_autocast_enabled(weight.device.type):
+        dtype = torch.get_autocast_dtype(weight.device.type)
+        sources = [source.to(dtype) for source in sources]
+        weight, bias = weight.to(dtype), bias if bias is None else bias.to(dtype)
     differentiable = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )

@@ -29,7 +29,17 @@ _PUBLIC = {
     "save": ("nnet.modelfile.model", "write_model"),
 }
 
-__all__ = ["Model", "Network", "Request", "TimeRange", "compile", "load", "parse_config", "parse_xconfig", "save"]
+__all__ = [
+    "Model",
+    "Network",
+    "Request",
+    "TimeRange",
+    "compile",
+    "load",
+    "parse_config",
+    "parse_xconfig",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

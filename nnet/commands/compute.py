@@ -109,14 +109,14 @@ def _utterances(
             _warn(f"utterance '{name}' has no i-vector in {table}; left out")
         else:
             own = None if vectors is None else vectors[name]
-            _check_rank(name, table, own, 2 if online_ivectors else 1)
+            if ivectors and own is not None:
+                if len(own) != 1:
+                    raise NnetError(
+                        f"{table}: utterance '{name}' has {len(own)} i-vectors, expected one; "
+                        "use --online-ivectors"
+                    )
+                own = own[0]
             yield Utterance(name, features, own, period)
-
-
-def _check_rank(name: str, table: str, ivectors: np.ndarray | None, rank: int) -> None:
-    if ivectors is not None and ivectors.ndim != rank:
-        found, use = ("a matrix", "--online-ivectors") if rank == 1 else ("a vector", "--ivectors")
-        raise NnetError(f"{table}: the i-vector of utterance '{name}' is {found}; use {use}")
 
 
 def _counted(utterances: Iterator[Utterance], progress: Progress) -> Iterator[Utterance]:

@@ -24,7 +24,7 @@ ReadArray = Callable[[str], np.ndarray]
 
 
 def _no_files(filename: str) -> np.ndarray:
-    raise NnetError(f"can not read '{filename}': matrix and vector files are not read here")
+    raise NnetError(f"{filename}: cannot be read: no reader of matrices and vectors was given")
 
 
 @dataclass(frozen=True)

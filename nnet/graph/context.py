@@ -7,6 +7,7 @@ Sets of frames are bits of integers, so that this takes milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import lcm
 
 from nnet.components.frames import Frames, Window
@@ -44,13 +45,15 @@ def modulus(network: Network) -> int:
 
 
 def _modulus(descriptor: Descriptor) -> int:
+    inner = lcm(*(_modulus(part) for part in parts(descriptor)))
     match descriptor:
-        case syntax.ReplaceIndex():
+        case syntax.ReplaceIndex(_, "t"):
             return 1
         case syntax.Round(_, period):
-            return period
-    inner = lcm(*(_modulus(part) for part in parts(descriptor)))
-    return lcm(inner, len(descriptor.sources)) if isinstance(descriptor, syntax.Switch) else inner
+            return lcm(inner, period)
+        case syntax.Switch(sources):
+            return lcm(inner, len(sources))
+    return inner
 
 
 def context(network: Network) -> tuple[int, int]:
@@ -123,7 +126,8 @@ def _total_offset(network: Network) -> int:
 class _Computable:
     """The frames of each node that can be computed from the given input frames.
 
-    It is the least solution: sets start empty and grow until nothing changes.
+    It is the least solution: sets start empty and grow until nothing changes. Rows are told
+    apart by their x, as descriptors can refer to other x.
     """
 
     def __init__(self, network: Network, window: Window, given: dict[str, Frames]) -> None:
@@ -134,44 +138,60 @@ class _Computable:
 
     def output(self, name: str) -> Frames:
         """The computable frames of an output node, of row x = 0."""
-        self._node(name, 0)
+        order = self._sources_first(name)
         changed = True
         while changed:
             changed = False
-            for key in list(self.frames):
+            for key in order:
                 new = self._evaluate(*key)
-                if new != self.frames[key]:
+                if new != self.frames.get(key):
                     self.frames[key] = new
                     changed = True
         return self.frames[name, 0]
 
-    def _node(self, name: str, x: int) -> Frames:
-        """A node's frames as known so far; at the first question after looking at its sources."""
-        key = (name, x)
-        if key not in self.frames and abs(x) <= LARGEST_X:
-            self.frames[key] = self.window.none
-            self.frames[key] = self._evaluate(name, x)
-        return self.frames.get(key, self.window.none)
+    def _sources_first(self, name: str) -> list[tuple[str, int]]:
+        """The rows of nodes that row 0 of a node depends on, each after most that it reads."""
+        order: dict[tuple[str, int], None] = {}
+        seen = {(name, 0)}
+        waiting = [((name, 0), iter(self._needs(name, 0)))]
+        while waiting:
+            key, rest = waiting[-1]
+            need = next((n for n in rest if n not in seen and abs(n[1]) <= LARGEST_X), None)
+            if need is None:
+                order[key] = None
+                waiting.pop()
+            else:
+                seen.add(need)
+                waiting.append((need, iter(self._needs(*need))))
+        return list(order)
+
+    def _needs(self, name: str, x: int) -> list[tuple[str, int]]:
+        node = self.network.nodes[name]
+        if isinstance(node, InputNode):
+            return []
+        if isinstance(node, DimRangeNode):
+            return [(node.source, x)]
+        return list(_rows(node.input, x))
 
     def _evaluate(self, name: str, x: int) -> Frames:
         node = self.network.nodes[name]
         if isinstance(node, InputNode):
             return self.given.get(name, self.window.none) if x == 0 else self.window.none
         if isinstance(node, DimRangeNode):
-            return self._node(node.source, x)
+            return self._row(node.source, x)
         available = self._described(node.input, x)
         if isinstance(node, ComponentNode):
             return self.network.components[node.component].computable(available)
         return available
 
+    def _row(self, name: str, x: int) -> Frames:
+        return self.frames.get((name, x), self.window.none)
+
     def _described(self, descriptor: Descriptor, x: int) -> Frames:
         match descriptor:
             case syntax.NodeName(name):
-                return self._node(name, x)
-            case syntax.Const():
-                return self.window.all
-            case syntax.IfDefined(source):
-                self._described(source, x)
+                return self._row(name, x)
+            case syntax.Const() | syntax.IfDefined():
                 return self.window.all
             case syntax.Failover(first, second):
                 return self._described(first, x) | self._described(second, x)
@@ -193,3 +213,18 @@ class _Computable:
         for part in parts(descriptor):
             result &= self._described(part, x)
         return result
+
+
+def _rows(descriptor: Descriptor, x: int) -> Iterator[tuple[str, int]]:
+    """The nodes that row x of a descriptor can depend on, each with its x."""
+    match descriptor:
+        case syntax.NodeName(name):
+            yield name, x
+        case syntax.IfDefined():
+            return
+        case syntax.Offset(_, _, dx):
+            x += dx
+        case syntax.ReplaceIndex(_, "x", value):
+            x = value
+    for part in parts(descriptor):
+        yield from _rows(part, x)

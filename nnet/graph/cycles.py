@@ -139,17 +139,16 @@ def _cycle_at_least_zero(
     weighted = [(name, read, weight * (len(group) + 1) + 1) for name, read, weight in edges]
     best = dict.fromkeys(group, 0)
     came: dict[str, tuple[str, Read]] = {}
-    changed = None
+    changed = ""
     for _ in range(len(group) + 1):
-        changed = None
+        changed = ""
         for name, read, weight in weighted:
             if best[name] + weight > best[read.source]:
                 best[read.source] = best[name] + weight
                 came[read.source] = (name, read)
                 changed = read.source
-        if changed is None:
+        if not changed:
             return None
-    assert changed is not None
     for _ in group:
         changed = came[changed][0]
     cycle = [came[changed]]

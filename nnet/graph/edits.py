@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from nnet.components.affine import Affine
 from nnet.components.base import Component, Updatable
+from nnet.components.field import FieldError
 from nnet.components.fixed import FixedAffine
 from nnet.errors import NnetError
 from nnet.graph.build import NAME
@@ -56,7 +57,7 @@ def edit(network: Network, text: str, name: str = "<edits>") -> Network:
             check_network(network)
         except TextError:
             raise
-        except NnetError as error:
+        except (NnetError, FieldError) as error:
             raise TextError(line.span, str(error)) from None
     return network
 

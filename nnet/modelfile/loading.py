@@ -29,10 +29,9 @@ def open_file(path: str | os.PathLike[str]) -> Reader:
         return open_bytes(sys.stdin.buffer.read(), "<stdin>")
     try:
         return open_bytes(Path(path).read_bytes(), str(path))
-    except OSError as error:
-        raise NnetError(f"can not read '{path}': {error.strerror}") from None
-    except ValueError as error:
-        raise NnetError(f"can not read '{path}': {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NnetError(f"{path}: cannot read: {reason}") from None
 
 
 def read_matrix(path: str | os.PathLike[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ from nnet.components.base import Component
 from nnet.graph.build import parse_nodes
 from nnet.graph.check import check_network
 from nnet.graph.context import context
+from nnet.graph.info import acoustic_model_info, network_info
 from nnet.graph.lines import node_lines
 from nnet.graph.network import Network
 from nnet.modelfile.component import read_component, write_component
@@ -49,8 +50,6 @@ class Model:
 
     def info(self) -> str:
         """The text of nnet3-am-info, or of nnet3-info for a raw network."""
-        from nnet.graph.info import acoustic_model_info, network_info
-
         if self.is_acoustic:
             return acoustic_model_info(self.network, self.priors)
         return network_info(self.network)

@@ -252,6 +252,11 @@ class BinaryReader(Reader):
         return np.ascontiguousarray(values.T.astype(np.float32))
 
 
+def _fits(word: bytes) -> bool:
+    """Whether the text of an integer is one of 32 bits."""
+    return len(word) <= 12 and -(2**31) <= int(word) < 2**31
+
+
 class TextReader(Reader):
     """A token stream in text form."""
 
@@ -267,7 +272,7 @@ class TextReader(Reader):
     def integer(self) -> int:
         start = self.position
         word = self._word(_INTEGER, "an integer")
-        if len(word) > 12 or not -(2**31) <= int(word) < 2**31:
+        if not _fits(word):
             self.fail("an integer of 32 bits", at=start)
         return int(word)
 
@@ -285,7 +290,7 @@ class TextReader(Reader):
         start, content = self._brackets("a vector of integers")
         words = content.split()
         for word in words:
-            if not _INTEGER.fullmatch(word) or len(word) > 12 or abs(int(word)) >= 2**31:
+            if not _INTEGER.fullmatch(word) or not _fits(word):
                 self.fail("a vector of integers of 32 bits", shortened(word), at=start)
         return tuple(map(int, words))
 

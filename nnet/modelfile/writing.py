@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from nnet.errors import NnetError
 from nnet.modelfile.tokens import BINARY_HEADER
 
 
@@ -147,9 +144,7 @@ class TextWriter(Writer):
 
 
 def save_bytes(content: bytes, path: str | os.PathLike[str]) -> None:
-    """Writes a file in one step: after an interruption the old file or none is there.
-
-    `-` is standard output.
+    """Writes a file whole or not at all; `-` is standard output.
 
     Raises:
         NnetError: the file can not be written.
@@ -158,24 +153,7 @@ def save_bytes(content: bytes, path: str | os.PathLike[str]) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    target = Path(path)
-    try:
-        _replace(target, content)
-    except OSError as error:
-        raise NnetError(f"can not write '{target}': {error.strerror}") from None
+    from nnet.atomic import atomic_write
 
-
-def _replace(target: Path, content: bytes) -> None:
-    if target.exists() and not target.is_file():  # a pipe or a device
-        target.write_bytes(content)
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic_write(os.fspath(path)) as file:
+        file.write(content)

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnet.kernels import packed_affine
 from nnet.kernels.spliced_affine import Term
 from nnet.modules.registry import ComponentModule, constant, implements
 from nnet.plan.times import Times
-
-PACKED_ROWS = 512
-"""The number of rows that packed matrices are laid out for; others are right too."""
 
 
 class AnyAffine(ComponentModule):
@@ -47,19 +42,17 @@ class FixedAffine(AnyAffine):
         super().__init__(spec)
         self.register_buffer("linear", constant(self.spec.linear))
         self.register_buffer("bias", constant(self.spec.bias))
-        self._packed: dict[tuple[tuple[int, float], ...], list[Tensor]] = {}
+        self._blocks: dict[tuple[tuple[int, float], ...], list[Tensor]] = {}
 
-    def packed(self, terms: Sequence[Term]) -> list[Tensor] | None:
-        """The matrix in blocks packed for `nnet.kernels.packed_affine`; None if that cannot run."""
-        if self.linear.device.type != "cpu" or self.linear.dtype != torch.float32:
-            return None
+    def blocks(self, terms: Sequence[Term]) -> list[Tensor]:
+        """The matrix in parts for `blocked_affine`: each term's columns, scaled, transposed."""
         key = tuple((term.dim, term.scale) for term in terms)
-        if key not in self._packed:
-            blocks = self.linear.split([term.dim for term in terms], dim=1)
-            scaled = [b * t.scale for b, t in zip(blocks, terms, strict=True)]
-            self._packed[key] = [packed_affine.pack(block, PACKED_ROWS) for block in scaled]
-        return self._packed[key]
+        if key not in self._blocks:
+            parts = self.linear.t().split([term.dim for term in terms])
+            scaled = [part * term.scale for part, term in zip(parts, terms, strict=True)]
+            self._blocks[key] = [part.contiguous() for part in scaled]
+        return self._blocks[key]
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._packed.clear()
+        self._blocks.clear()
         return super()._apply(*args, **kwargs)

@@ -48,7 +48,7 @@ class BatchNorm(ComponentModule):
         return torch.addcmul(-self.stats_mean * scale, blocks, scale).reshape(x.shape)
 
     def _by_minibatch(self, blocks: Tensor) -> Tensor:
-        scale = blocks.new_full((self.spec.block_dim,), self.spec.target_rms)
+        scale = self.stats_mean.new_full((self.spec.block_dim,), self.spec.target_rms)
         result, mean, inverse_stddev = torch.native_batch_norm(
             blocks, scale, None, None, None, True, 0.0, self.spec.epsilon
         )

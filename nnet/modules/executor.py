@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.packed_affine import available, packed_affine
+from nnet.kernels.blocked_affine import blocked_affine
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 from nnet.modules.affine import AnyAffine, FixedAffine
 from nnet.modules.elementwise import ScaleOffset
@@ -162,21 +162,16 @@ class Executor:
             scales = None if scale_offset is None else scale_offset.scales
             offsets = None if scale_offset is None else scale_offset.offsets
             epilogue = Epilogue(operation.activation, scales, offsets, bypass)
-            blocks = self._packed(module, spliced)
-            if blocks is not None:
-                return packed_affine(sources, spliced, blocks, module.bias, operation.dim, epilogue)
+            on_cpu = sources[0].device.type == "cpu"
+            if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
+                return blocked_affine(
+                    sources, spliced, module.blocks(spliced), module.bias, epilogue
+                )
             return spliced_affine(
                 sources, spliced, module.linear, module.bias, None if plain else epilogue
             )
 
         return step
-
-    @staticmethod
-    def _packed(module: ComponentModule, terms: list[Term]) -> list[Tensor] | None:
-        """Packed weights, where they are constant and no derivative is wanted."""
-        if torch.is_grad_enabled() or not isinstance(module, FixedAffine) or not available():
-            return None
-        return module.packed(terms)
 
     def _term(self, source: int, rows: ir.Rows, selection: Selection) -> Term:
         index = None if selection.index is None else torch.from_numpy(selection.index)

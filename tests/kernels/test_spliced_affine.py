@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.packed_affine import available, pack, packed_affine
+from nnet.kernels import blocked_affine
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 
 TIMES, BATCH, DIM, OUT = 23, 3, 7, 5
@@ -96,15 +96,20 @@ def test_epilogue(differentiable):
     torch.testing.assert_close(result, expected)
 
 
-@pytest.mark.skipif(not available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("block_bytes", [1, 100, 10**6])
 @pytest.mark.parametrize("batch", [1, BATCH])
-@pytest.mark.parametrize("last", [1, 2, 3, 4])
-def test_packed_weights_give_the_same(batch, last):
-    sources, weight, bias = setup(batch, torch.float32)
-    used = [term._replace(scale=1.0) for term in terms()[:last]]
-    weight = weight[:, : sum(term.dim for term in used)].contiguous()
-    blocks = [pack(b, 16) for b in weight.split([t.dim for t in used], dim=1)]
-    with torch.no_grad():
-        expected = spliced_affine(sources, used, weight, bias, epilogue(torch.float32))
-        result = packed_affine(sources, used, blocks, bias, OUT, epilogue(torch.float32))
-    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("used", [(0,), (0, 1), (0, 2), (0, 1, 2, 3), (3,)], ids=str)
+def test_blocks_of_rows_give_the_same(batch, used, block_bytes, monkeypatch):
+    monkeypatch.setattr(blocked_affine, "BLOCK_BYTES", block_bytes)
+    sources, weight, bias = setup(batch)
+    chosen = [terms()[i]._replace(scale=1.0) for i in used]
+    dims = [term.dim for term in chosen]
+    weight = weight[:, : sum(dims)]
+    blocks = list(weight.t().split(dims))
+    for some_bias in (bias, None):
+        expected = spliced_affine(sources, chosen, weight, some_bias, epilogue(torch.float64))
+        with torch.no_grad():
+            result = blocked_affine.blocked_affine(
+                sources, chosen, blocks, some_bias, epilogue(torch.float64)
+            )
+        torch.testing.assert_close(result, expected)

@@ -1,0 +1,85 @@
+"""What the benchmark programs share: timing, the machine, and how results are kept."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
+    """The shortest of `repeats` runs after two that warm up."""
+    run()
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def sgemm_peak(size: int = 1024) -> float:
+    """Single-precision matrix products of the machine, in FLOP per second."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    out = torch.empty(size, size)
+    return 2 * size**3 / best_seconds(lambda: torch.mm(a, b, out=out), 40)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement of ours against a peer in the same run; times in seconds."""
+
+    subject: str
+    shape: str
+    threads: int
+    ours: float
+    peer: str
+    theirs: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster ours is."""
+        return self.theirs / self.ours
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subject:<28} {self.shape:<26} threads {self.threads}   "
+            f"ours {self.ours * 1e3:9.1f} ms   {self.peer:<34} {self.theirs * 1e3:9.1f} ms   "
+            f"ratio {self.ratio:5.2f}"
+        )
+
+
+def machine() -> dict[str, object]:
+    """What was measured on, and with which versions."""
+    return {
+        "date": date.today().isoformat(),
+        "cpu": _cpu(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def save(name: str, rows: list[Row], **more: object) -> None:
+    """Writes `results/NAME.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    entries = [{**asdict(row), "ratio": round(row.ratio, 3)} for row in rows]
+    content = {"machine": machine(), **more, "rows": entries}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()

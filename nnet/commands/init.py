@@ -1,0 +1,67 @@
+"""`nnet init`: nnet3-init, from a config or an xconfig."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from nnet.errors import NnetError
+
+if TYPE_CHECKING:
+    from nnet.components.config import ReadArray
+    from nnet.graph.network import Network
+
+
+def init(
+    files: Annotated[
+        list[str],
+        Argument(
+            metavar="[MODEL] NET OUT",
+            help="NET is a config or an xconfig; with MODEL, its lines are added to that model.",
+        ),
+    ],
+    srand: Annotated[int, Option(help="Seed of the random initial parameters.")] = 0,
+    text: Annotated[bool, Option("--text", help="Write in text form.")] = False,
+    binary: Annotated[
+        str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
+    ] = "true",
+) -> None:
+    """Makes a raw model with initial parameters."""
+    from nnet.commands.options import truth
+    from nnet.modelfile.model import read_model, write_model
+
+    if not 2 <= len(files) <= 3:
+        raise NnetError(f"nnet init takes [MODEL] NET OUT, found {len(files)} file names")
+    base = read_model(files[0]).network if len(files) == 3 else None
+    network = network_from_file(files[-2], base, srand)
+    write_model(network, files[-1], binary=truth("--binary", binary) and not text)
+
+
+def network_from_file(path: str, base: Network | None, seed: int) -> Network:
+    """The network of a config or xconfig file, added to `base` if there is one.
+
+    Prints a warning to standard error for each node and component that no output needs.
+    """
+    import numpy as np
+
+    from nnet.commands.xconfig import expand_over, matrix_reader
+    from nnet.graph.build import build_network, is_config
+    from nnet.graph.check import orphans
+    from nnet.modelfile.loading import read_matrix, read_vector
+    from nnet.text.files import read_text
+    from nnet.text.parse import parse_config, parse_xconfig
+
+    text = read_text(path)
+    file = parse_config(text, path)
+    read: ReadArray = read_matrix
+    if not is_config(file):
+        expansion = expand_over(base, parse_xconfig(text, path))
+        file, read = expansion.final, matrix_reader(expansion)
+    network = build_network(
+        file, base, rng=np.random.default_rng(seed), read_matrix=read, read_vector=read_vector
+    )
+    for warning in orphans(network):
+        print(f"warning: {warning}", file=sys.stderr)
+    return network

