@@ -14,8 +14,8 @@ from torch import Tensor
 
 from nnet.kernels.spliced_affine import ACTIVATIONS, Epilogue, Term
 
-BLOCK_BYTES = 768 * 1024
-"""About how much of the result is worked on at a time: less than a core's level-2 cache."""
+BLOCK_BYTES = 384 * 1024
+"""About how much is worked on at a time: a block and what it is made from fit a level-2 cache."""
 
 
 def blocked_affine(
@@ -24,6 +24,7 @@ def blocked_affine(
     blocks: Sequence[Tensor],
     bias: Tensor | None,
     epilogue: Epilogue,
+    out: Tensor | None = None,
 ) -> Tensor:
     """`spliced_affine` on transposed weights.
 
@@ -32,6 +33,7 @@ def blocked_affine(
         terms: what is spliced; their scales must be 1 (fold them into the weights).
         blocks: for each term the part of the weight that belongs to it, `(term.dim, dim)`.
         bias: `(dim,)` or None.
+        out: where to write the result, contiguous; a new tensor by default.
 
     Returns:
         `(length, batch, dim)`.
@@ -48,13 +50,14 @@ def blocked_affine(
             once = part if once is None else once + part
         else:
             moving.append((view, block))
-    result = sources[0].new_empty((length, batch, dim))
+    result = sources[0].new_empty((length, batch, dim)) if out is None else out
     bypass = [(term.view(sources[term.source]), term.scale) for term in epilogue.bypass]
-    times = max(1, BLOCK_BYTES // (4 * dim * batch))
+    widest = max(dim, *(block.shape[0] for block in blocks))
+    times = max(1, BLOCK_BYTES // (4 * widest * batch))
     for start in range(0, length, times):
-        out = result[start : start + times]
-        _products(out, moving, once, start)
-        _finish(out, epilogue, bypass, start)
+        part = result[start : start + times]
+        _products(part, moving, once, start)
+        _finish(part, epilogue, bypass, start)
     return result
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nnet.modelfile.model import Model as Model
     from nnet.modelfile.model import read_model as load
     from nnet.modelfile.model import write_model as save
+    from nnet.modelfile.networks import build as build
     from nnet.modules.compiled import compile_network as compile
     from nnet.plan.request import Request as Request
     from nnet.plan.request import TimeRange as TimeRange
@@ -22,6 +23,7 @@ _PUBLIC = {
     "Network": ("nnet.graph.network", "Network"),
     "Request": ("nnet.plan.request", "Request"),
     "TimeRange": ("nnet.plan.request", "TimeRange"),
+    "build": ("nnet.modelfile.networks", "build"),
     "compile": ("nnet.modules.compiled", "compile_network"),
     "load": ("nnet.modelfile.model", "read_model"),
     "parse_config": ("nnet.text.parse", "parse_config"),
@@ -34,6 +36,7 @@ __all__ = [
     "Network",
     "Request",
     "TimeRange",
+    "build",
     "compile",
     "load",
     "parse_config",

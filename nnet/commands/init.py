@@ -10,7 +10,6 @@ from typer import Argument, Option
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
-    from nnet.components.config import ReadArray
     from nnet.graph.network import Network
 
 
@@ -46,22 +45,11 @@ def network_from_file(path: str, base: Network | None, seed: int) -> Network:
     """
     import numpy as np
 
-    from nnet.commands.xconfig import expand_over, matrix_reader
-    from nnet.graph.build import build_network, is_config
     from nnet.graph.check import orphans
-    from nnet.modelfile.loading import read_matrix, read_vector
+    from nnet.modelfile.networks import build
     from nnet.text.files import read_text
-    from nnet.text.parse import parse_config, parse_xconfig
 
-    text = read_text(path)
-    file = parse_config(text, path)
-    read: ReadArray = read_matrix
-    if not is_config(file):
-        expansion = expand_over(base, parse_xconfig(text, path))
-        file, read = expansion.final, matrix_reader(expansion)
-    network = build_network(
-        file, base, rng=np.random.default_rng(seed), read_matrix=read, read_vector=read_vector
-    )
+    network = build(read_text(path), path, rng=np.random.default_rng(seed), base=base)
     for warning in orphans(network):
         print(f"warning: {warning}", file=sys.stderr)
     return network

@@ -10,9 +10,6 @@ from typer import Argument, Option
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from nnet.components.config import ReadArray
     from nnet.graph.network import Network
     from nnet.text.syntax import File
     from nnet.xconfig import Expansion
@@ -46,6 +43,7 @@ def xconfig(
 
     Example: nnet xconfig network.xconfig -o exp/tdnn/configs
     """
+    from nnet.modelfile.networks import expand_over
     from nnet.text.parse import read_xconfig
     from nnet.xconfig.texts import config_texts, matrix_text
 
@@ -55,35 +53,6 @@ def xconfig(
     texts["vars"] = _vars(expansion, base, nnet_edits)
     matrices = {path: matrix_text(matrix) for path, matrix in expansion.matrices.items()}
     _write(Path(config_dir), texts, matrices)
-
-
-def expand_over(base: Network | None, xconfig: File) -> Expansion:
-    """The expansion of an xconfig whose layers may read the nodes of `base`, all but outputs."""
-    from nnet.xconfig import expand
-
-    if base is None:
-        return expand(xconfig)
-    from nnet.graph.dims import node_dim
-    from nnet.graph.network import OutputNode
-
-    nodes = base.nodes.values()
-    dims = {n.name: node_dim(base, n.name) for n in nodes if not isinstance(n, OutputNode)}
-    return expand(xconfig, dims)
-
-
-def matrix_reader(expansion: Expansion) -> ReadArray:
-    """Reads the matrices that the xconfig determines from it, all others from files."""
-
-    def read(path: str) -> np.ndarray:
-        import numpy as np
-
-        from nnet.modelfile.loading import read_matrix
-
-        if path in expansion.matrices:
-            return np.array(expansion.matrices[path], np.float32)
-        return read_matrix(path)
-
-    return read
 
 
 def _existing(model: str) -> Network:
@@ -115,18 +84,11 @@ def _context(
 ) -> tuple[int, int]:
     import numpy as np
 
-    from nnet.graph.build import build_network
     from nnet.graph.context import context
     from nnet.graph.edits import edit
-    from nnet.modelfile.loading import read_vector
+    from nnet.modelfile.networks import config_network
 
-    network = build_network(
-        config,
-        base,
-        rng=np.random.default_rng(0),
-        read_matrix=matrix_reader(expansion),
-        read_vector=read_vector,
-    )
+    network = config_network(config, base, np.random.default_rng(0), expansion)
     return context(edit(network, edits, "<nnet-edits>") if edits else network)
 
 

@@ -126,9 +126,15 @@ class CompiledNetwork(nn.Module):
             return self._by_tiles(inputs, request)
         return self._run(inputs, request)
 
-    def _run(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
+    def _run(
+        self,
+        inputs: Mapping[str, Tensor],
+        request: Request,
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
-        results = self._executor(request).run(rows)
+        targets = {name: tensor.transpose(0, 1) for name, tensor in (into or {}).items()}
+        results = self._executor(request).run(rows, targets)
         return {name: result.transpose(0, 1) for name, result in results.items()}
 
     def _by_tiles(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
@@ -137,14 +143,16 @@ class CompiledNetwork(nn.Module):
         tiles = list(self._tiling.tiles(request, batch))
         if len(tiles) == 1:
             return self._run(inputs, request)
-        whole: dict[str, Tensor] = {}
+        like = next(iter(inputs.values()))
+        results = dict(self.plan.results)
+        whole = {
+            name: like.new_empty((batch, times.count, self.plan.dim(results[name])))
+            for name, times in request.outputs
+        }
         for tile in tiles:
             given = {name: inputs[name][tile.batch, part] for name, part in tile.inputs}
-            for name, result in self._run(given, tile.request).items():
-                if name not in whole:
-                    rows = dict(request.outputs)[name].count
-                    whole[name] = result.new_empty((batch, rows, result.shape[-1]))
-                whole[name][tile.batch, tile.outputs] = result
+            targets = {name: whole[name][tile.batch, tile.outputs] for name in whole}
+            self._run(given, tile.request, targets)
         return whole
 
     @staticmethod

@@ -27,7 +27,7 @@ class Executor:
     """A list of steps, one for each operation that is needed.
 
     Values are `(time, batch, dim)`, rows in the order of the layout's times; a value is let go
-    after its last reader.
+    after its last reader. Before its step, a value is where its step may write, or None.
     """
 
     def __init__(self, plan: Plan, layout: Layout, modules: Mapping[str, ComponentModule]) -> None:
@@ -56,17 +56,32 @@ class Executor:
             done = tuple(v for v, last in last_reader.items() if last == value and v not in kept)
             self.steps.append((value, self._step(operation, value), done))
 
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name."""
+    def run(
+        self, inputs: Mapping[str, Tensor], into: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name.
+
+        Args:
+            into: tensors to write results to; the operation that makes a result writes there
+                itself if it can.
+        """
         values: Values = [None] * len(self.plan.operations)
         values.append(next(iter(inputs.values())))
+        for name, value, piece in self.layout.results:
+            whole = piece.rows.is_all(self.layout.times[value].count)
+            if into and whole and into[name].is_contiguous():
+                values[value] = into[name]
         for value, name in self.inputs:
             values[value] = inputs[name]
         for value, step, done in self.steps:
             values[value] = step(values)
             for finished in done:
                 values[finished] = None
-        return {name: take(values) for name, take in self.results}
+        results = {name: take(values) for name, take in self.results}
+        for name, target in (into or {}).items():
+            if results[name] is not target:
+                results[name] = target.copy_(results[name])
+        return results
 
     @singledispatchmethod
     def _step(self, operation: ir.Operation, value: Value) -> Step:
@@ -164,8 +179,9 @@ class Executor:
             epilogue = Epilogue(operation.activation, scales, offsets, bypass)
             on_cpu = sources[0].device.type == "cpu"
             if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
+                blocks = module.blocks(spliced)
                 return blocked_affine(
-                    sources, spliced, module.blocks(spliced), module.bias, epilogue
+                    sources, spliced, blocks, module.bias, epilogue, out=values[value]
                 )
             return spliced_affine(
                 sources, spliced, module.linear, module.bias, None if plain else epilogue

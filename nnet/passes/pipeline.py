@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nnet.passes.base import Pass
+from nnet.passes.bias_columns import BiasColumns
 from nnet.passes.common_subexpressions import CommonSubexpressions
 from nnet.passes.dead_values import DeadValues
 from nnet.passes.fold_backward import FoldBackward
@@ -38,6 +39,8 @@ TEST: tuple[Pass, ...] = (
     Splice(),
     DeadValues(),
     Fuse(),
+    DeadValues(),
+    BiasColumns(),
     DeadValues(),
 )
 """For test mode: fixed parameters, stored batch-norm statistics, no dropout."""

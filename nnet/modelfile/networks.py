@@ -1,0 +1,73 @@
+"""Networks from the text that people write, config or xconfig."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnet.components.config import ReadArray
+from nnet.graph.build import build_network, is_config
+from nnet.graph.dims import node_dim
+from nnet.graph.network import Network, OutputNode
+from nnet.modelfile.loading import read_matrix, read_vector
+from nnet.text.parse import parse_config, parse_xconfig
+from nnet.text.syntax import File
+from nnet.xconfig import Expansion, expand
+
+
+def build(
+    text: str,
+    name: str = "<string>",
+    *,
+    rng: np.random.Generator | None = None,
+    base: Network | None = None,
+) -> Network:
+    """The network that a config or an xconfig describes, with random initial parameters.
+
+    Args:
+        text: lines of an nnet3 config (`component-node name=...`) or of an xconfig
+            (`relu-layer name=...`), told apart by their first line.
+        name: how errors call the text, such as its file name.
+        rng: where random numbers come from; by default, a generator with seed 0.
+        base: a network to add to; it is not changed.
+
+    Raises:
+        TextError: a mistake in the text, with its place.
+        NnetError: a file that the text names cannot be read.
+    """
+    file = parse_config(text, name)
+    rng = np.random.default_rng(0) if rng is None else rng
+    if is_config(file):
+        return config_network(file, base, rng)
+    expansion = expand_over(base, parse_xconfig(text, name))
+    return config_network(expansion.final, base, rng, expansion)
+
+
+def config_network(
+    file: File,
+    base: Network | None,
+    rng: np.random.Generator,
+    expansion: Expansion | None = None,
+) -> Network:
+    """The network of a parsed config; matrices that an expansion determines come from there."""
+    read = read_matrix if expansion is None else _matrix_reader(expansion)
+    return build_network(file, base, rng=rng, read_matrix=read, read_vector=read_vector)
+
+
+def expand_over(base: Network | None, xconfig: File) -> Expansion:
+    """The expansion of an xconfig whose layers may read the nodes of `base`, all but outputs."""
+    if base is None:
+        return expand(xconfig)
+    nodes = base.nodes.values()
+    dims = {n.name: node_dim(base, n.name) for n in nodes if not isinstance(n, OutputNode)}
+    return expand(xconfig, dims)
+
+
+def _matrix_reader(expansion: Expansion) -> ReadArray:
+    """Reads the matrices that the xconfig determines from it, all others from files."""
+
+    def read(path: str) -> np.ndarray:
+        if path in expansion.matrices:
+            return np.array(expansion.matrices[path], np.float32)
+        return read_matrix(path)
+
+    return read
