@@ -18,7 +18,10 @@ def am_init(
         str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
     ] = "true",
 ) -> None:
-    """Puts a transition model in front of a raw model, which makes an acoustic model."""
+    """Puts a transition model in front of a raw model, which makes an acoustic model.
+
+    Example: nnet am-init tri5/final.mdl final.raw final.mdl
+    """
     from nnet.commands.options import truth
     from nnet.errors import NnetError
     from nnet.graph.dims import node_dim

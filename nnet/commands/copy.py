@@ -34,6 +34,8 @@ def copy(
     """Copies a model, with changes in the order of the options above.
 
     A copy without changes in the form of its source has the same bytes.
+
+    Example: nnet copy final.mdl final.txt --text --edits 'remove-output-nodes name=output-xent'
     """
     from nnet.commands.options import truth
     from nnet.modelfile.loading import open_file

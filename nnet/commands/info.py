@@ -13,6 +13,8 @@ def info(
     """Prints what a model consists of: context, nodes, components, sizes and statistics.
 
     For a raw model the text of nnet3-info, for an acoustic model that of nnet3-am-info.
+
+    Example: nnet info final.mdl
     """
     from nnet.modelfile.model import read_model
 

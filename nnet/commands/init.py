@@ -27,7 +27,10 @@ def init(
         str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
     ] = "true",
 ) -> None:
-    """Makes a raw model with initial parameters."""
+    """Makes a raw model with initial parameters, as nnet3-init does.
+
+    Example: nnet init network.xconfig 0.raw --srand 3
+    """
     from nnet.commands.options import truth
     from nnet.modelfile.model import read_model, write_model
 
