@@ -168,10 +168,7 @@ class _SplicedAffine(Function):
         needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
         gradient = gradient.contiguous()
         weight_gradient = torch.empty_like(weight) if needs_weight else None
-        source_gradients = [
-            torch.zeros_like(source) if needed else None
-            for source, needed in zip(sources, needs_source, strict=True)
-        ]
+        source_gradients: list[Tensor | None] = [None] * len(sources)
         column = 0
         for term in ctx.terms:
             columns = slice(column, column + term.dim)
@@ -181,12 +178,36 @@ class _SplicedAffine(Function):
                 own = gradient.sum(dim=0, keepdim=True)
             if weight_gradient is not None:
                 rows = _rows(term.view(sources[term.source]))
-                weight_gradient[:, columns] = torch.mm(_rows(own).t(), rows).mul_(term.scale)
-            target = source_gradients[term.source]
-            if target is not None:
-                _add_rows(target, term, own, weight[:, columns])
+                part = torch.mm(_rows(own).t(), rows, out=weight_gradient[:, columns])
+                if term.scale != 1.0:
+                    part.mul_(term.scale)
+            if needs_source[term.source]:
+                target = source_gradients[term.source]
+                block = weight[:, columns]
+                if target is None:
+                    source = sources[term.source]
+                    source_gradients[term.source] = _first_rows(source, term, own, block)
+                else:
+                    _add_rows(target, term, own, block)
         bias_gradient = gradient.sum(dim=(0, 1)) if needs_bias and ctx.has_bias else None
         return (None, weight_gradient, bias_gradient, *source_gradients)
+
+
+def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:
+    """A source's gradient from its first term: where that is a range of rows, written at once."""
+    whole = term.positions is None and term.step == 1 and term.dim == source.shape[-1]
+    if not (whole and source.is_contiguous()):
+        target = torch.zeros_like(source)
+        _add_rows(target, term, gradient, block)
+        return target
+    target = torch.empty_like(source)
+    target[: term.start].zero_()
+    target[term.start + term.length :].zero_()
+    rows = _rows(term.view(target))
+    torch.mm(_rows(gradient), block, out=rows)
+    if term.scale != 1.0:
+        rows.mul_(term.scale)
+    return target
 
 
 def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> None:

@@ -113,13 +113,15 @@ class Executor:
 
     @_step.register
     def _sum(self, operation: ir.Sum, value: Value) -> Step:
-        takes = self._takes(operation, value)
+        terms = list(zip(self._takes(operation, value), operation.scales, strict=True))
+        terms.sort(key=lambda term: term[1] != 1.0)  # the first is then free, if any is unscaled
+        (first, first_scale), *rest = terms
 
         def step(values: Values) -> Tensor:
-            first, *rest = [take(values) for take in takes]
-            result = first if operation.scales[0] == 1.0 else first * operation.scales[0]
-            for other, scale in zip(rest, operation.scales[1:], strict=True):
-                result = torch.add(result, other, alpha=scale)
+            result = first(values)
+            result = result if first_scale == 1.0 else result * first_scale
+            for take, scale in rest:
+                result = torch.add(result, take(values), alpha=scale)
             return result
 
         return step
