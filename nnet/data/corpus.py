@@ -1,0 +1,296 @@
+"""Utterances for training: features, targets and i-vectors, checked, held or read again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnet.data.errors import TableError
+from nnet.data.matrices import Floats, read_vector_or_matrix
+from nnet.data.tables import RandomAccess, random_access
+from nnet.data.targets import (
+    Target,
+    TargetKind,
+    check_features,
+    check_target,
+    frames_per_target,
+    read_target,
+    unify,
+)
+
+log = logging.getLogger(__name__)
+
+IVECTOR_TOLERANCE = 100  # Kaldi's --length-tolerance between features and i-vectors, in frames
+GIBIBYTE = 1 << 30
+SAMPLED_FOR_FINGERPRINT = 1000
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The tables of a data set, as rspecifiers, and the network's dimensions that they must have.
+
+    `ivectors` holds one vector for each utterance, `online_ivectors` a matrix with a row for every
+    `online_ivector_period` frames. At most one of them is given. `output_dim` is the dimension of
+    the output that the targets are for, `subsampling` its frame subsampling factor. `memory` is
+    how many bytes of data to hold; a larger set is read again in every epoch.
+    """
+
+    feats: str
+    targets: str
+    feature_dim: int
+    output_dim: int
+    ivectors: str | None = None
+    online_ivectors: str | None = None
+    online_ivector_period: int = 10
+    ivector_dim: int | None = None
+    subsampling: int = 1
+    memory: int = 4 * GIBIBYTE
+
+
+@dataclass(frozen=True, eq=False)
+class Utterance:
+    """Features (frames, dim), targets and i-vectors (rows, dim) of one utterance.
+
+    One target stands for `frames_per_target` input frames, one i-vector for `frames_per_ivector`.
+    """
+
+    name: str
+    features: Floats
+    target: Target
+    frames_per_target: int
+    ivectors: Floats | None = None
+    frames_per_ivector: int = 1
+
+
+class Corpus:
+    """A set of checked utterances by number. Safe to use from threads.
+
+    Attributes:
+        names: of the utterances.
+        lengths: frames of each, (utterances,).
+        bytes_per_frame: memory that a frame takes, roughly.
+    """
+
+    def __init__(self, store: _Store, names: Iterable[str], lengths: Mapping[str, int]) -> None:
+        self._store = store
+        self.names = tuple(names)
+        self.lengths = np.array([lengths[name] for name in self.names], np.int64)
+        self.sources = store.sources
+        self.target_kind = store.kind
+        self.bytes_per_frame = store.bytes_per_frame
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, number: int) -> Utterance:
+        """Utterance `number`, from memory if it is still held.
+
+        Raises:
+            TableError: the table is damaged or its numbers are not finite.
+        """
+        return self._store.load(self.names[number])
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the whole set fits in memory."""
+        return int(self.lengths.sum()) * self.bytes_per_frame <= self.sources.memory
+
+    def split(self, share: float, random: np.random.Generator) -> tuple[Corpus, Corpus]:
+        """Two corpora: the rest, and random utterances with about `share` of the frames."""
+        order = random.permutation(len(self))
+        frames = np.cumsum(self.lengths[order])
+        count = int(np.searchsorted(frames, share * frames[-1])) + 1
+        if count >= len(self):
+            raise TableError(
+                self.sources.feats,
+                f"{len(self)} utterances are too few to hold out a share of {share:g}",
+                hint="give validation data with --valid-feats and --valid-targets, or "
+                "--valid-share 0",
+            )
+        lengths = dict(zip(self.names, self.lengths.tolist(), strict=True))
+        held_out = {self.names[i] for i in order[:count]}
+        rest = (name for name in self.names if name not in held_out)
+        chosen = (name for name in self.names if name in held_out)
+        return Corpus(self._store, rest, lengths), Corpus(self._store, chosen, lengths)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the data: sizes and checksums of names, targets and sampled features."""
+        step = -(-len(self) // SAMPLED_FOR_FINGERPRINT)
+        features = targets = 0
+        for number in range(0, len(self), step):
+            utterance = self.load(number)
+            features = zlib.crc32(utterance.features.tobytes(), features)
+            targets = _checksum(utterance.target, targets)
+        return {
+            "utterances": len(self),
+            "frames": int(self.lengths.sum()),
+            "targets": self.target_kind.name.lower(),
+            "checksum of names": zlib.crc32("\n".join(self.names).encode()),
+            "checksum of features": features,
+            "checksum of targets": targets,
+        }
+
+
+def load_corpus(sources: Sources) -> Corpus:
+    """Opens the tables and checks every utterance against the network's dimensions.
+
+    Utterances without targets or i-vectors, or of another length than these, are left out with a
+    warning that counts them.
+
+    Raises:
+        TableError: a table is missing or damaged, the network's dimensions are not the data's, a
+            target is no output of the network, a number is not finite, or nothing is left.
+    """
+    store = _Store(sources)
+    lengths: dict[str, int] = {}
+    left_out: dict[str, list[str]] = {}
+    for name in store.features:
+        frames, dim = store.features.shape(name)
+        _check_dim(sources.feats, name, "features", dim, sources.feature_dim, "input")
+        reason = store.reason_to_leave_out(name, frames)
+        if reason:
+            left_out.setdefault(reason, []).append(name)
+        else:
+            lengths[name] = frames
+    for reason, names in left_out.items():
+        log.warning(
+            "%d of %d utterances %s and are left out (first: %s)",
+            len(names), len(store.features), reason, ", ".join(names[:3]),
+        )  # fmt: skip
+    if not lengths:
+        raise TableError(
+            sources.feats,
+            f"no utterance of {len(store.features)} can be used",
+            expected=f"features with targets of the same names in {sources.targets}",
+        )
+    corpus = Corpus(store, lengths, lengths)
+    if corpus.is_held:
+        for number in range(len(corpus)):
+            corpus.load(number)
+    return corpus
+
+
+class _Store:
+    """The open tables and what is held of them."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.features = random_access(sources.feats)
+        self.targets: RandomAccess[Target] = RandomAccess(sources.targets, read_target)
+        rspecifier = sources.ivectors or sources.online_ivectors
+        self.ivectors = RandomAccess(rspecifier, read_vector_or_matrix) if rspecifier else None
+        self.ivector_table = rspecifier or ""
+        self.kind = self._kind()
+        matrix = self.kind is TargetKind.MATRIX
+        self.bytes_per_frame = 4 * (sources.feature_dim + (sources.output_dim if matrix else 2))
+        self._held: OrderedDict[str, Utterance] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def _kind(self) -> TargetKind:
+        """The kind of the first target that is not all zeros, which two kinds write alike."""
+        kind = TargetKind.ALIGNMENT
+        for target in self.targets.values():
+            kind = TargetKind.of(target)
+            if isinstance(target, np.ndarray) and target.ndim == 1 and not target.any():
+                continue
+            break
+        return kind
+
+    def reason_to_leave_out(self, name: str, frames: int) -> str | None:
+        """Checks the targets and i-vectors; why the utterance cannot be used, if it cannot."""
+        if name not in self.targets:
+            return "have no targets"
+        if frames == 0:
+            return "have no frames"
+        target = self._target(name)
+        if frames_per_target(frames, len(target), self.sources.subsampling) is None:
+            return "have targets of another length"
+        if self.ivectors is None:
+            return None
+        if name not in self.ivectors:
+            return "have no i-vector"
+        rows, dim = self._checked_ivectors(name).shape
+        _check_dim(
+            self.ivector_table, name, "i-vectors", dim, self.sources.ivector_dim or 0, "ivector"
+        )
+        period = self.sources.online_ivector_period
+        if self.sources.online_ivectors and abs(frames - rows * period) > IVECTOR_TOLERANCE:
+            return "have i-vectors of another length"
+        return None
+
+    def load(self, name: str) -> Utterance:
+        with self._lock:
+            utterance = self._held.pop(name, None)
+            if utterance is None:
+                utterance = self._read(name)
+                self._bytes += self._size(utterance)
+            self._held[name] = utterance
+            while self._bytes > self.sources.memory and len(self._held) > 1:
+                self._bytes -= self._size(self._held.popitem(last=False)[1])
+            return utterance
+
+    def _size(self, utterance: Utterance) -> int:
+        return len(utterance.features) * self.bytes_per_frame
+
+    def _read(self, name: str) -> Utterance:
+        features = self.features[name]
+        check_features(self.sources.feats, name, features)
+        target = self._target(name)
+        per_target = frames_per_target(len(features), len(target), self.sources.subsampling)
+        ivectors, per_ivector = None, 1
+        if self.ivectors is not None:
+            ivectors = self._checked_ivectors(name)
+            online = self.sources.online_ivectors is not None
+            per_ivector = self.sources.online_ivector_period if online else max(1, len(features))
+        return Utterance(name, features, target, per_target or 1, ivectors, per_ivector)
+
+    def _target(self, name: str) -> Target:
+        target = unify(self.targets[name], self.kind)
+        check_target(self.sources.targets, name, target, self.kind, self.sources.output_dim)
+        return target
+
+    def _checked_ivectors(self, name: str) -> Floats:
+        if self.ivectors is None:
+            raise KeyError(name)
+        vectors = self.ivectors[name]
+        check_features(self.ivector_table, name, vectors)
+        if self.sources.ivectors and len(vectors) != 1:
+            raise TableError(
+                self.ivector_table,
+                f"found {len(vectors)} i-vectors",
+                utterance=name,
+                expected="one for the utterance",
+                hint="i-vectors that change with time are given with --online-ivectors",
+            )
+        return vectors
+
+
+def _check_dim(table: str, name: str, what: str, found: int, expected: int, node: str) -> None:
+    if found != expected:
+        raise TableError(
+            table,
+            f"the {what} have dimension {found}",
+            utterance=name,
+            expected=f"{expected}, the dim of the network's input node '{node}'",
+            hint=f"set dim={found} at the network's '{node}', or give other {what}",
+        )
+
+
+def _checksum(target: Target, start: int) -> int:
+    arrays: tuple[NDArray[Any], ...]
+    if isinstance(target, np.ndarray):
+        arrays = (target,)
+    else:
+        arrays = (target.offsets, target.ids, target.weights)
+    for array in arrays:
+        start = zlib.crc32(array.tobytes(), start)
+    return start

@@ -1,0 +1,207 @@
+"""Matrices and vectors of floats as Kaldi stores them: binary, compressed and text."""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnet.data.streams import ByteReader
+
+Floats = NDArray[np.float32]
+KINDS = "a matrix (FM, DM, CM, CM2, CM3 or text in [ ])"
+ELEMENT: dict[bytes, np.dtype[Any]] = {
+    b"FM": np.dtype("<f4"),
+    b"DM": np.dtype("<f8"),
+    b"FV": np.dtype("<f4"),
+    b"DV": np.dtype("<f8"),
+    b"CM": np.dtype("u1"),
+    b"CM2": np.dtype("<u2"),
+    b"CM3": np.dtype("u1"),
+}
+COMPRESSED = {b"CM": 65535.0, b"CM2": 65535.0, b"CM3": 255.0}  # steps that span the range
+
+
+@dataclass(frozen=True)
+class Header:
+    """What precedes the numbers. `minimum` and `range` belong to compressed matrices."""
+
+    token: bytes
+    rows: int
+    columns: int
+    minimum: float = 0.0
+    range: float = 0.0
+
+    @property
+    def bytes_that_follow(self) -> int:
+        element = ELEMENT[self.token].itemsize
+        percentiles = 8 * self.columns if self.token == b"CM" else 0
+        return percentiles + self.rows * self.columns * element
+
+
+def read_matrix(reader: ByteReader) -> Floats:
+    """Reads one matrix, shape (rows, columns), from just after its utterance name."""
+    return read_binary_matrix(reader) if begins_binary(reader) else read_text_matrix(reader)
+
+
+def read_binary_matrix(reader: ByteReader) -> Floats:
+    """Reads one matrix from just after Kaldi's binary mark."""
+    header = _read_header(reader)
+    if header.token[1:] == b"V":
+        raise reader.error(f"a vector of {header.columns} numbers", expected="a matrix")
+    return _read_numbers(reader, header)
+
+
+def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
+    """Reads a matrix in brackets, one line a row. A vector in text is a matrix of one row.
+
+    Args:
+        reader: stands after the utterance's name, or after `first_line`.
+        first_line: what was read already.
+    """
+    lines = [first_line or reader.line()]
+    while not lines[0].strip() and reader.peek():
+        lines[0] = reader.line()
+    if not lines[0].lstrip().startswith(b"["):
+        shown = lines[0][:20].decode("utf-8", "replace").strip()
+        raise reader.error(f"found '{shown}'", expected=KINDS)
+    while b"]" not in lines[-1]:
+        if not reader.peek():
+            raise reader.error("the file ends inside a matrix", expected="]")
+        lines.append(reader.line())
+    body = b"".join(lines).partition(b"[")[2].partition(b"]")[0]
+    rows = [row.split() for row in re.split(rb"[\n;]", body) if row.strip()]
+    if len({len(row) for row in rows}) > 1:
+        lengths = [len(row) for row in rows]
+        other = next(i for i, length in enumerate(lengths) if length != lengths[0])
+        raise reader.error(
+            f"row {other} has {lengths[other]} numbers and row 0 has {lengths[0]}",
+            expected="rows of one length",
+        )
+    try:
+        return np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else 0)
+    except ValueError as error:
+        raise reader.error(f"in a matrix of text: {error}", expected="numbers") from None
+
+
+def skip_matrix(reader: ByteReader) -> tuple[int, int]:
+    """Passes over one matrix and returns (rows, columns), reading only its header if binary."""
+    if not begins_binary(reader):
+        rows, columns = read_text_matrix(reader).shape
+        return rows, columns
+    header = _read_header(reader)
+    reader.skip(header.bytes_that_follow)
+    return header.rows, header.columns
+
+
+def read_vector_or_matrix(reader: ByteReader) -> Floats:
+    """Reads a vector, shape (1, n), or a matrix, shape (rows, n): i-vectors come as both."""
+    if not begins_binary(reader):
+        return read_text_matrix(reader)
+    return _read_numbers(reader, _read_header(reader))
+
+
+def write_matrix(stream: BinaryIO, matrix: Floats, binary: bool = True) -> None:
+    """Writes a float32 matrix, shape (rows, columns), byte for byte as Kaldi does."""
+    rows, columns = matrix.shape
+    if binary:
+        stream.write(b"\0BFM " + _int32(rows) + _int32(columns))
+        stream.write(np.ascontiguousarray(matrix, "<f4").tobytes())
+    elif columns == 0:
+        stream.write(b" [ ]\n")
+    else:
+        body = "".join("\n  " + _row(row) for row in matrix)
+        stream.write(f" [{body}]\n".encode())
+
+
+def write_vector(stream: BinaryIO, vector: Floats, binary: bool = True) -> None:
+    """Writes a float32 vector, shape (n,)."""
+    if binary:
+        stream.write(b"\0BFV " + _int32(len(vector)))
+        stream.write(np.ascontiguousarray(vector, "<f4").tobytes())
+    else:
+        stream.write(f" [ {_row(vector)}]\n".encode())
+
+
+def begins_binary(reader: ByteReader) -> bool:
+    """Consumes Kaldi's binary mark, the bytes 0 and B, if they come next."""
+    if reader.peek() != b"\0":
+        return False
+    if reader.take(2) != b"\0B":
+        raise reader.error("a zero byte that is not followed by B", expected=KINDS)
+    return True
+
+
+def read_int32(reader: ByteReader) -> int:
+    """One of Kaldi's sized integers: the byte 4, then 32 bits."""
+    size, value = struct.unpack("<bi", reader.take(5))
+    if size != 4:
+        raise reader.error(f"an integer of {abs(size)} bytes", expected="an integer of 4 bytes")
+    return int(value)
+
+
+def _read_header(reader: ByteReader) -> Header:
+    token = reader.word(longest=16)
+    if token in COMPRESSED:
+        minimum, spread, rows, columns = struct.unpack("<ffii", reader.take(16))
+        header = Header(token, rows, columns, minimum, spread)
+    elif token in (b"FM", b"DM"):
+        header = Header(token, read_int32(reader), read_int32(reader))
+    elif token in (b"FV", b"DV"):
+        header = Header(token, 1, read_int32(reader))
+    else:
+        shown = token.decode("ascii", "replace")
+        raise reader.error(f"found the token '{shown}'", expected=KINDS)
+    if header.rows < 0 or header.columns < 0:
+        raise reader.error(
+            f"a matrix of {header.rows} by {header.columns}", expected="sizes of 0 or more"
+        )
+    return header
+
+
+def _read_numbers(reader: ByteReader, header: Header) -> Floats:
+    data = reader.take(header.bytes_that_follow)
+    if header.token == b"CM":
+        return _uncompress_columns(header, data)
+    numbers: NDArray[Any] = np.frombuffer(data, ELEMENT[header.token]).reshape(
+        header.rows, header.columns
+    )
+    if header.token in COMPRESSED:
+        step = np.float32(header.range * (1 / COMPRESSED[header.token]))
+        numbers = np.float32(header.minimum) + numbers.astype(np.float32) * step
+    return numbers.astype(np.float32)
+
+
+def _uncompress_columns(header: Header, data: bytes) -> Floats:
+    """Kaldi's one-byte format: each column has percentiles 0, 25, 75 and 100 of its own.
+
+    Bytes up to 64, 192 and 255 divide the three spans between them evenly.
+    """
+    count = 4 * header.columns
+    steps = np.frombuffer(data, "<u2", count).astype(np.float32).reshape(-1, 4, 1)
+    unit = np.float32(header.range) * np.float32(1 / COMPRESSED[b"CM"])
+    p0, p25, p75, p100 = np.moveaxis(np.float32(header.minimum) + unit * steps, 1, 0)
+    codes = np.frombuffer(data, "u1", offset=2 * count).reshape(header.columns, header.rows)
+    code = codes.astype(np.float32)
+    values = np.where(
+        codes <= 64,
+        p0 + (p25 - p0) * code * np.float32(1 / 64),
+        np.where(
+            codes <= 192,
+            p25 + (p75 - p25) * (code - 64) * np.float32(1 / 128),
+            p75 + (p100 - p75) * (code - 192) * np.float32(1 / 63),
+        ),
+    )
+    return np.ascontiguousarray(values.T, np.float32)
+
+
+def _int32(value: int) -> bytes:
+    return struct.pack("<bi", 4, value)
+
+
+def _row(row: Floats) -> str:
+    return "".join(f"{value:.7g} " for value in row.tolist())

@@ -1,0 +1,178 @@
+"""Minibatches as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nnet.data.batches import Batch, Selection
+from nnet.data.corpus import Corpus, Utterance
+from nnet.data.matrices import Floats
+from nnet.data.posteriors import Posterior
+from nnet.data.targets import TargetKind
+from nnet.plan.request import Request, TimeRange
+
+Places = NDArray[np.int64]
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTargets:
+    """Alignments and posteriors: `ids` and `weights` (batch, time, pairs); unused pairs weigh 0."""
+
+    ids: Tensor
+    weights: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> SparseTargets:
+        return SparseTargets(change(self.ids), change(self.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class DenseTargets:
+    """Matrices: `values` (batch, time, dim) and the frames' `weights` (batch, time)."""
+
+    values: Tensor
+    weights: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> DenseTargets:
+        return DenseTargets(change(self.values), change(self.weights))
+
+
+Targets = SparseTargets | DenseTargets
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatch:
+    """Chunks of equal length: inputs (batch, time, dim) by name at the request's times, targets."""
+
+    request: Request
+    inputs: dict[str, Tensor]
+    targets: Targets
+    utterances: tuple[str, ...]
+
+    def pinned(self) -> Minibatch:
+        """The same in memory that a GPU can fetch by itself."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> Minibatch:
+        """The same on another device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Minibatch:
+        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
+        return Minibatch(self.request, inputs, self.targets.each(change), self.utterances)
+
+
+class Collator:
+    """Makes minibatches of a corpus.
+
+    Input node `input` gets features, with the first and last frame repeated beyond the edges of
+    the utterance as in nnet3's egs; `ivector` gets the i-vector of one frame of the chunk.
+
+    Args:
+        corpus: where the utterances come from.
+        request_of: the request for a chunk of so many input frames.
+    """
+
+    def __init__(self, corpus: Corpus, request_of: Callable[[int], Request]) -> None:
+        self._corpus = corpus
+        self._request_of = request_of
+
+    def __call__(self, batch: Batch) -> Minibatch:
+        utterances = [self._corpus.load(selection.utterance) for selection in batch]
+        request = self._request_of(batch[0].chunk.frames)
+        times = dict(request.inputs)
+        inputs = {"input": _features(batch, utterances, times["input"])}
+        if "ivector" in times:
+            inputs["ivector"] = _ivectors(batch, utterances)
+        step = self._corpus.sources.subsampling
+        places = [_target_places(s, u, step) for s, u in zip(batch, utterances, strict=True)]
+        weights = np.stack([s.chunk.weights for s in batch])
+        make_targets = _TARGETS[self._corpus.target_kind]
+        targets = make_targets(utterances, places, weights)
+        return Minibatch(request, inputs, targets, tuple(u.name for u in utterances))
+
+
+def _features(batch: Batch, utterances: Sequence[Utterance], times: TimeRange) -> Tensor:
+    dim = utterances[0].features.shape[1]
+    rows = np.empty((times.count, len(batch), dim), np.float32)  # time first, as the module wants
+    offsets = times.start + np.arange(times.count)
+    for i, (selection, utterance) in enumerate(zip(batch, utterances, strict=True)):
+        place = selection.chunk.start + offsets
+        rows[:, i] = utterance.features[place.clip(0, len(utterance.features) - 1)]
+    return torch.from_numpy(rows).transpose(0, 1)
+
+
+def _ivectors(batch: Batch, utterances: Sequence[Utterance]) -> Tensor:
+    rows = []
+    for selection, utterance in zip(batch, utterances, strict=True):
+        if utterance.ivectors is None:
+            raise ValueError(f"{utterance.name} was loaded without i-vectors")
+        row = selection.ivector_frame // utterance.frames_per_ivector
+        rows.append(utterance.ivectors[min(row, len(utterance.ivectors) - 1)])
+    return torch.from_numpy(np.stack(rows)[:, None])
+
+
+def _target_places(selection: Selection, utterance: Utterance, step: int) -> Places:
+    """The row of the utterance's targets for each output frame of the chunk."""
+    chunk = selection.chunk
+    frames = np.arange(chunk.start, chunk.start + chunk.frames, step)
+    return frames // utterance.frames_per_target
+
+
+def _from_alignments(
+    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+) -> Targets:
+    ids = np.zeros(weights.shape, np.int64)
+    weights = weights.copy()
+    for i, (utterance, place) in enumerate(zip(utterances, places, strict=True)):
+        inside = place < len(utterance.target)
+        ids[i, inside] = utterance.target[place[inside]]  # type: ignore[index]
+        weights[i, ~inside] = 0.0
+    return SparseTargets(torch.from_numpy(ids[..., None]), torch.from_numpy(weights[..., None]))
+
+
+def _from_posteriors(
+    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+) -> Targets:
+    posteriors = [cast(Posterior, utterance.target) for utterance in utterances]
+    counts = np.zeros(weights.shape, np.int64)
+    for i, (posterior, place) in enumerate(zip(posteriors, places, strict=True)):
+        inside = place < len(posterior)
+        counts[i, inside] = np.diff(posterior.offsets)[place[inside]]
+    most = max(1, int(counts.max()))
+    ids = np.zeros((*weights.shape, most), np.int64)
+    scaled = np.zeros((*weights.shape, most), np.float32)
+    used = np.arange(most) < counts[..., None]
+    for i, (posterior, place) in enumerate(zip(posteriors, places, strict=True)):
+        first = posterior.offsets[place.clip(0, len(posterior))]
+        pairs = (first[:, None] + np.arange(most))[used[i]]
+        ids[i, used[i]] = posterior.ids[pairs]
+        scaled[i, used[i]] = posterior.weights[pairs]
+    scaled *= weights[..., None]
+    return SparseTargets(torch.from_numpy(ids), torch.from_numpy(scaled))
+
+
+def _from_matrices(
+    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+) -> Targets:
+    matrices = [cast(Floats, utterance.target) for utterance in utterances]
+    values = np.zeros((*weights.shape, matrices[0].shape[1]), np.float32)
+    weights = weights.copy()
+    for i, (matrix, place) in enumerate(zip(matrices, places, strict=True)):
+        values[i] = matrix[place.clip(0, len(matrix) - 1)]
+        weights[i, place >= len(matrix)] = 0.0
+    return DenseTargets(torch.from_numpy(values), torch.from_numpy(weights))
+
+
+_TARGETS: dict[TargetKind, Callable[..., Targets]] = {
+    TargetKind.ALIGNMENT: _from_alignments,
+    TargetKind.POSTERIOR: _from_posteriors,
+    TargetKind.MATRIX: _from_matrices,
+}

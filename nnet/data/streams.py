@@ -1,0 +1,214 @@
+"""Bytes from files, pipes and standard input, with a place to blame."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, BinaryIO
+
+from nnet.atomic import atomic_write
+from nnet.data.errors import TableError
+
+PIECE = 1 << 24
+SPACES = b" \t"
+NEWLINES = b"\r\n"
+
+
+class ByteReader:
+    """Reads exact amounts and knows how far it came.
+
+    Args:
+        stream: buffered binary stream; it need not be seekable.
+        place: the name that error messages give.
+    """
+
+    def __init__(self, stream: io.BufferedReader, place: str) -> None:
+        self._stream = stream
+        self.place = place
+        self.utterance: str | None = None
+        self.offset = 0
+
+    def seek(self, offset: int) -> None:
+        self._stream.seek(offset)
+        self.offset = offset
+
+    def peek(self) -> bytes:
+        """The next byte, not consumed; empty at the end."""
+        return self._stream.peek(1)[:1]
+
+    def skip_whitespace(self) -> bool:
+        """Passes over spaces and newlines; false at the end of the stream."""
+        while (byte := self.peek()) and byte in SPACES + NEWLINES:
+            self.take(1)
+        return bool(byte)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes. Never allocates much more than the stream holds."""
+        data = self._stream.read(count) if count <= PIECE else self._take_in_pieces(count)
+        if len(data) != count:
+            raise self.error(
+                f"the data ends inside a block of {count} bytes",
+                hint="the file was cut short: write it again",
+            )
+        self.offset += count
+        return data
+
+    def _take_in_pieces(self, count: int) -> bytes:
+        pieces = []
+        while count > 0:
+            piece = self._stream.read(min(count, PIECE))
+            if not piece:
+                break
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
+
+    def skip(self, count: int) -> None:
+        """Passes over `count` bytes without reading them where the stream can seek."""
+        if count > 0 and self._stream.seekable():
+            self._stream.seek(count - 1, io.SEEK_CUR)
+            self.offset += count - 1
+            count = 1
+        while count > 0:
+            count -= len(self.take(min(count, PIECE)))
+
+    def line(self) -> bytes:
+        """Up to and including the next newline, or what is left."""
+        line = self._stream.readline()
+        self.offset += len(line)
+        return line
+
+    def word(self, longest: int = 4096) -> bytes:
+        """Up to the next whitespace; a space or tab after it is consumed, a newline is not."""
+        word = bytearray()
+        while len(word) <= longest:
+            byte = self.peek()
+            if not byte or byte in NEWLINES:
+                return bytes(word)
+            self.take(1)
+            if byte in SPACES:
+                return bytes(word)
+            word += byte
+        raise self.error(f"no space within {longest} bytes", expected="a Kaldi table")
+
+    def error(
+        self, found: str, *, expected: str | None = None, hint: str | None = None
+    ) -> TableError:
+        """An error at the present place."""
+        return TableError(
+            self.place,
+            found,
+            utterance=self.utterance,
+            offset=self.offset,
+            expected=expected,
+            hint=hint,
+        )
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[ByteReader]:
+    """Opens what Kaldi calls an rxfilename: a file, `-`, or a shell command that ends in `|`.
+
+    Raises:
+        TableError: no such file, or the command failed.
+    """
+    if path == "-":
+        yield ByteReader(sys.stdin.buffer, "standard input")  # type: ignore[arg-type]
+    elif path.endswith("|"):
+        with _command_output(path[:-1].strip()) as reader:
+            yield reader
+    else:
+        with open_file(path) as stream:
+            yield ByteReader(stream, path)
+
+
+def open_file(path: str, utterance: str | None = None) -> io.BufferedReader:
+    """Opens a file, or says why it cannot be, and for which utterance it was wanted."""
+    try:
+        stream = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise TableError(
+            path,
+            f"cannot read: {error.strerror}",
+            utterance=utterance,
+            hint="check the name; commands end in '|', standard input is '-'",
+        ) from error
+    if stream.peek(2)[:2] == b"\x1f\x8b":
+        stream.close()
+        raise TableError(path, "the file is gzipped", hint=f"use 'ark:gunzip -c {path} |'")
+    return stream
+
+
+@contextmanager
+def _command_output(command: str) -> Iterator[ByteReader]:
+    process = subprocess.Popen(command, shell=True, stdout=subprocess.PIPE)
+    stream = process.stdout
+    if not isinstance(stream, io.BufferedReader):
+        raise TableError(command, "the command gives no output")
+    at_end = False
+    try:
+        yield ByteReader(stream, f"{command} |")
+        at_end = not stream.peek(1)
+    finally:
+        stream.close()
+        status = process.wait()
+    if at_end and status != 0:
+        raise TableError(
+            f"{command} |",
+            f"the command failed with status {status}",
+            hint="run it in a shell to see why",
+        )
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[BinaryIO]:
+    """Opens what Kaldi calls a wxfilename: `-`, a command that begins with `|`, or a file.
+
+    A file appears whole when the block ends without an error, or not at all.
+    """
+    if path == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif path.startswith("|"):
+        with _command_input(path[1:].strip()) as stream:
+            yield stream
+    else:
+        with atomic_write(path) as stream:
+            yield stream
+
+
+@contextmanager
+def _command_input(command: str) -> Iterator[BinaryIO]:
+    process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
+    stream = process.stdin
+    if stream is None:
+        raise TableError(command, "the command takes no input")
+    closed_early = False
+    try:
+        yield stream  # type: ignore[misc]
+        stream.flush()
+    except BrokenPipeError:
+        closed_early = True
+    finally:
+        _close_quietly(stream)
+        status = process.wait()
+    if status != 0 or closed_early:
+        raise TableError(
+            f"| {command}",
+            f"the command ended with status {status} before it took all the data",
+            hint="run it in a shell to see why",
+        )
+
+
+def _close_quietly(stream: IO[bytes]) -> None:
+    """Closes a pipe whose reader may be gone; what was lost has been noticed before."""
+    try:
+        stream.close()
+    except BrokenPipeError:
+        return

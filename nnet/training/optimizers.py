@@ -1,0 +1,131 @@
+"""Optimizers and the parameter groups that they get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nnet.errors import NnetError
+
+if TYPE_CHECKING:  # options are checked before torch is loaded
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from nnet.training.options import TrainingOptions
+
+Groups = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OptimizerKind:
+    """An optimizer by name: how it is made, and what it takes where the user says nothing."""
+
+    make: Callable[[nn.Module, TrainingOptions], Optimizer]
+    defaults: Mapping[str, Any]
+
+
+OPTIMIZERS: dict[str, OptimizerKind] = {}
+
+
+def optimizer(name: str, **defaults: Any) -> Callable[[Any], Any]:
+    """Registers an optimizer under the name that `--optimizer` takes.
+
+    Args:
+        name: the name.
+        defaults: values of options that are left open.
+    """
+
+    def register(make: Callable[[nn.Module, TrainingOptions], Optimizer]) -> Any:
+        OPTIMIZERS[name] = OptimizerKind(make, defaults)
+        return make
+
+    return register
+
+
+@optimizer(
+    "adamw",
+    initial_effective_lrate=2e-3,
+    final_effective_lrate=2e-5,
+    schedule="cosine",
+    warmup=0.05,
+    weight_decay=0.05,
+)
+def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), which spares vectors.
+
+    A component's l2-regularize is not used: divided by Adam's second moment it would not mean what
+    nnet3 means by it.
+    """
+    import torch
+
+    groups = list(parameter_groups(module, lambda spec, matrix: _decay(options, matrix)))
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+@optimizer(
+    "sgd",
+    initial_effective_lrate=0.3,
+    final_effective_lrate=0.03,
+    schedule="exponential",
+    warmup=0.0,
+    weight_decay=0.0,
+)
+def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
+    """Stochastic gradient descent; as in nnet3, momentum does not change the effective rate.
+
+    The components' l2-regularize counts once for each chunk, as in nnet3.
+    """
+    import torch
+
+    chunks_per_frame = options.minibatch_size / options.full_weight
+
+    def decay(spec: object, matrix: bool) -> float:
+        l2 = float(getattr(spec, "l2_regularize", 0.0))
+        return 2.0 * l2 * chunks_per_frame + _decay(options, matrix)
+
+    groups = list(parameter_groups(module, decay))
+    return torch.optim.SGD(groups, lr=0.0, momentum=options.momentum, dampening=options.momentum)
+
+
+def parameter_groups(
+    module: nn.Module, weight_decay: Callable[[object, bool], float]
+) -> Iterator[dict[str, Any]]:
+    """Groups of parameters that share `lrate_factor` and `weight_decay`.
+
+    Parameters of components whose learning-rate-factor is 0 are frozen and in no group.
+
+    Args:
+        module: its submodules may have a `spec`, the component that they stand for.
+        weight_decay: from a component's specification and whether the parameter is a matrix.
+
+    Raises:
+        NnetError: there is no parameter to train.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for submodule in module.modules():
+        spec = getattr(submodule, "spec", None)
+        factor = float(getattr(spec, "learning_rate_factor", 1.0))
+        for parameter in submodule.parameters(recurse=False):
+            if factor == 0.0:
+                parameter.requires_grad_(False)
+            else:
+                key = (factor, weight_decay(spec, parameter.dim() > 1))
+                groups.setdefault(key, []).append(parameter)
+    if not groups:
+        raise NnetError(
+            "the network has nothing to train: all its components are fixed or have "
+            "learning-rate-factor=0"
+        )
+    for (factor, decay), parameters in groups.items():
+        yield {"params": parameters, "lrate_factor": factor, "weight_decay": decay}
+
+
+def set_learning_rate(chosen: Optimizer, rate: float) -> None:
+    """Sets the rate of every group to `rate` times the group's learning-rate factor."""
+    for group in chosen.param_groups:
+        group["lr"] = rate * group["lrate_factor"]
+
+
+def _decay(options: TrainingOptions, matrix: bool) -> float:
+    return (options.weight_decay or 0.0) if matrix else 0.0

@@ -1,0 +1,112 @@
+"""What a training run is told, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from nnet.data.batches import Sampling
+from nnet.errors import NnetError, nearest
+from nnet.training.optimizers import OPTIMIZERS
+from nnet.training.schedules import SCHEDULES, Rates
+
+FREE_TO_CHANGE = ("num_threads", "checkpoint_every", "keep_checkpoints", "device", "tensorboard")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Options of `nnet train`; None stands for the optimizer's own default.
+
+    Learning rates are for the gradient of the objective per frame. `chunk_width` is in input
+    frames, `minibatch_size` in chunks of the first width; `valid_every` and `checkpoint_every` are
+    in minibatches, 0 for the end of each epoch alone.
+    """
+
+    num_epochs: int = 15
+    minibatch_size: int = 8
+    chunk_width: tuple[int, ...] = (150, 110, 100)
+    frame_subsampling_factor: int = 1
+    optimizer: str = "adamw"
+    initial_effective_lrate: float | None = None
+    final_effective_lrate: float | None = None
+    schedule: str | None = None
+    warmup: float | None = None
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    max_grad_norm: float = 5.0
+    dropout: float | None = None
+    valid_share: float = 0.05
+    valid_every: int = 0
+    seed: int = 0
+    bf16: bool = False
+    device: str = "cpu"
+    num_threads: int = 0
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 3
+    tensorboard: bool | None = None
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_ranges()
+        defaults = OPTIMIZERS[self.optimizer].defaults
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            self.chunk_width, self.minibatch_size, self.frame_subsampling_factor, self.seed
+        )
+
+    @property
+    def rates(self) -> Rates:
+        initial, final = self.initial_effective_lrate, self.final_effective_lrate
+        return Rates(initial or 0.0, final or 0.0, self.warmup or 0.0)
+
+    @property
+    def full_weight(self) -> float:
+        """Output frames of a full minibatch, by which sums over a minibatch are divided."""
+        return self.sampling.frames / self.frame_subsampling_factor
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide the result."""
+        options = dataclasses.asdict(self)
+        return {name: options[name] for name in options if name not in FREE_TO_CHANGE}
+
+    def _check_names(self) -> None:
+        _check_one_of("--optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule is not None:
+            _check_one_of("--schedule", self.schedule, SCHEDULES)
+
+    def _check_ranges(self) -> None:
+        for name in ("num_epochs", "minibatch_size", "frame_subsampling_factor"):
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _check("chunk_width", self.chunk_width, min(self.chunk_width, default=0) >= 1, "frames")
+        for name in ("initial_effective_lrate", "final_effective_lrate"):
+            rate = getattr(self, name)
+            _check(name, rate, rate is None or 0 < rate < float("inf"), "greater than 0")
+        for name in ("momentum", "valid_share", "warmup", "dropout"):
+            share = getattr(self, name)
+            _check(name, share, share is None or 0 <= share < 1, "at least 0 and below 1")
+        for name in (
+            "weight_decay", "max_grad_norm", "valid_every", "num_threads", "checkpoint_every",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            _check(name, value, value is None or value >= 0, "0 or more")
+        _check("keep_checkpoints", self.keep_checkpoints, self.keep_checkpoints >= 1, "at least 1")
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        option = "--" + name.replace("_", "-")
+        raise NnetError(f"{option} is {value}; expected: {expected}")
+
+
+def _check_one_of(option: str, value: str, known: dict[str, Any]) -> None:
+    if value in known:
+        return
+    meant = nearest(value, known)
+    hint = f"; did you mean '{meant}'?" if meant else ""
+    raise NnetError(f"{option} is '{value}'; expected: one of {', '.join(known)}{hint}")

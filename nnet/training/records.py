@@ -1,0 +1,109 @@
+"""What a training run reports, and who listens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far training is: `batch` minibatches of epoch `epoch` (from 0), `step` in all."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class MinibatchRecord:
+    """One minibatch. `weight` is its output frames, `done` the share of the training, 0 to 1."""
+
+    step: int
+    epoch: int
+    done: float
+    objective: float
+    accuracy: float | None
+    weight: float
+    learning_rate: float
+    grad_norm: float
+    frames_per_second: float
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """The whole validation set, when `epochs` of the training data have been seen."""
+
+    step: int
+    epochs: float
+    objective: float
+    accuracy: float | None
+    frames: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve: averages per frame over the stretch that ends at `epochs`."""
+
+    epochs: float
+    objective: float
+    accuracy: float | None
+
+
+@dataclass
+class History:
+    """The curves so far. Minibatches are gathered into about `points` points of the whole run."""
+
+    points: int = 200
+    train: list[Point] = field(default_factory=list)
+    valid: list[Point] = field(default_factory=list)
+    total: float = 0.0
+    correct: float | None = 0.0
+    weight: float = 0.0
+
+    def add_minibatch(self, record: MinibatchRecord, num_epochs: int) -> None:
+        """Takes a minibatch into the present point, and begins a new point where one is due."""
+        self.total += record.objective * record.weight
+        self.weight += record.weight
+        if record.accuracy is None or self.correct is None:
+            self.correct = None
+        else:
+            self.correct += record.accuracy * record.weight
+        if record.done * self.points >= len(self.train) + 1 and self.weight:
+            accuracy = None if self.correct is None else self.correct / self.weight
+            epochs = record.done * num_epochs
+            self.train.append(Point(epochs, self.total / self.weight, accuracy))
+            self.total, self.weight, self.correct = 0.0, 0.0, 0.0
+
+    def add_validation(self, record: ValidationRecord) -> None:
+        self.valid.append(Point(record.epochs, record.objective, record.accuracy))
+
+    def state(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> History:
+        """From what `state` gave."""
+        curves = {name: [Point(**point) for point in state[name]] for name in ("train", "valid")}
+        return History(**{**state, **curves})
+
+
+class Reporter(Protocol):
+    """Somebody who wants to know what happens: a log, a progress bar."""
+
+    def start(self, position: Position) -> None:
+        """Training starts, or goes on, at `position`."""
+
+    def minibatch(self, record: MinibatchRecord) -> None:
+        """A minibatch is done."""
+
+    def validation(self, record: ValidationRecord) -> None:
+        """The validation set has been scored."""
+
+    def saved(self) -> None:
+        """A checkpoint is on disk: what was reported so far is final."""
+
+    def close(self) -> None:
+        """Training ended, well or badly."""

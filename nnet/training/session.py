@@ -1,0 +1,150 @@
+"""A whole training run: from a starting model and tables to a folder with the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnet.errors import NnetError
+from nnet.modelfile.model import Model, write_model
+from nnet.training.identity import Identity, differences, identity_of
+from nnet.training.options import TrainingOptions
+from nnet.training.ports import Ports, find_ports
+from nnet.training.tables import Tables, load_data
+
+if TYPE_CHECKING:  # tables and options are checked before torch is loaded
+    from nnet.data.corpus import Corpus
+    from nnet.training.records import Reporter
+    from nnet.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+
+
+def train(
+    model: Model, out_dir: Path, tables: Tables, options: TrainingOptions, resume: bool = False
+) -> Path:
+    """Trains `model` and returns the file of the trained one.
+
+    Writes into `out_dir`: `final.raw` (or `final.mdl`, if there is a transition model),
+    `checkpoints/`, `train.jsonl`, `curves.png` and, with TensorBoard, `tensorboard/`.
+
+    Args:
+        model: what training starts from.
+        out_dir: is made if it is not there.
+        tables: the data.
+        options: how to train.
+        resume: go on from the newest checkpoint in `out_dir`, if there is one.
+
+    Raises:
+        NnetError: network and data do not fit, a table is damaged, `out_dir` cannot be written or
+            holds another run, or training diverged.
+    """
+    _prepare_folder(out_dir, resume)
+    ports = find_ports(model.network)
+    corpora = load_data(tables, ports, options)
+    identity = identity_of(model, *corpora, options)
+    trainer = _make_trainer(model, out_dir, ports, corpora, options, identity)
+    if resume:
+        _resume(trainer, out_dir, identity)
+    trainer.run()
+    return _write_results(model, trainer, out_dir)
+
+
+def _prepare_folder(out_dir: Path, resume: bool) -> None:
+    checkpoints = out_dir / CHECKPOINTS
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        writable = os.access(checkpoints, os.W_OK) and os.access(out_dir, os.W_OK)
+    except OSError as error:
+        raise NnetError(
+            f"{out_dir}: cannot make this folder: {error.strerror}; choose another OUT_DIR"
+        ) from error
+    if not writable:
+        raise NnetError(f"{out_dir}: cannot write into this folder; choose another OUT_DIR")
+    if not resume and any(checkpoints.glob("*.safetensors")):
+        raise NnetError(
+            f"{out_dir} holds the checkpoints of an earlier run; go on with it with --resume, "
+            "delete it, or choose another OUT_DIR"
+        )
+
+
+def _make_trainer(
+    model: Model,
+    out_dir: Path,
+    ports: Ports,
+    corpora: tuple[Corpus, Corpus | None],
+    options: TrainingOptions,
+    identity: Identity,
+) -> Trainer:
+    import torch
+
+    from nnet.modules.compiled import compile_network
+    from nnet.modules.device import select_device
+    from nnet.training.feed import Feed
+    from nnet.training.random_state import seed_all
+    from nnet.training.scoring import Scorer
+    from nnet.training.trainer import Trainer
+
+    if options.num_threads:
+        torch.set_num_threads(options.num_threads)
+    device = select_device(options.device)
+    seed_all(options.seed)
+    module = compile_network(model.network, outputs=(ports.output,)).to(device)
+    if options.dropout is not None:
+        module.set_dropout_proportion(options.dropout)
+    subsampling = options.frame_subsampling_factor
+    scorer = Scorer(module, ports.output, ports.objective, subsampling, options.bf16)
+    feeds = [
+        Feed(corpus, options.sampling, scorer.request_of, device)
+        for corpus in corpora
+        if corpus is not None
+    ]
+    train, valid = feeds[0], feeds[1] if len(feeds) > 1 else None
+    reporters = _reporters(out_dir, options, identity)
+    return Trainer(scorer, train, valid, options, out_dir / CHECKPOINTS, identity, reporters)
+
+
+def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> list[Reporter]:
+    from nnet.training.json_log import JsonLog
+    from nnet.training.progress import ProgressDisplay
+    from nnet.training.tensorboard import TensorBoardLog, tensorboard_is_installed
+
+    reporters: list[Reporter] = [
+        JsonLog(out_dir / "train.jsonl", identity),
+        ProgressDisplay(options.num_epochs),
+    ]
+    if options.tensorboard or (options.tensorboard is None and tensorboard_is_installed()):
+        reporters.append(TensorBoardLog(out_dir / "tensorboard"))
+    return reporters
+
+
+def _resume(trainer: Trainer, out_dir: Path, identity: Identity) -> None:
+    from nnet.training.checkpoint import read_newest
+
+    state = read_newest(out_dir / CHECKPOINTS)
+    if state is None:
+        log.warning("no checkpoint in %s: training starts from the beginning", out_dir)
+        return
+    changed = list(differences(state["identity"], identity))
+    if changed:
+        raise NnetError(
+            f"{out_dir} cannot be resumed, because the run is not the same:\n"
+            + "\n".join(f"  {line}" for line in changed)
+            + "\ngive the same network, data and options as before, or another OUT_DIR"
+        )
+    trainer.set_state(state)
+
+
+def _write_results(model: Model, trainer: Trainer, out_dir: Path) -> Path:
+    from nnet.training.curves import draw_curves
+
+    kind = "mdl" if model.is_acoustic else "raw"
+    final = out_dir / f"final.{kind}"
+    write_model(dataclasses.replace(model, network=trainer.network()), final)
+    draw_curves(trainer.history, out_dir / "curves.png", f"training of {out_dir.name}")
+    return final

@@ -1,0 +1,86 @@
+"""The tables of a training run, loaded to fit a network."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
+from nnet.errors import NnetError
+from nnet.training.options import TrainingOptions
+from nnet.training.ports import Ports
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each."""
+
+    feats: str
+    targets: str
+    ivectors: str | None = None
+    online_ivectors: str | None = None
+    online_ivector_period: int = 10
+    valid_feats: str | None = None
+    valid_targets: str | None = None
+    valid_ivectors: str | None = None
+    valid_online_ivectors: str | None = None
+    memory: float = 4.0
+
+
+def load_data(
+    tables: Tables, ports: Ports, options: TrainingOptions
+) -> tuple[Corpus, Corpus | None]:
+    """Training data, and validation data if there is any: tables of its own or a held-out share.
+
+    Raises:
+        NnetError: tables are missing, damaged, or do not fit the network.
+    """
+    sources = _sources(tables, ports, options)
+    train = load_corpus(sources)
+    if bool(tables.valid_feats) != bool(tables.valid_targets):
+        raise NnetError("--valid-feats and --valid-targets come together; only one is given")
+    if tables.valid_feats and tables.valid_targets:
+        valid = load_corpus(
+            dataclasses.replace(
+                sources,
+                feats=tables.valid_feats,
+                targets=tables.valid_targets,
+                ivectors=tables.valid_ivectors,
+                online_ivectors=tables.valid_online_ivectors,
+            )
+        )
+        return train, valid
+    if not options.valid_share:
+        return train, None
+    random = np.random.default_rng((options.seed, train.lengths.size))
+    return train.split(options.valid_share, random)
+
+
+def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
+    given = [t for t in (tables.ivectors, tables.online_ivectors) if t]
+    if len(given) == 2:
+        raise NnetError("both --ivectors and --online-ivectors are given; expected: one of them")
+    if given and ports.ivector_dim is None:
+        raise NnetError(
+            "i-vectors are given, but the network has no input named 'ivector'; leave "
+            "--ivectors out, or add 'input dim=N name=ivector' to the xconfig"
+        )
+    if not given and ports.ivector_dim is not None:
+        raise NnetError(
+            f"the network has an input 'ivector' of dim {ports.ivector_dim}, but no i-vectors are "
+            "given; add --ivectors or --online-ivectors"
+        )
+    return Sources(
+        feats=tables.feats,
+        targets=tables.targets,
+        feature_dim=ports.feature_dim,
+        output_dim=ports.output_dim,
+        ivectors=tables.ivectors,
+        online_ivectors=tables.online_ivectors,
+        online_ivector_period=tables.online_ivector_period,
+        ivector_dim=ports.ivector_dim,
+        subsampling=options.frame_subsampling_factor,
+        memory=int(tables.memory * GIBIBYTE),
+    )

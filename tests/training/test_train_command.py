@@ -1,0 +1,148 @@
+"""`nnet train` as a user calls it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnet.commands.main import main
+from nnet.data.tables import read_matrices
+from nnet.data.writers import AlignmentWriter
+from nnet.modelfile.model import Model, model_bytes, read_model, write_model
+from nnet.training.tables import Tables
+
+XCONFIG = """
+input dim=6 name=input
+relu-batchnorm-layer name=tdnn1 dim=16 input=Append(-1,0,1)
+output-layer name=output dim=4
+"""
+OPTIONS = ["--num-epochs", "1", "--chunk-width", "30,20", "--num-threads", "1", "--no-tensorboard"]
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    path = tmp_path / "net.xconfig"
+    path.write_text(XCONFIG)
+    return path
+
+
+def nnet(*words: object) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    return int(caught.value.code or 0)
+
+
+def data(tables: Tables) -> list[str]:
+    return ["--feats", tables.feats, "--targets", tables.targets]
+
+
+def test_an_xconfig_and_tables_are_enough(
+    net: Path, tables: Tables, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert nnet("train", net, tmp_path / "out", *data(tables), *OPTIONS) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{tmp_path}/out/final.raw\n"
+    assert "epoch     1/1   train" in err
+    assert (tmp_path / "out" / "final.raw").exists()
+
+
+def test_training_starts_from_a_model_too(
+    net: Path, tables: Tables, tmp_path: Path, variant: Callable[[str, str], Model]
+) -> None:
+    write_model(variant("", ""), tmp_path / "start.raw")
+    options = [*data(tables), *OPTIONS, "--num-epochs", "2"]
+    assert nnet("train", tmp_path / "start.raw", tmp_path / "out", *options) == 0
+    trained = (tmp_path / "out" / "final.raw").read_bytes()
+    assert trained.startswith(b"\0B<Nnet3>")
+    assert trained != model_bytes(variant("", ""))
+
+
+def test_an_acoustic_model_stays_one(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "legacy" / "mdl"
+    before = read_model(golden / "nnet3.mdl")
+    with AlignmentWriter(f"ark:{tmp_path}/ali.ark") as writer:
+        for name, features in read_matrices(f"ark:{golden}/feats.ark"):
+            writer.write(name, np.arange(len(features)) % 9)
+    tables = Tables(feats=f"ark:{golden}/feats.ark", targets=f"ark:{tmp_path}/ali.ark")
+    options = [*data(tables), *OPTIONS, "--valid-share", "0"]
+    assert nnet("train", golden / "nnet3.mdl", tmp_path / "out", *options) == 0
+    after = read_model(tmp_path / "out" / "final.mdl")
+    transitions, trained = model_bytes(after).split(b"<Nnet3>")
+    assert model_bytes(before).split(b"<Nnet3>")[0] == transitions
+    assert model_bytes(before).split(b"<Nnet3>")[1] != trained
+    np.testing.assert_array_equal(after.priors, before.priors)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--feats", "feats.scp"], "did you mean 'scp:feats.scp'?"),
+        (["--feats", "scp:none.scp"], "none.scp: cannot read: No such file or directory"),
+        (["--optimizer", "adam"], "expected: one of adamw, sgd; did you mean 'adamw'?"),
+        (["--chunk-width", "wide"], "--chunk-width is 'wide'"),
+        (["--device", "gpu"], "--device is 'gpu', expected cpu, cuda or cuda:N"),
+        (["--valid-feats", "ark:x"], "--valid-feats and --valid-targets come together"),
+    ],
+)
+def test_mistakes_give_one_message_and_status_1(
+    net: Path,
+    tables: Tables,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    change: list[str],
+    message: str,
+) -> None:
+    assert nnet("train", net, tmp_path / "out", *data(tables), *OPTIONS, *change) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("nnet: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_missing_network_is_named(
+    tables: Tables, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert nnet("train", tmp_path / "no.xconfig", tmp_path / "out", *data(tables)) == 1
+    assert "no.xconfig" in capfd.readouterr().err
+
+
+def test_mistakes_are_found_without_torch(net: Path, tables: Tables, tmp_path: Path) -> None:
+    net.write_text(XCONFIG.replace("dim=6", "dim=40"))
+    words = ["train", str(net), str(tmp_path / "out"), *data(tables)]
+    program = (
+        "import sys\n"
+        "from nnet.commands.main import main\n"
+        "try:\n"
+        f"    main({words!r})\n"
+        "except SystemExit as end:\n"
+        "    print(end.code, 'torch' in sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "1 False\n", run.stderr
+    assert "the features have dimension 6" in run.stderr
+
+
+def test_a_killed_run_is_resumed_to_the_same_bytes(
+    net: Path, tables: Tables, tmp_path: Path
+) -> None:
+    options = [*data(tables), *OPTIONS, "--num-epochs", "40", "--checkpoint-every", "3"]
+    command = [sys.executable, "-m", "nnet.commands.main", "train", str(net)]
+    with subprocess.Popen([*command, str(tmp_path / "killed"), *options]) as process:
+        deadline = time.monotonic() + 60
+        while len(list((tmp_path / "killed").glob("checkpoints/step-*"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+    assert not (tmp_path / "killed" / "final.raw").exists()
+    assert nnet("train", net, tmp_path / "killed", *options, "--resume") == 0
+    assert nnet("train", net, tmp_path / "whole", *options) == 0
+    killed, whole = (tmp_path / name / "final.raw" for name in ("killed", "whole"))
+    assert killed.read_bytes() == whole.read_bytes()
+    assert not list((tmp_path / "killed").rglob(".*.tmp"))
