@@ -14,8 +14,9 @@ from torch import Tensor
 
 from nnet.kernels.spliced_affine import ACTIVATIONS, Epilogue, Term
 
-BLOCK_BYTES = 384 * 1024
-"""About how much is worked on at a time: a block and what it is made from fit a level-2 cache."""
+BLOCK_BYTES = 512 * 1024
+"""About how much of the result is made at a time, from up to twice as much of a term: together
+they fit a level-2 cache."""
 
 
 def blocked_affine(
@@ -25,6 +26,8 @@ def blocked_affine(
     bias: Tensor | None,
     epilogue: Epilogue,
     out: Tensor | None = None,
+    *,
+    consume_bypass: bool = False,
 ) -> Tensor:
     """`spliced_affine` on transposed weights.
 
@@ -34,6 +37,8 @@ def blocked_affine(
         blocks: for each term the part of the weight that belongs to it, `(term.dim, dim)`.
         bias: `(dim,)` or None.
         out: where to write the result, contiguous; a new tensor by default.
+        consume_bypass: nobody needs the source of the only bypass afterwards, so the result may
+            take its place.
 
     Returns:
         `(length, batch, dim)`.
@@ -50,49 +55,64 @@ def blocked_affine(
             once = part if once is None else once + part
         else:
             moving.append((view, block))
-    result = sources[0].new_empty((length, batch, dim)) if out is None else out
     bypass = [(term.view(sources[term.source]), term.scale) for term in epilogue.bypass]
-    widest = max(dim, *(block.shape[0] for block in blocks))
-    times = max(1, BLOCK_BYTES // (4 * widest * batch))
-    for start in range(0, length, times):
-        part = result[start : start + times]
-        _products(part, moving, once, start)
-        _finish(part, epilogue, bypass, start)
-    return result
+    result = out
+    replace = consume_bypass and out is None and _replaceable(epilogue.bypass, bypass)
+    if result is None:
+        result = bypass[0][0] if replace else sources[0].new_empty((length, batch, dim))
+    widest = max(2 * dim, *(block.shape[0] for block in blocks))
+    times = min(length, max(1, 2 * BLOCK_BYTES // (4 * widest * batch)))
+    late = once if epilogue == Epilogue() else None  # one pass at the end, if nothing follows it
+    parts = [(_split(view, times), block) for view, block in moving]
+    beside = [(_split(view.expand(length, -1, -1), times), scale) for view, scale in bypass]
+    scratch = sources[0].new_empty((times * batch, dim)) if replace else None
+    for number, rows in enumerate(_split(result, times)):
+        made = rows if scratch is None else scratch[: rows.shape[0]]
+        products = [(part[number], block) for part, block in parts]
+        _products(made, products, once if late is None else None)
+        _activate(made, epilogue)
+        for others, scale in beside:
+            torch.add(made, others[number], alpha=scale, out=rows)
+    return result if late is None else result.add_(late)
 
 
-def _products(
-    out: Tensor, moving: list[tuple[Tensor, Tensor]], once: Tensor | None, start: int
-) -> None:
-    """The sum of the terms' products, and of what is the same at all times."""
-    rows = out.view(-1, out.shape[-1])
-    stop = start + out.shape[0]
+def _split(view: Tensor, times: int) -> Sequence[Tensor]:
+    """Matrices of `times` times each; views unless strides forbid it."""
+    if view.shape[1] == 1:
+        return view.squeeze(1).split(times)
+    return [part.reshape(-1, part.shape[-1]) for part in view.split(times)]
+
+
+def _replaceable(terms: Sequence[Term], views: list[tuple[Tensor, float]]) -> bool:
+    """True if a result can take the place of its only bypass: whole rows without gaps."""
+    if len(terms) != 1:
+        return False
+    (term,) = terms
+    whole = term.positions is None and (term.step == 1 or term.length == 1)
+    return whole and views[0][0].is_contiguous()
+
+
+def _products(out: Tensor, parts: Sequence[tuple[Tensor, Tensor]], once: Tensor | None) -> None:
+    """The sum of the terms' products, and of what is the same at all times `(1 or batch, dim)`."""
     row = once if once is not None and once.shape[0] == 1 else None
-    for number, (view, block) in enumerate(moving):
-        part = view[start:stop]
-        part = part.squeeze(1) if part.shape[1] == 1 else part.reshape(-1, part.shape[-1])
+    for number, (part, block) in enumerate(parts):
         if number:
-            rows.addmm_(part, block)
+            out.addmm_(part, block)
         elif row is not None:
-            torch.addmm(row, part, block, out=rows)
+            torch.addmm(row, part, block, out=out)
         else:
-            torch.mm(part, block, out=rows)
-    if not moving:
-        out.copy_(once) if once is not None else out.zero_()
-    elif once is not None and row is None:
-        out.add_(once)
+            torch.mm(part, block, out=out)
+    if not parts:
+        out.zero_()
+    if once is not None and (row is None or not parts):
+        out.view(-1, *once.shape).add_(once)
 
 
-def _finish(
-    out: Tensor, epilogue: Epilogue, bypass: list[tuple[Tensor, float]], start: int
-) -> None:
-    """What follows the products, in place."""
+def _activate(made: Tensor, epilogue: Epilogue) -> None:
+    """Activation, scales and offsets, in place."""
     if epilogue.activation:
-        ACTIVATIONS[epilogue.activation](out)
+        ACTIVATIONS[epilogue.activation](made)
     if epilogue.scales is not None:
-        out.mul_(epilogue.scales)
+        made.mul_(epilogue.scales)
     if epilogue.offsets is not None:
-        out.add_(epilogue.offsets)
-    for view, scale in bypass:
-        rows = view if view.shape[0] == 1 else view[start : start + out.shape[0]]
-        out.add_(rows, alpha=scale)
+        made.add_(epilogue.offsets)

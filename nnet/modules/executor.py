@@ -48,6 +48,7 @@ class Executor:
             for operand in self.plan.operations[value].operands:
                 last_reader[operand] = value
         kept = {value for _, value, _ in self.layout.results}
+        self._consumed = self._find_consumed(needed, last_reader, kept)
         for value in needed:
             operation = self.plan.operations[value]
             if isinstance(operation, ir.Input):
@@ -55,6 +56,22 @@ class Executor:
                 continue
             done = tuple(v for v, last in last_reader.items() if last == value and v not in kept)
             self.steps.append((value, self._step(operation, value), done))
+
+    def _find_consumed(
+        self, needed: list[Value], last_reader: Mapping[Value, Value], kept: set[Value]
+    ) -> set[tuple[Value, Value]]:
+        """Pairs (value, its last reader) where the reader may write over the value.
+
+        Such a value is made by an affine operation and read by affine operations and appends
+        alone, which copy: nobody holds a view of it.
+        """
+        copying = (ir.SplicedAffine, ir.Append)
+        viewed = set(kept)
+        for value in needed:
+            if not isinstance(self.plan.operations[value], copying):
+                viewed.update(self.plan.operations[value].operands)
+        made = {v for v, o in enumerate(self.plan.operations) if isinstance(o, ir.SplicedAffine)}
+        return {(v, reader) for v, reader in last_reader.items() if v in made - viewed}
 
     def run(
         self, inputs: Mapping[str, Tensor], into: Mapping[str, Tensor] | None = None
@@ -172,6 +189,10 @@ class Executor:
         scale_offset = self.modules.get(operation.scale_offset)
         assert isinstance(module, AnyAffine)
         assert scale_offset is None or isinstance(scale_offset, ScaleOffset)
+        consume = [
+            (r.value, value) in self._consumed and r.value not in (t.value for t in operation.terms)
+            for r in operation.bypass
+        ] == [True]
         plain = not (operation.activation or scale_offset is not None or bypass)
 
         def step(values: Values) -> Tensor:
@@ -183,7 +204,13 @@ class Executor:
             if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
                 blocks = module.blocks(spliced)
                 return blocked_affine(
-                    sources, spliced, blocks, module.bias, epilogue, out=values[value]
+                    sources,
+                    spliced,
+                    blocks,
+                    module.bias,
+                    epilogue,
+                    out=values[value],
+                    consume_bypass=consume,
                 )
             return spliced_affine(
                 sources, spliced, module.linear, module.bias, None if plain else epilogue

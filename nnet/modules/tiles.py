@@ -10,8 +10,9 @@ from nnet.plan.ir import Plan
 from nnet.plan.request import Request, TimeRange
 from nnet.plan.times import At, RoundDown, TimeMap
 
-TILE_BYTES = 1_500_000
-"""About how large the widest value of a tile may be, so that a 2 MB cache holds the work."""
+TILE_BYTES = 4_500_000
+"""About how large the widest value of a tile may be: larger ones leave the caches between two
+operations, smaller ones compute more context twice."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from nnet.plan.ir import Builder, Plan, Rows, SplicedAffine, Value
 class BiasColumns:
     """W x + b = [W b] [x; 1], which saves one pass over the result.
 
-    Done for affine operations whose only term is an append that nothing else reads.
+    Done for affine operations of one term: if it is an append that nothing else reads, or if the
+    result is at least `wider` times as wide as the term, so that copying the term costs less.
     """
 
     name: ClassVar[str] = "bias-columns"
+
+    wider: int = 3
 
     def run(self, plan: Plan) -> Plan:
         builder = Builder(plan.components)
@@ -28,26 +31,26 @@ class BiasColumns:
         names: dict[Value, Value] = {}
         for value, operation in enumerate(plan.operations):
             renamed = operation.renamed(names)
-            if isinstance(operation, SplicedAffine) and uses[operation.terms[0].value] == 1:
-                assert isinstance(renamed, SplicedAffine)
-                renamed = _with_column(renamed, builder)
+            if isinstance(renamed, SplicedAffine) and len(renamed.terms) == 1:
+                own = uses[operation.operands[0]] == 1
+                renamed = self._with_column(renamed, own, builder)
             names[value] = keep(renamed, builder)
         return builder.plan(tuple((name, names[value]) for name, value in plan.results))
 
-
-def _with_column(operation: SplicedAffine, builder: Builder) -> SplicedAffine:
-    rows = operation.terms[0]
-    spec = builder.components[operation.component]
-    appended = builder.operations[rows.value]
-    fits = len(operation.terms) == 1 and rows == Rows(rows.value, dim=appended.dim)
-    if not (fits and isinstance(appended, ir.Append) and isinstance(spec, FoldedAffine)):
-        return operation
-    if spec.bias is None:
-        return operation
-    one = builder.emit(ir.Constant(number=1.0, dim=1, origin=operation.origin))
-    wider = builder.append([*(s.value for s in appended.sources), one], operation.origin)
-    name = f"{operation.component}|1"
-    linear = np.concatenate((spec.linear, spec.bias[:, None]), axis=1)
-    builder.components[name] = FoldedAffine(np.ascontiguousarray(linear), None)
-    term = Rows(wider, dim=appended.dim + 1)
-    return replace(operation, component=name, terms=(term,))
+    def _with_column(self, operation: SplicedAffine, own: bool, builder: Builder) -> SplicedAffine:
+        (rows,) = operation.terms
+        spec = builder.components[operation.component]
+        source = builder.operations[rows.value]
+        appended = own and isinstance(source, ir.Append)
+        plain = rows == Rows(rows.value, dim=source.dim)
+        if not (plain and (appended or operation.dim >= self.wider * rows.dim)):
+            return operation
+        if not isinstance(spec, FoldedAffine) or spec.bias is None:
+            return operation
+        one = builder.emit(ir.Constant(number=1.0, dim=1, origin=operation.origin))
+        wider = builder.append([rows.value, one], operation.origin)
+        name = f"{operation.component}|1"
+        linear = np.concatenate((spec.linear, spec.bias[:, None]), axis=1)
+        builder.components[name] = FoldedAffine(linear, None)
+        term = Rows(wider, dim=rows.dim + 1)
+        return replace(operation, component=name, terms=(term,))

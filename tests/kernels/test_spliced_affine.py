@@ -23,7 +23,7 @@ def setup(batch=BATCH, dtype=torch.float64):
     generator = torch.Generator().manual_seed(3)
     sources = [
         torch.randn(t, batch, d, dtype=dtype, generator=generator)
-        for t, d in ((TIMES, DIM), (9, 4))
+        for t, d in ((TIMES, DIM), (9, 4), (6, OUT))
     ]
     columns = sum(term.dim for term in terms())
     weight = torch.randn(OUT, columns, dtype=dtype, generator=generator)
@@ -73,18 +73,19 @@ def test_gradients_of_some_inputs_only():
     sources[0].requires_grad_()
     spliced_affine(sources, terms(), weight, bias).sum().backward()
     other = sources[0].detach().clone().requires_grad_()
-    plainly([other, sources[1]], weight, bias).sum().backward()
+    plainly([other, *sources[1:]], weight, bias).sum().backward()
     torch.testing.assert_close(sources[0].grad, other.grad)
 
 
 def epilogue(dtype):
     scales, offsets = torch.linspace(0.5, 2, OUT, dtype=dtype), torch.ones(OUT, dtype=dtype)
-    return Epilogue("relu", scales, offsets, (Term(0, 1, 2, 7, None, 2, OUT, 0.66),))
+    bypass = (Term(0, 1, 2, 7, None, 2, OUT, 0.66), Term(2, 3, 0, 7, None, 0, OUT, -2.0))
+    return Epilogue("relu", scales, offsets, bypass)
 
 
 def expected_epilogue(sources, result):
     scales = torch.linspace(0.5, 2, OUT, dtype=result.dtype)
-    return result.relu() * scales + 1 + 0.66 * sources[0][1:14:2, :, 2:]
+    return result.relu() * scales + 1 + 0.66 * sources[0][1:14:2, :, 2:] - 2 * sources[2][3]
 
 
 @pytest.mark.parametrize("differentiable", [True, False])
@@ -113,3 +114,19 @@ def test_blocks_of_rows_give_the_same(batch, used, block_bytes, monkeypatch):
                 sources, chosen, blocks, some_bias, epilogue(torch.float64)
             )
         torch.testing.assert_close(result, expected)
+
+
+def test_the_result_may_take_the_place_of_a_bypass(monkeypatch):
+    monkeypatch.setattr(blocked_affine, "BLOCK_BYTES", 100)
+    sources, weight, bias = setup()
+    term = terms()[0]
+    bypass = Epilogue("relu", bypass=(Term(2, 0, 1, 6, None, 0, OUT, 0.5),))
+    term = term._replace(length=6)
+    blocks = [weight[:, :DIM].t().contiguous()]
+    with torch.no_grad():
+        expected = spliced_affine(sources, [term], weight[:, :DIM], bias, bypass)
+        result = blocked_affine.blocked_affine(
+            sources, [term], blocks, bias, bypass, consume_bypass=True
+        )
+    torch.testing.assert_close(result, expected)
+    assert result.data_ptr() == sources[2].data_ptr()
