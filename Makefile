@@ -23,7 +23,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmarks]"
-	$(BIN)/python benchmarks/inference_cpu.py
+	$(BIN)/python -m benchmarks.inference_cpu
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

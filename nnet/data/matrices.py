@@ -11,26 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnet.data.streams import ByteReader
+from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
 
 Floats = NDArray[np.float32]
 KINDS = "a matrix (FM, DM, CM, CM2, CM3 or text in [ ])"
-ELEMENT: dict[bytes, np.dtype[Any]] = {
-    b"FM": np.dtype("<f4"),
-    b"DM": np.dtype("<f8"),
-    b"FV": np.dtype("<f4"),
-    b"DV": np.dtype("<f8"),
-    b"CM": np.dtype("u1"),
-    b"CM2": np.dtype("<u2"),
-    b"CM3": np.dtype("u1"),
+ELEMENT: dict[str, np.dtype[Any]] = {
+    "FM": np.dtype("<f4"),
+    "DM": np.dtype("<f8"),
+    "FV": np.dtype("<f4"),
+    "DV": np.dtype("<f8"),
 }
-COMPRESSED = {b"CM": 65535.0, b"CM2": 65535.0, b"CM3": 255.0}  # steps that span the range
 
 
 @dataclass(frozen=True)
 class Header:
     """What precedes the numbers. `minimum` and `range` belong to compressed matrices."""
 
-    token: bytes
+    token: str
     rows: int
     columns: int
     minimum: float = 0.0
@@ -38,9 +35,9 @@ class Header:
 
     @property
     def bytes_that_follow(self) -> int:
-        element = ELEMENT[self.token].itemsize
-        percentiles = 8 * self.columns if self.token == b"CM" else 0
-        return percentiles + self.rows * self.columns * element
+        if self.token in STEPS:
+            return compressed_size(self.token, self.rows, self.columns)
+        return self.rows * self.columns * ELEMENT[self.token].itemsize
 
 
 def read_matrix(reader: ByteReader) -> Floats:
@@ -51,7 +48,7 @@ def read_matrix(reader: ByteReader) -> Floats:
 def read_binary_matrix(reader: ByteReader) -> Floats:
     """Reads one matrix from just after Kaldi's binary mark."""
     header = _read_header(reader)
-    if header.token[1:] == b"V":
+    if header.token[1:] == "V":
         raise reader.error(f"a vector of {header.columns} numbers", expected="a matrix")
     return _read_numbers(reader, header)
 
@@ -145,17 +142,16 @@ def read_int32(reader: ByteReader) -> int:
 
 
 def _read_header(reader: ByteReader) -> Header:
-    token = reader.word(longest=16)
-    if token in COMPRESSED:
+    token = reader.word(longest=16).decode("ascii", "replace")
+    if token in STEPS:
         minimum, spread, rows, columns = struct.unpack("<ffii", reader.take(16))
         header = Header(token, rows, columns, minimum, spread)
-    elif token in (b"FM", b"DM"):
+    elif token in ("FM", "DM"):
         header = Header(token, read_int32(reader), read_int32(reader))
-    elif token in (b"FV", b"DV"):
+    elif token in ("FV", "DV"):
         header = Header(token, 1, read_int32(reader))
     else:
-        shown = token.decode("ascii", "replace")
-        raise reader.error(f"found the token '{shown}'", expected=KINDS)
+        raise reader.error(f"found the token '{token}'", expected=KINDS)
     if header.rows < 0 or header.columns < 0:
         raise reader.error(
             f"a matrix of {header.rows} by {header.columns}", expected="sizes of 0 or more"
@@ -165,38 +161,10 @@ def _read_header(reader: ByteReader) -> Header:
 
 def _read_numbers(reader: ByteReader, header: Header) -> Floats:
     data = reader.take(header.bytes_that_follow)
-    if header.token == b"CM":
-        return _uncompress_columns(header, data)
-    numbers: NDArray[Any] = np.frombuffer(data, ELEMENT[header.token]).reshape(
-        header.rows, header.columns
-    )
-    if header.token in COMPRESSED:
-        step = np.float32(header.range * (1 / COMPRESSED[header.token]))
-        numbers = np.float32(header.minimum) + numbers.astype(np.float32) * step
-    return numbers.astype(np.float32)
-
-
-def _uncompress_columns(header: Header, data: bytes) -> Floats:
-    """Kaldi's one-byte format: each column has percentiles 0, 25, 75 and 100 of its own.
-
-    Bytes up to 64, 192 and 255 divide the three spans between them evenly.
-    """
-    count = 4 * header.columns
-    steps = np.frombuffer(data, "<u2", count).astype(np.float32).reshape(-1, 4, 1)
-    unit = np.float32(header.range) * np.float32(1 / COMPRESSED[b"CM"])
-    p0, p25, p75, p100 = np.moveaxis(np.float32(header.minimum) + unit * steps, 1, 0)
-    codes = np.frombuffer(data, "u1", offset=2 * count).reshape(header.columns, header.rows)
-    code = codes.astype(np.float32)
-    values = np.where(
-        codes <= 64,
-        p0 + (p25 - p0) * code * np.float32(1 / 64),
-        np.where(
-            codes <= 192,
-            p25 + (p75 - p25) * (code - 64) * np.float32(1 / 128),
-            p75 + (p100 - p75) * (code - 192) * np.float32(1 / 63),
-        ),
-    )
-    return np.ascontiguousarray(values.T, np.float32)
+    rows, columns = header.rows, header.columns
+    if header.token in STEPS:
+        return uncompress(header.token, header.minimum, header.range, rows, columns, data)
+    return np.frombuffer(data, ELEMENT[header.token]).reshape(rows, columns).astype(np.float32)
 
 
 def _int32(value: int) -> bytes:

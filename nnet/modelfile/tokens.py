@@ -15,6 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from nnet.errors import NnetError
+from nnet.modelfile.compressed import compressed_size, uncompress
 
 BINARY_HEADER = b"\0B"
 
@@ -221,35 +222,12 @@ class BinaryReader(Reader):
             return values.astype(np.float32)
 
     def _compressed(self, token: str) -> np.ndarray:
-        """Kaldi's CompressedMatrix: columns in one byte with quartiles, or all in one scale."""
-        low, scale, rows, columns = struct.unpack("<ffii", self.take(16, "a compressed matrix"))
+        what = "a compressed matrix"
+        minimum, spread, rows, columns = struct.unpack("<ffii", self.take(16, what))
         if rows < 0 or columns < 0:
             self.fail("dimensions of a compressed matrix", f"{rows} x {columns}")
-        low, scale = np.float32(low), np.float32(scale)
-        with np.errstate(all="ignore"):
-            if token == "CM":
-                return self._byte_columns(low, scale, rows, columns)
-            width, levels = (2, 65535) if token == "CM2" else (1, 255)
-            raw = self.take(width * rows * columns, "a compressed matrix")
-            values = np.frombuffer(raw, f"<u{width}").reshape(rows, columns)
-            step = np.float32(float(scale) * (1.0 / levels))
-            return low + values.astype(np.float32) * step
-
-    def _byte_columns(
-        self, low: np.float32, scale: np.float32, rows: int, columns: int
-    ) -> np.ndarray:
-        size = 8 * columns + rows * columns
-        raw = self.take(size, "a compressed matrix")
-        heads = np.frombuffer(raw, "<u2", 4 * columns).reshape(columns, 4)
-        points = low + (scale * np.float32(1.52590218966964e-05)) * heads.astype(np.float32)
-        codes = np.frombuffer(raw, np.uint8, rows * columns, 8 * columns).reshape(columns, rows)
-        code = codes.astype(np.float32)
-        p0, p25, p75, p100 = (points[:, i : i + 1] for i in range(4))
-        lower = p0 + ((p25 - p0) * code).astype(np.float64) / 64
-        middle = p25 + ((p75 - p25) * (code - 64)).astype(np.float64) / 128
-        upper = p75 + ((p100 - p75) * (code - 192)).astype(np.float64) / 63
-        values = np.where(codes <= 64, lower, np.where(codes <= 192, middle, upper))
-        return np.ascontiguousarray(values.T.astype(np.float32))
+        raw = self.take(compressed_size(token, rows, columns), what)
+        return uncompress(token, minimum, spread, rows, columns, raw)
 
 
 def _fits(word: bytes) -> bool:
