@@ -28,6 +28,7 @@ def blocked_affine(
     out: Tensor | None = None,
     *,
     consume_bypass: bool = False,
+    ones: bool = False,
 ) -> Tensor:
     """`spliced_affine` on transposed weights.
 
@@ -39,6 +40,7 @@ def blocked_affine(
         out: where to write the result, contiguous; a new tensor by default.
         consume_bypass: nobody needs the source of the only bypass afterwards, so the result may
             take its place.
+        ones: the last column of the first term is 1 at all times.
 
     Returns:
         `(length, batch, dim)`.
@@ -55,6 +57,10 @@ def blocked_affine(
             once = part if once is None else once + part
         else:
             moving.append((view, block))
+    if ones and once is not None and once.shape[0] == 1:
+        view, block = moving[0]
+        moving[0] = (view, torch.cat((block[:-1], block[-1:] + once)))
+        once = None
     bypass = [(term.view(sources[term.source]), term.scale) for term in epilogue.bypass]
     result = out
     replace = consume_bypass and out is None and _replaceable(epilogue.bypass, bypass)

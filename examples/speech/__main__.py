@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,7 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folder for everything written [%(default)s]",
     )
     parser.add_argument(
-        "--epochs", type=whole(1), help="passes over the training data [12; 3 for recordings]"
+        "--epochs", type=whole(1), help="passes over the training data [12; 2 for recordings]"
     )
     parser.add_argument(
         "--seed", type=whole(0), default=0, help="of sentences, voices and noise [%(default)s]"
@@ -98,16 +99,13 @@ def run(options: argparse.Namespace) -> None:
             experiment = experiments.synthetic(
                 folder, options.sentences, options.seed, options.jobs
             )
+    schedule = experiment.schedule
+    if options.epochs:
+        schedule = replace(schedule, epochs=options.epochs)
     results, files = [], []
     for recipe in (LINEAR, TDNNF):
         with _timed(seconds, f"training {recipe.title}"):
-            model = train(
-                recipe,
-                experiment.data,
-                options.out / recipe.name,
-                options.epochs or experiment.epochs,
-                experiment.chunk_width,
-            )
+            model = train(recipe, experiment.data, options.out / recipe.name, schedule)
         with _timed(seconds, f"computing {recipe.title}"):
             posteriors = compute(model, experiment.data, "test")
         results.append(evaluate(experiment, recipe.title, posteriors))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.speech.augment import augment
+from examples.speech.networks import Schedule
 from examples.speech.phones import CLASSES, PHONES
 from examples.speech.recordings import read_recordings, states_of
 from examples.speech.synthesize import RATE, synthesize
@@ -18,7 +19,7 @@ class Experiment:
     rate: Hz. minutes: of each split. groups: the labels in the order of the confusion matrix.
     words: the words to recognise, none if utterances are sentences. unseen: what is new in the
     test split. typical_frames: the lengths from which the utterance of the picture is chosen.
-    epochs, chunk_width: as in `nnet train`.
+    schedule: of training.
     """
 
     data: DataFolder
@@ -28,8 +29,7 @@ class Experiment:
     words: list[str]
     unseen: str
     typical_frames: range
-    epochs: int
-    chunk_width: str
+    schedule: Schedule
 
 
 def synthetic(folder: Path, sentences: int, seed: int, jobs: int) -> Experiment:
@@ -43,8 +43,7 @@ def synthetic(folder: Path, sentences: int, seed: int, jobs: int) -> Experiment:
         words=[],
         unseen="voices and sentences never heard in training",
         typical_frames=range(220, 340),
-        epochs=12,
-        chunk_width="150,110,100",
+        schedule=Schedule(epochs=12, minibatch_size=16, chunk_width="150,110,100"),
     )
 
 
@@ -60,8 +59,7 @@ def recorded(folder: Path, source: Path, held_out: str | None, seed: int) -> Exp
         words=recordings.words,
         unseen=f"the speaker {recordings.held_out}, never heard in training",
         typical_frames=range(30, 120),
-        epochs=3,
-        chunk_width="60,40",
+        schedule=Schedule(epochs=2, minibatch_size=32, chunk_width="60,40"),
     )
 
 

@@ -26,11 +26,20 @@ class Recipe:
     learning_rates: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Options of `nnet train` that depend on the data."""
+
+    epochs: int
+    minibatch_size: int
+    chunk_width: str
+
+
 LINEAR = Recipe("linear", "linear", _HERE / "linear.xconfig", (0.02, 2e-4))
 TDNNF = Recipe("tdnnf", "TDNN-F", _CONFIGS / "tdnnf_small.xconfig", (0.002, 2e-5))
 
 
-def train(recipe: Recipe, data: DataFolder, folder: Path, epochs: int, chunk_width: str) -> Path:
+def train(recipe: Recipe, data: DataFolder, folder: Path, schedule: Schedule) -> Path:
     """Trains the recipe's network on the train split; returns the model file, inside `folder`.
 
     What an earlier run of the example left in `folder` is replaced.
@@ -44,7 +53,8 @@ def train(recipe: Recipe, data: DataFolder, folder: Path, epochs: int, chunk_wid
         "train", str(network), str(folder),
         "--feats", data.features("train"), "--targets", data.targets("train"),
         "--valid-feats", data.features("valid"), "--valid-targets", data.targets("valid"),
-        "--num-epochs", str(epochs), "--chunk-width", chunk_width,
+        "--num-epochs", str(schedule.epochs),
+        "--minibatch-size", str(schedule.minibatch_size), "--chunk-width", schedule.chunk_width,
         "--initial-effective-lrate", str(initial), "--final-effective-lrate", str(final),
     )  # fmt: skip
     return folder / "final.raw"

@@ -211,6 +211,7 @@ class Executor:
                     epilogue,
                     out=values[value],
                     consume_bypass=consume,
+                    ones=operation.ones,
                 )
             return spliced_affine(
                 sources, spliced, module.linear, module.bias, None if plain else epilogue

@@ -11,14 +11,16 @@ from nnet.passes.base import keep
 from nnet.plan import ir
 from nnet.plan.derived import FoldedAffine
 from nnet.plan.ir import Builder, Plan, Rows, SplicedAffine, Value
+from nnet.plan.times import At
 
 
 @dataclass(frozen=True)
 class BiasColumns:
     """W x + b = [W b] [x; 1], which saves one pass over the result.
 
-    Done for affine operations of one term: if it is an append that nothing else reads, or if the
-    result is at least `wider` times as wide as the term, so that copying the term costs less.
+    Done where one term changes in time (others, such as an i-vector, then join the bias): if that
+    is an append that nothing else reads, or if the result is at least `wider` times as wide as
+    the term, so that copying the term costs less.
     """
 
     name: ClassVar[str] = "bias-columns"
@@ -31,26 +33,29 @@ class BiasColumns:
         names: dict[Value, Value] = {}
         for value, operation in enumerate(plan.operations):
             renamed = operation.renamed(names)
-            if isinstance(renamed, SplicedAffine) and len(renamed.terms) == 1:
+            if isinstance(renamed, SplicedAffine):
                 own = uses[operation.operands[0]] == 1
                 renamed = self._with_column(renamed, own, builder)
             names[value] = keep(renamed, builder)
         return builder.plan(tuple((name, names[value]) for name, value in plan.results))
 
     def _with_column(self, operation: SplicedAffine, own: bool, builder: Builder) -> SplicedAffine:
-        (rows,) = operation.terms
+        rows, *others = operation.terms
         spec = builder.components[operation.component]
         source = builder.operations[rows.value]
         appended = own and isinstance(source, ir.Append)
         plain = rows == Rows(rows.value, dim=source.dim)
         if not (plain and (appended or operation.dim >= self.wider * rows.dim)):
             return operation
+        if not all(other.maps and isinstance(other.maps[-1], At) for other in others):
+            return operation
         if not isinstance(spec, FoldedAffine) or spec.bias is None:
             return operation
         one = builder.emit(ir.Constant(number=1.0, dim=1, origin=operation.origin))
         wider = builder.append([rows.value, one], operation.origin)
         name = f"{operation.component}|1"
-        linear = np.concatenate((spec.linear, spec.bias[:, None]), axis=1)
-        builder.components[name] = FoldedAffine(linear, None)
-        term = Rows(wider, dim=rows.dim + 1)
-        return replace(operation, component=name, terms=(term,))
+        builder.components[name] = FoldedAffine(
+            np.insert(spec.linear, rows.dim, spec.bias, axis=1), None
+        )
+        terms = (Rows(wider, dim=rows.dim + 1), *others)
+        return replace(operation, component=name, terms=terms, ones=True)

@@ -180,7 +180,8 @@ class SplicedAffine(Operation):
 
     result = activation(sum_i term_i W_i' + b) * scales + offsets + sum_j bypass_j, where W_i are
     the columns of the component's matrix that belong to term i. `activation` is '' or the name of
-    an elementwise function, `scale_offset` '' or a component with scales and offsets.
+    an elementwise function, `scale_offset` '' or a component with scales and offsets. With `ones`
+    the last column of the first term is 1 at all times, and its weights are the bias.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("terms", "bypass")
@@ -190,6 +191,7 @@ class SplicedAffine(Operation):
     activation: str = ""
     scale_offset: str = ""
     bypass: tuple[Rows, ...] = ()
+    ones: bool = False
 
 
 @dataclass(frozen=True)
