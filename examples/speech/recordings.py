@@ -16,7 +16,7 @@ from examples.speech.wav import read_wav
 from nnet.errors import NnetError, nearest
 
 STATES_PER_WORD = 5
-SILENCE_DECIBELS = 30.0  # this far below the loudest block counts as silence at the ends
+SILENCE_DECIBELS = 40.0  # this far below the loudest block counts as silence at the ends
 BLOCK_SECONDS = 0.01
 SHORTEST_SECONDS = 0.1
 VALIDATION_EVERY = 10
@@ -91,7 +91,7 @@ def align_linearly(samples: np.ndarray, rate: int, word: str) -> tuple[Segment, 
 
 
 def find_speech(samples: np.ndarray, rate: int) -> tuple[int, int]:
-    """Where the first 10 ms block within 30 dB of the loudest starts, and where the last ends."""
+    """Where the first 10 ms block within 40 dB of the loudest starts, and where the last ends."""
     block = round(BLOCK_SECONDS * rate)
     blocks = samples[: len(samples) // block * block].astype(np.float64).reshape(-1, block)
     energy = np.mean(blocks**2, axis=1)

@@ -7,9 +7,14 @@ from examples.speech.utterance import SILENCE
 
 
 def log_priors(alignments: dict[str, np.ndarray], count: int) -> np.ndarray:
-    """`(count,)`: log of how often each target occurs in the alignments, one added to each."""
-    occurrences = np.bincount(np.concatenate(list(alignments.values())), minlength=count) + 1.0
-    return np.log(occurrences / occurrences.sum())
+    """`(count,)`: log of how often each target occurs in the alignments.
+
+    A target counts as at least half as frequent as the average one; otherwise one that training
+    hardly had, such as the silence of closely cut recordings, would seem sure wherever it is
+    thought of at all.
+    """
+    occurrences = np.bincount(np.concatenate(list(alignments.values())), minlength=count)
+    return np.log(np.maximum(occurrences / occurrences.sum(), 0.5 / count))
 
 
 def recognize(

@@ -131,6 +131,6 @@ def test_the_word_of_the_best_path_is_recognised() -> None:
     assert recognize(log_posteriors([1, 2, 3, 4, 5], 11), priors, labels, ["no", "yes"]) == "no"
 
 
-def test_priors_are_smoothed_frequencies() -> None:
+def test_priors_are_frequencies_but_never_tiny() -> None:
     priors = log_priors({"a": np.array([0, 0, 1]), "b": np.array([0])}, 3)
-    np.testing.assert_allclose(np.exp(priors), [4 / 7, 2 / 7, 1 / 7])
+    np.testing.assert_allclose(np.exp(priors), [3 / 4, 1 / 4, 1 / 6])
