@@ -107,10 +107,18 @@ class Executor:
     @_step.register
     def _constant(self, operation: ir.Constant, value: Value) -> Step:
         rows = self.layout.times[value].count
+        returned = any(value == made for _, made, _ in self.layout.results)
+        kept: Tensor | None = None
 
         def step(values: Values) -> Tensor:
+            nonlocal kept
             like = self._like(values)
-            return like.new_full((rows, like.shape[1], operation.dim), operation.number)
+            shape = (rows, like.shape[1], operation.dim)
+            what = (shape, like.dtype, like.device)
+            if returned or kept is None or (kept.shape, kept.dtype, kept.device) != what:
+                with torch.inference_mode(mode=False):  # autograd may use it later
+                    kept = torch.full(shape, operation.number, dtype=what[1], device=what[2])
+            return kept
 
         return step
 
