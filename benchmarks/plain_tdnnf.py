@@ -19,7 +19,7 @@ class Affine(nn.Module):
 
     def __init__(self, spec) -> None:
         super().__init__()
-        self.offsets = spec.offsets_needed
+        self.offsets = spec.window.offsets
         self.linear = nn.Parameter(torch.tensor(spec.linear))
         self.bias = None if spec.bias is None else nn.Parameter(torch.tensor(spec.bias))
 

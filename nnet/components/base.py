@@ -24,10 +24,10 @@ from nnet.components.field import (
     stored,
 )
 from nnet.components.summary import plain
+from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
     from nnet.components.config import Given, Initializer
-    from nnet.components.frames import Frames
 
 Entry = Spec | Old | Repeated
 Layout = tuple[tuple[str, Entry], ...]
@@ -83,16 +83,13 @@ class Component:
             """Number of columns that it makes."""
 
     @property
-    def offsets_needed(self) -> tuple[int, ...]:
-        """The frames that one output frame reads, relative to it."""
-        return (0,)
+    def window(self) -> TimeWindow:
+        """The input frames that one output frame reads."""
+        return TimeWindow()
 
-    def computable(self, available: Frames) -> Frames:
-        """The output frames that can be computed when the input frames `available` are there."""
-        result = available.shifted(self.offsets_needed[0])
-        for offset in self.offsets_needed[1:]:
-            result &= available.shifted(offset)
-        return result
+    def input_place(self, x: int) -> tuple[int, int]:
+        """Which x index of the input row x of the output reads, and from which column on."""
+        return x, 0
 
     def parameters(self) -> dict[str, np.ndarray]:
         """The trainable arrays by attribute name, in nnet3's order."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -59,6 +61,22 @@ class Frames:
             return self.window.none
         bits = self.bits >> offset if offset >= 0 else self.bits << -offset
         return Frames(self.window, bits & ((1 << self.window.length) - 1))
+
+    def shifted_any(self, offsets: Sequence[int]) -> Frames:
+        """The frames t for which `t + offset` is in the set, for one of `offsets` at least."""
+        steps = {b - a for a, b in itertools.pairwise(offsets)}
+        if len(offsets) < 8 or len(steps) != 1:
+            union = self.window.none
+            for offset in offsets:
+                union |= self.shifted(offset)
+            return union
+        step, count = steps.pop(), len(offsets)
+        result, covered = self.shifted(offsets[0]), 1
+        while covered < count:  # twice as many offsets each time
+            more = min(covered, count - covered)
+            result |= result.shifted(more * step)
+            covered += more
+        return result
 
     def rounded(self, modulus: int) -> Frames:
         """The frames t for which t, rounded down to a multiple of `modulus`, is in the set."""

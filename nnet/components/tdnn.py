@@ -30,6 +30,7 @@ from nnet.components.field import (
 )
 from nnet.components.registry import register
 from nnet.components.summary import mean_stddev
+from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
     from nnet.components.config import Given, Initializer
@@ -143,8 +144,8 @@ class Tdnn(Updatable):
         return int(self.linear.shape[0])
 
     @property
-    def offsets_needed(self) -> tuple[int, ...]:
-        return self.time_offsets
+    def window(self) -> TimeWindow:
+        return TimeWindow.all_of(self.time_offsets)
 
     def info_names(self) -> tuple[str, ...]:
         if self.use_natural_gradient:

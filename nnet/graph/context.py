@@ -181,7 +181,7 @@ class _Computable:
             return self._row(node.source, x)
         available = self._described(node.input, x)
         if isinstance(node, ComponentNode):
-            return self.network.components[node.component].computable(available)
+            return self.network.components[node.component].window.computable(available)
         return available
 
     def _row(self, name: str, x: int) -> Frames:

@@ -33,8 +33,8 @@ def reads(network: Network, node: Node) -> list[Read]:
         return [Read(node.source, 0, 0)]
     first = last = 0
     if isinstance(node, ComponentNode):
-        offsets = network.components[node.component].offsets_needed
-        first, last = min(offsets), max(offsets)
+        window = network.components[node.component].window
+        first, last = window.first, window.last
     return list(_descriptor_reads(node.input, first, last, 0))
 
 

@@ -86,7 +86,7 @@ class _Oracle:
         return False
 
     def _read(self, component: str, index: Index) -> list[Index]:
-        offsets = self.network.components[component].offsets_needed
+        offsets = self.network.components[component].window.offsets
         return [(index[0] + offset, index[1]) for offset in offsets]
 
     def node_row(self, name: str, index: Index) -> Tensor:

@@ -12,14 +12,16 @@ from torch import Tensor, nn
 
 from nnet.errors import NnetError
 from nnet.plan.times import Times
+from nnet.plan.windows import WindowRows
 
 
 class ComponentModule(nn.Module):
     """What a component computes on rows.
 
     `forward` takes rows `(time, batch, input_dim)` and the times that they belong to, and gives
-    `(time, batch, output_dim)`; a component that looks at several times gets them appended.
-    Parameters have the names of the specification's fields.
+    `(time, batch, output_dim)`. Parameters have the names of the specification's fields. A
+    component whose window is not its own time alone is a `WindowModule`, or gets the rows of its
+    window appended (Tdnn).
     """
 
     def __init__(self, spec: Any) -> None:
@@ -33,6 +35,22 @@ class ComponentModule(nn.Module):
     def forward(self, x: Tensor, times: Times) -> Tensor:
         raise NotImplementedError
 
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        """The gradient for the input, `(time, batch, input_dim)`, as backpropagation defines it.
+
+        Loops over time call it step by step, and take the parameters' gradients over all steps at
+        once. Components that stand in loops have their own, without a graph; it may change module
+        statistics as nnet3's Backprop does.
+
+        Args:
+            x, y: an input and the output that `forward` gave for it.
+            gradient: for the output.
+        """
+        with torch.enable_grad():
+            source = x.detach().requires_grad_()
+            result = self(source, times)
+        return torch.autograd.grad(result, source, gradient)[0]
+
     def to_spec(self) -> Any:
         """The specification with this module's parameters and statistics in it."""
         arrays = {
@@ -40,6 +58,32 @@ class ComponentModule(nn.Module):
             for name, tensor in self.named_parameters(recurse=False)
         }
         return dataclasses.replace(self.spec, **arrays) if arrays else self.spec
+
+
+class WindowModule(ComponentModule):
+    """What a component computes that looks at a window of frames.
+
+    `forward` takes rows `(stored times, batch, input_dim)`, the output times, and where in the
+    rows each output time's window lies; it gives `(output times, batch, output_dim)`.
+    """
+
+    def forward(self, x: Tensor, times: Times, rows: WindowRows) -> Tensor:  # type: ignore[override]
+        raise NotImplementedError
+
+    @staticmethod
+    def take(x: Tensor, rows: WindowRows, number: int) -> Tensor:
+        """The rows at offset `number` of every window; zeros where there is none."""
+        selection = rows.selection(number)
+        if selection is None:
+            index = torch.from_numpy(rows.index[:, number]).to(x.device)
+            present = (index >= 0).to(x.dtype).view(-1, 1, 1)
+            return x.index_select(0, index.clamp_min(0)) * present
+        if selection.index is not None:
+            return x.index_select(0, torch.from_numpy(selection.index).to(x.device))
+        if selection.step == 0:
+            return x[selection.start : selection.start + 1].expand(selection.count, -1, -1)
+        end = selection.start + (selection.count - 1) * selection.step + 1
+        return x[selection.start : end : selection.step]
 
 
 def constant(array: np.ndarray | None) -> Tensor | None:

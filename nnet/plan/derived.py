@@ -8,6 +8,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nnet.components.window import TimeWindow
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -16,7 +18,7 @@ class FoldedAffine:
     """y = linear x + bias; `linear` is (output_dim, input_dim), `bias` (output_dim,)."""
 
     type_name: ClassVar[str] = "FoldedAffine"
-    offsets_needed: ClassVar[tuple[int, ...]] = (0,)
+    window: ClassVar[TimeWindow] = TimeWindow()
 
     linear: FloatArray
     bias: FloatArray | None
@@ -35,7 +37,7 @@ class ScaleOffset:
     """y = scales * x + offsets, each (dim,)."""
 
     type_name: ClassVar[str] = "ScaleOffset"
-    offsets_needed: ClassVar[tuple[int, ...]] = (0,)
+    window: ClassVar[TimeWindow] = TimeWindow()
 
     scales: FloatArray
     offsets: FloatArray

@@ -247,7 +247,7 @@ def _expected_dim(plan: Plan, operation: Operation) -> int | None:
             return dim if offset + dim <= dims[0] else -1
         case Apply(component=component):
             spec = plan.components[component]
-            columns = spec.input_dim * len(spec.offsets_needed)
+            columns = spec.input_dim * len(spec.window.offsets)
             return int(spec.output_dim) if columns == dims[0] else -1
         case SplicedAffine(component=component, terms=terms):
             spec = plan.components[component]

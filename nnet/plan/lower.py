@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from nnet.errors import NnetError
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
@@ -88,7 +88,7 @@ class _Lowering:
             case ComponentNode(name=name, component=component, input=descriptor):
                 source = self._descriptor(descriptor, x, name)
                 spec = self.network.components[component]
-                source = self._spliced(source, spec.offsets_needed, name)
+                source = self._spliced(source, spec.window.offsets, name)
                 return emit(
                     ir.Apply(
                         component=component,
@@ -99,7 +99,7 @@ class _Lowering:
                 )
         raise NnetError(f"'{node.name}' is an output node; no other node can read it")
 
-    def _spliced(self, source: Value, offsets: tuple[int, ...], origin: str) -> Value:
+    def _spliced(self, source: Value, offsets: Sequence[int], origin: str) -> Value:
         """What a component reads that looks at the times t + offset of its input."""
         looks = [self.builder.look(source, (Shift(offset),), origin) for offset in offsets]
         return self.builder.append(looks, origin)

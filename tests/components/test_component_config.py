@@ -72,7 +72,7 @@ def test_tdnn_counts_its_offsets_in_the_default_stddev() -> None:
     assert tdnn.linear.shape == (300, 400)
     assert (tdnn.input_dim, tdnn.output_dim) == (100, 300)
     assert tdnn.linear.std() == pytest.approx(1 / math.sqrt(400), rel=0.02)
-    assert tdnn.offsets_needed == (-3, 0, 1, 5)
+    assert tdnn.window.offsets == (-3, 0, 1, 5)
 
 
 def test_tdnn_without_bias() -> None:
