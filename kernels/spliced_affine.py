@@ -9,7 +9,7 @@ reference and the CPU path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,6 +59,13 @@ class Epilogue(NamedTuple):
     bypass: tuple[Term, ...] = ()
 
 
+Rows = tuple[Tensor, float]
+"""A term's rows `(count or 1, batch, dim)` and their scale."""
+
+Observer = Callable[[Sequence[Rows], Tensor], None]
+"""Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
+result: what natural gradient is computed from."""
+
 ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
 
 
@@ -68,6 +75,7 @@ def spliced_affine(
     weight: Tensor,
     bias: Tensor | None,
     epilogue: Epilogue | None = None,
+    observer: Observer | None = None,
 ) -> Tensor:
     """The formula above.
 
@@ -76,6 +84,7 @@ def spliced_affine(
         terms: what is spliced; their columns add up to those of `weight`.
         weight: `(dim, columns)`.
         bias: `(dim,)` or None.
+        observer: is called in the backward pass.
 
     Returns:
         `(count, batch, dim)`.
@@ -88,7 +97,7 @@ def spliced_affine(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )
     if differentiable:
-        result = _SplicedAffine.apply(tuple(terms), weight, bias, *sources)
+        result = _SplicedAffine.apply(tuple(terms), observer, weight, bias, *sources)
         return _finish(result.clone(), sources, epilogue) if epilogue else result
     result = _forward(sources, terms, weight, bias)
     return _finish(result, sources, epilogue) if epilogue else result
@@ -155,9 +164,15 @@ class _SplicedAffine(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, terms: tuple[Term, ...], weight: Tensor, bias: Tensor | None, *sources: Tensor
+        ctx: Any,
+        terms: tuple[Term, ...],
+        observer: Observer | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        *sources: Tensor,
     ) -> Tensor:
         ctx.terms = terms
+        ctx.observer = observer
         ctx.has_bias = bias is not None
         ctx.save_for_backward(weight, *sources)
         return _forward(sources, terms, weight, bias)
@@ -165,32 +180,60 @@ class _SplicedAffine(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weight, *sources = ctx.saved_tensors
-        needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
-        gradient = gradient.contiguous()
-        weight_gradient = torch.empty_like(weight) if needs_weight else None
-        source_gradients: list[Tensor | None] = [None] * len(sources)
-        column = 0
-        for term in ctx.terms:
-            columns = slice(column, column + term.dim)
-            column += term.dim
-            own = gradient
-            if term.step == 0 and term.positions is None:
-                own = gradient.sum(dim=0, keepdim=True)
-            if weight_gradient is not None:
-                rows = _rows(term.view(sources[term.source]))
-                part = torch.mm(_rows(own).t(), rows, out=weight_gradient[:, columns])
-                if term.scale != 1.0:
-                    part.mul_(term.scale)
-            if needs_source[term.source]:
-                target = source_gradients[term.source]
-                block = weight[:, columns]
-                if target is None:
-                    source = sources[term.source]
-                    source_gradients[term.source] = _first_rows(source, term, own, block)
-                else:
-                    _add_rows(target, term, own, block)
+        needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[2:]
+        found = affine_gradients(
+            sources,
+            ctx.terms,
+            weight,
+            gradient.contiguous(),
+            needs_source,
+            needs_weight,
+            ctx.observer,
+        )
         bias_gradient = gradient.sum(dim=(0, 1)) if needs_bias and ctx.has_bias else None
-        return (None, weight_gradient, bias_gradient, *source_gradients)
+        return (None, None, found[0], bias_gradient, *found[1])
+
+
+def affine_gradients(
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    gradient: Tensor,
+    needs_source: Sequence[bool],
+    needs_weight: bool,
+    observer: Observer | None = None,
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """The gradients for the weight and for each source, as far as they are needed.
+
+    Args:
+        sources, terms, weight, observer: as for `spliced_affine`.
+        gradient: for its result without epilogue, `(count, batch, dim)`.
+    """
+    if observer is not None and needs_weight:
+        observer([(term.view(sources[term.source]), term.scale) for term in terms], gradient)
+    weight_gradient = torch.empty_like(weight) if needs_weight else None
+    source_gradients: list[Tensor | None] = [None] * len(sources)
+    column = 0
+    for term in terms:
+        columns = slice(column, column + term.dim)
+        column += term.dim
+        own = gradient
+        if term.step == 0 and term.positions is None:
+            own = gradient.sum(dim=0, keepdim=True)
+        if weight_gradient is not None:
+            rows = _rows(term.view(sources[term.source]))
+            part = torch.mm(_rows(own).t(), rows, out=weight_gradient[:, columns])
+            if term.scale != 1.0:
+                part.mul_(term.scale)
+        if needs_source[term.source]:
+            target = source_gradients[term.source]
+            block = weight[:, columns]
+            if target is None:
+                source = sources[term.source]
+                source_gradients[term.source] = _first_rows(source, term, own, block)
+            else:
+                _add_rows(target, term, own, block)
+    return weight_gradient, source_gradients
 
 
 def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnet.converters.convert import convert as convert
     from nnet.graph.network import Network as Network
     from nnet.modelfile.model import Model as Model
     from nnet.modelfile.model import read_model as load
@@ -25,6 +26,7 @@ _PUBLIC = {
     "TimeRange": ("nnet.plan.request", "TimeRange"),
     "build": ("nnet.modelfile.networks", "build"),
     "compile": ("nnet.modules.compiled", "compile_network"),
+    "convert": ("nnet.converters.convert", "convert"),
     "load": ("nnet.modelfile.model", "read_model"),
     "parse_config": ("nnet.text.parse", "parse_config"),
     "parse_xconfig": ("nnet.text.parse", "parse_xconfig"),
@@ -38,6 +40,7 @@ __all__ = [
     "TimeRange",
     "build",
     "compile",
+    "convert",
     "load",
     "parse_config",
     "parse_xconfig",

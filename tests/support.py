@@ -32,9 +32,10 @@ NET_OUTPUTS = {
 }
 
 
-def cases(folder: str) -> list[str]:
-    """The golden cases of a folder, such as `components`."""
-    return sorted(path.name for path in (GOLDEN / folder).iterdir())
+def cases(folder: str, holding: str = "") -> list[str]:
+    """The golden cases of a folder, such as `components`; those that hold a certain file."""
+    paths = (GOLDEN / folder).iterdir()
+    return sorted(path.name for path in paths if (path / holding).exists())
 
 
 def table(path: Path) -> dict[str, np.ndarray]:

@@ -80,9 +80,6 @@ def _print_cost(plan: Plan, request: Request, seconds: float, batch: int, *, exa
 
 
 def _described(request: Request) -> str:
-    given = ", ".join(f"{name} {r.start}..{r.last}" for name, r in request.inputs)
-    wanted = ", ".join(
-        f"{name} {r.start}..{r.last}" + (f" by {r.step}" if r.step > 1 else "")
-        for name, r in request.outputs
-    )
+    given = ", ".join(f"{name} {times}" for name, times in request.inputs)
+    wanted = ", ".join(f"{name} {times}" for name, times in request.outputs)
     return f"{wanted} from {given}"

@@ -1,4 +1,4 @@
-"""`nnet compute`: nnet3-compute."""
+"""`nnet compute`: nnet3-compute and nnet3-xvector-compute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from nnet.commands.progress import Progress
     from nnet.modelfile.model import Model
-    from nnet.modules.inference import Utterance
+    from nnet.modules.inference import ChunkOptions, Utterance
+    from nnet.modules.segments import SegmentOptions
 
 
 def compute(
@@ -39,6 +40,21 @@ def compute(
     extra_right_context_final: Annotated[
         int, Option(help="Extra right context of an utterance's last chunk; -1: the same.")
     ] = -1,
+    chunk_size: Annotated[
+        int | None,
+        Option(help="One vector an utterance: frames per chunk; -1: the whole utterance [-1]."),
+    ] = None,
+    min_chunk_size: Annotated[
+        int | None,
+        Option(help="One vector an utterance: fewest frames that the network gets [100]."),
+    ] = None,
+    pad_input: Annotated[
+        str,
+        Option(
+            metavar="true|false",
+            help="Repeat the edge frames of chunks below --min-chunk-size; false: leave them out.",
+        ),
+    ] = "true",
     apply_exp: Annotated[bool, Option(help="Write exp(output).")] = False,
     use_priors: Annotated[
         bool, Option(help="Subtract the logs of the priors stored in the .mdl.")
@@ -52,17 +68,21 @@ def compute(
     Outputs come in the order of the features. Chunks are batched across utterances, which changes
     no result. Utterances without frames or without an i-vector are left out with a warning.
 
+    With --chunk-size or --min-chunk-size, one vector an utterance (an x-vector), as
+    nnet3-xvector-compute makes it: the average of the outputs of its chunks, weighted by length.
+
     Example: nnet compute final.raw scp:feats.scp ark:out.ark --frames-per-chunk 150
     """
     import numpy as np
     import torch
 
     from nnet.commands.progress import Progress
-    from nnet.data.writers import MatrixWriter
+    from nnet.data.writers import MatrixWriter, VectorWriter
     from nnet.modelfile.model import read_model
     from nnet.modules.compiled import compile_network
     from nnet.modules.device import select_device
     from nnet.modules.inference import ChunkedInference, ChunkOptions
+    from nnet.modules.segments import SegmentInference
 
     options = ChunkOptions(
         frames_per_chunk,
@@ -72,21 +92,70 @@ def compute(
         extra_left_context_initial,
         extra_right_context_final,
     )
+    segments = _segment_options(chunk_size, min_chunk_size, pad_input, options)
     loaded = read_model(model)
     log_priors = _log_priors(loaded, model) if use_priors else None
     if num_threads:
         torch.set_num_threads(num_threads)
     module = compile_network(loaded.network, test_mode=True, outputs=(output_name,))
-    inference = ChunkedInference(module.to(select_device(device)), options, output_name)
+    module = module.to(select_device(device))
     given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
+    inference: ChunkedInference | SegmentInference
+    if segments is None:
+        inference = ChunkedInference(module, options, output_name)
+    else:
+        inference = SegmentInference(module, segments, output_name)
+        given = _long_enough(given, segments)
     written = 0
-    with MatrixWriter(out) as writer, Progress("compute", "frames") as progress:
+    writer = MatrixWriter(out) if segments is None else VectorWriter(out)
+    with writer, Progress("compute", "frames") as progress:
         for name, rows in inference.run(_counted(given, progress)):
             result = rows if log_priors is None else rows - log_priors
             writer.write(name, np.exp(result) if apply_exp else result)
             written += 1
         if written == 0:
             raise NnetError(f"{feats}: no utterance could be computed; nothing is written")
+
+
+def _segment_options(
+    chunk_size: int | None, min_chunk_size: int | None, pad_input: str, chunks: ChunkOptions
+) -> SegmentOptions | None:
+    """How to make one vector an utterance; None if frames are wanted."""
+    from nnet.commands.options import truth
+    from nnet.modules.inference import ChunkOptions
+    from nnet.modules.segments import SegmentOptions
+
+    pad = truth("--pad-input", pad_input)
+    if chunk_size is None and min_chunk_size is None:
+        if not pad:
+            raise NnetError(
+                "--pad-input is for --chunk-size and --min-chunk-size; give one of them"
+            )
+        return None
+    if chunks != ChunkOptions():
+        raise NnetError(
+            "--chunk-size and --min-chunk-size are for one vector an utterance; do not give "
+            "--frames-per-chunk, --frame-subsampling-factor or --extra-... with them"
+        )
+    return SegmentOptions(
+        -1 if chunk_size is None else chunk_size,
+        100 if min_chunk_size is None else min_chunk_size,
+        pad,
+    )
+
+
+def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> Iterator[Utterance]:
+    from nnet.modules.segments import segments
+
+    for utterance in utterances:
+        frames = len(utterance.features)
+        if segments(frames, options):
+            yield utterance
+        else:
+            _warn(
+                f"utterance '{utterance.name}' has {frames} frames, fewer than --min-chunk-size "
+                f"({options.min_chunk_size}); left out"
+            )
 
 
 def _utterances(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 if TYPE_CHECKING:
-    from nnet.modelfile.model import Model
+    from nnet.graph.network import Network
 
 
 def copy(
@@ -29,11 +29,27 @@ def copy(
     edits: Annotated[
         str, Option(help="Edits, separated by ';', such as 'rename-node old-name=a new-name=b'.")
     ] = "",
+    prepare_for_test: Annotated[
+        bool,
+        Option(
+            "--prepare-for-test",
+            help="Set test mode in batch-norm and dropout components, and --collapse.",
+        ),
+    ] = False,
+    collapse: Annotated[
+        str,
+        Option(
+            metavar="KINDS",
+            help="What --prepare-for-test merges into affine components next to it: "
+            "dropout, batchnorm, affine, scale.",
+        ),
+    ] = "affine,scale",
     srand: Annotated[int, Option(help="Seed of the random numbers for --nnet-config.")] = 0,
 ) -> None:
     """Copies a model, with changes in the order of the options above.
 
-    A copy without changes in the form of its source has the same bytes.
+    A copy without changes in the form of its source has the same bytes. Edits are those of
+    nnet3-copy (see ReadEditConfig in Kaldi); what they did is printed to standard error.
 
     Example: nnet copy final.mdl final.txt --text --edits 'remove-output-nodes name=output-xent'
     """
@@ -42,9 +58,23 @@ def copy(
     from nnet.modelfile.model import Model, parse_model, write_model
 
     as_text = text or not truth("--binary", binary)
+    kinds = _kinds(collapse) if prepare_for_test else None
     reader = open_file(source)
     model = parse_model(reader)
-    changed = _change(model, nnet_config, learning_rate, scale, edits_config, edits, srand)
+    if nnet_config:
+        from nnet.commands.init import network_from_file
+
+        model.network = network_from_file(nnet_config, model.network, srand)
+    _set_rate_and_scale(model.network, learning_rate, scale)
+    if edits_config or edits:
+        model.network = _edited(model.network, edits_config, edits)
+    if kinds is not None:
+        from nnet.graph.collapse import prepare_for_test as prepared
+
+        model.network = prepared(model.network, kinds)
+    changed = any(
+        (nnet_config, learning_rate >= 0, scale != 1.0, edits_config, edits, prepare_for_test)
+    )
     if changed:
         model.left_context = model.right_context = None
     if changed or as_text == reader.binary:
@@ -53,35 +83,40 @@ def copy(
     write_model(Model(model.network) if raw else model, target, binary=not as_text)
 
 
-def _change(
-    model: Model,
-    nnet_config: str,
-    learning_rate: float,
-    scale: float,
-    edits_config: str,
-    edits: str,
-    seed: int,
-) -> bool:
-    """Changes the model's network as the options say; whether any of them was given."""
-    if nnet_config:
-        from nnet.commands.init import network_from_file
+def _set_rate_and_scale(network: Network, learning_rate: float, scale: float) -> None:
+    from nnet.components.base import Updatable
 
-        model.network = network_from_file(nnet_config, model.network, seed)
-    if learning_rate >= 0:
-        from nnet.components.base import Updatable
-
-        for component in model.network.components.values():
-            if isinstance(component, Updatable):
-                component.set_learning_rate(learning_rate)
-    if scale != 1.0:
-        for component in model.network.components.values():
+    for component in network.components.values():
+        if learning_rate >= 0 and isinstance(component, Updatable):
+            component.set_learning_rate(learning_rate)
+        if scale != 1.0:
             component.scale(scale)
-    if edits_config or edits:
-        from nnet.graph.edits import edit
-        from nnet.text.files import read_text
 
-        if edits_config:
-            model.network = edit(model.network, read_text(edits_config), edits_config)
-        if edits:
-            model.network = edit(model.network, edits)
-    return bool(nnet_config or learning_rate >= 0 or scale != 1.0 or edits_config or edits)
+
+def _edited(network: Network, edits_config: str, edits: str) -> Network:
+    """The network after the edits of a file and then of an option, what they did on the log."""
+    import logging
+
+    from nnet.graph.edits import apply_edits, edit
+    from nnet.text.files import read_text
+    from nnet.text.parse import parse_config
+
+    logging.basicConfig(format="nnet: %(message)s", level=logging.INFO)
+    if edits_config:
+        network = apply_edits(network, parse_config(read_text(edits_config), edits_config))
+    return edit(network, edits) if edits else network
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    from nnet.errors import NnetError, nearest
+    from nnet.graph.collapse import RULES
+
+    kinds = tuple(text.split(",")) if text else ()
+    for kind in kinds:
+        if kind not in RULES:
+            meant = nearest(kind, RULES)
+            hint = f"; did you mean '{meant}'?" if meant else ""
+            raise NnetError(
+                f"wrong value '{kind}' for '--collapse', expected some of {','.join(RULES)}{hint}"
+            )
+    return kinds

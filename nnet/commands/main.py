@@ -17,7 +17,13 @@ COMMANDS = {
     "am-init": "a transition model and a raw model to an acoustic model",
     "compute": "a model's outputs on features",
     "compile": "the plan of a model, before and after each pass",
+    "convert": "models of nnet1 and nnet2 to nnet3, and nnet3 to other formats",
     "train": "train a network from features and targets",
+    "compute-prob": "a model's objective and accuracy on examples",
+    "average": "the average of models",
+    "combine": "the average of the last models that is best on examples",
+    "show-progress": "how two models of a training run differ",
+    "adjust-priors": "priors of an acoustic model from summed posteriors",
 }
 """Each lives in the module of its name and is imported only when it is called."""
 

@@ -17,10 +17,19 @@ if TYPE_CHECKING:
 def train(
     net: Annotated[str, Argument(help="An xconfig, a config, or a model (.raw or .mdl).")],
     out_dir: Annotated[Path, Argument(help="Folder for the trained model, checkpoints and logs.")],
-    feats: Annotated[str, Option(help="Rspecifier of training features.")],
+    feats: Annotated[str, Option(help="Rspecifier of training features.")] = "",
     targets: Annotated[
         str, Option(help="Rspecifier of targets: alignments, posteriors or matrices.")
-    ],
+    ] = "",
+    egs: Annotated[
+        list[str] | None,
+        Option(help="Rspecifier of examples instead of --feats; may be given several times."),
+    ] = None,
+    valid_egs: Annotated[str, Option(help="Rspecifier of validation examples.")] = "",
+    egs_minibatch_size: Annotated[
+        str, Option(help="Examples in a minibatch, in the forms of nnet3-merge-egs.")
+    ] = "128,1:64",
+    egs_buffer_size: Annotated[int, Option(help="Examples held for shuffling.")] = 5000,
     ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
     online_ivectors: Annotated[
         str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
@@ -41,30 +50,59 @@ def train(
         str, Option(help="Frames per chunk: the usual width, then others for what is left.")
     ] = "150,110,100",
     frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 1,
-    optimizer: Annotated[str, Option(help="adamw or sgd.")] = "adamw",
+    optimizer: Annotated[
+        str,
+        Option(help="adamw, sgd or natural-gradient [the last with --egs, else adamw]."),
+    ] = "",
     initial_effective_lrate: Annotated[
-        float | None, Option(help="Learning rate at the start [adamw 0.002, sgd 0.3].")
+        float | None,
+        Option(help="Learning rate at the start [adamw 0.002, sgd 0.3, natural 0.0015]."),
     ] = None,
     final_effective_lrate: Annotated[
-        float | None, Option(help="Learning rate at the end [adamw 2e-5, sgd 0.03].")
+        float | None,
+        Option(help="Learning rate at the end [adamw 2e-5, sgd 0.03, natural 1.5e-4]."),
     ] = None,
     schedule: Annotated[
-        str | None, Option(help="cosine or exponential [adamw cosine, sgd exponential].")
+        str | None, Option(help="cosine or exponential [adamw cosine, others exponential].")
     ] = None,
     warmup: Annotated[
-        float | None, Option(help="Share of training in which the rate rises [adamw 0.05, sgd 0].")
+        float | None,
+        Option(help="Share of training in which the rate rises [adamw 0.05, others 0]."),
     ] = None,
-    momentum: Annotated[float, Option(help="Momentum of sgd.")] = 0.9,
+    momentum: Annotated[
+        float | None, Option(help="Momentum [sgd 0.9, natural-gradient 0].")
+    ] = None,
     weight_decay: Annotated[
         float | None, Option(help="Decay of matrices, decoupled in adamw [adamw 0.05, sgd 0].")
     ] = None,
     max_grad_norm: Annotated[float, Option(help="Clip gradients to this norm; 0: never.")] = 5.0,
+    max_param_change: Annotated[
+        float, Option(help="natural-gradient: largest change in a minibatch; 0: no limit.")
+    ] = 2.0,
+    l2_regularize_factor: Annotated[
+        float, Option(help="natural-gradient: multiplies the components' l2-regularize.")
+    ] = 1.0,
+    backstitch_training_scale: Annotated[
+        float, Option(help="natural-gradient: backstitch; 0: none.")
+    ] = 0.0,
+    backstitch_training_interval: Annotated[
+        int, Option(help="Backstitch in every so many minibatches.")
+    ] = 1,
+    dropout_schedule: Annotated[
+        str | None, Option(help="Such as '0,0@0.20,0.5@0.5,0', with PATTERN= in front or not.")
+    ] = None,
     dropout: Annotated[
         float | None, Option(help="Dropout proportion of all dropout components.")
     ] = None,
     srand: Annotated[int, Option("--srand", "--seed", help="Seed of everything random.")] = 0,
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu",
     bf16: Annotated[bool, Option("--bf16", help="Compute in bfloat16, update in float32.")] = False,
+    distributed: Annotated[
+        str, Option(help="Under torchrun: sum gradients in each step, or average parameters.")
+    ] = "sum",
+    average_every: Annotated[
+        int, Option(help="Minibatches from one average of parameters to the next.")
+    ] = 100,
     num_threads: Annotated[int, Option(help="CPU threads; 0: torch's default.")] = 0,
     memory: Annotated[float, Option(help="GiB of data to hold; larger sets are streamed.")] = 4.0,
     valid_every: Annotated[
@@ -81,16 +119,17 @@ def train(
         bool | None, Option(help="Write TensorBoard events [if tensorboard is installed].")
     ] = None,
 ) -> None:
-    """Trains a network from features and targets.
+    """Trains a network from features and targets, or from examples.
 
     Chunks are drawn at random with their context from the utterances; nothing is stored on disk.
+    Several processes train together under torchrun, each on its part of the minibatches.
     OUT_DIR gets final.raw (final.mdl if NET is an .mdl), checkpoints/, train.jsonl and curves.png.
 
     Example: nnet train tdnnf.xconfig exp/tdnnf --feats scp:feats.scp --targets ark:ali.ark
     """
     from nnet.training.options import TrainingOptions
     from nnet.training.session import train as run
-    from nnet.training.tables import Tables
+    from nnet.training.tables import Archives, Tables
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     options = TrainingOptions(
@@ -98,7 +137,7 @@ def train(
         minibatch_size=minibatch_size,
         chunk_width=_widths(chunk_width),
         frame_subsampling_factor=frame_subsampling_factor,
-        optimizer=optimizer,
+        optimizer=optimizer or ("natural-gradient" if egs else "adamw"),
         initial_effective_lrate=initial_effective_lrate,
         final_effective_lrate=final_effective_lrate,
         schedule=schedule,
@@ -106,18 +145,32 @@ def train(
         momentum=momentum,
         weight_decay=weight_decay,
         max_grad_norm=max_grad_norm,
+        max_param_change=max_param_change,
+        l2_regularize_factor=l2_regularize_factor,
+        backstitch_training_scale=backstitch_training_scale,
+        backstitch_training_interval=backstitch_training_interval,
+        dropout_schedule=dropout_schedule,
         dropout=dropout,
         valid_share=valid_share,
         valid_every=valid_every,
         seed=srand,
         bf16=bf16,
+        distributed=distributed,
+        average_every=average_every,
         device=device,
         num_threads=num_threads,
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
         tensorboard=tensorboard,
     )
-    tables = Tables(
+    data: Tables | Archives
+    if bool(egs) == bool(feats and targets):
+        raise NnetError("expected: --feats and --targets, or --egs")
+    if egs:
+        data = Archives(tuple(egs), valid_egs or None, egs_minibatch_size, egs_buffer_size)
+        print(run(_starting_model(net, srand), out_dir, data, options, resume))
+        return
+    data = Tables(
         feats=feats,
         targets=targets,
         ivectors=ivectors or None,
@@ -129,7 +182,7 @@ def train(
         valid_online_ivectors=valid_online_ivectors or None,
         memory=memory,
     )
-    print(run(_starting_model(net, srand), out_dir, tables, options, resume))
+    print(run(_starting_model(net, srand), out_dir, data, options, resume))
 
 
 def _starting_model(path: str, seed: int) -> Model:

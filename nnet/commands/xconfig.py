@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from nnet.errors import NnetError
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 def xconfig(
     xconfig_file: Annotated[
         str, Argument(metavar="NET.xconfig", help="The xconfig; - for standard input.")
-    ],
+    ] = "",
     config_dir: Annotated[
         str, Option("--config-dir", "-o", help="Directory for the files; made if need be.")
-    ],
+    ] = "",
     existing_model: Annotated[
         str, Option(help="A model, .raw or .mdl, whose nodes the new layers may read.")
     ] = "",
@@ -31,6 +32,16 @@ def xconfig(
             help="Edits of the network before its context is worked out, for a network without "
             "an output called 'output': 'rename-node old-name=xxx new-name=output'."
         ),
+    ] = "",
+    check: Annotated[
+        bool, Option("--check", help="Only print all mistakes; exit status 1 if there are any.")
+    ] = False,
+    format: Annotated[
+        bool, Option("--format", help="Only print the xconfig in the canonical layout.")
+    ] = False,
+    list_types: Annotated[bool, Option("--list", help="Only print all layer types.")] = False,
+    describe: Annotated[
+        str, Option(metavar="LAYER", help="Only print the options of a layer type.")
     ] = "",
 ) -> None:
     """Writes the nnet3 config files of an xconfig, as Kaldi's xconfig_to_configs.py does.
@@ -43,19 +54,77 @@ def xconfig(
 
     Example: nnet xconfig network.xconfig -o exp/tdnn/configs
     """
+    if list_types or describe:
+        _print_reference(describe)
+    elif not xconfig_file:
+        raise NnetError("no xconfig is given\nusage: nnet xconfig NET.xconfig -o DIR")
+    elif format:
+        _print_formatted(xconfig_file)
+    elif check:
+        _print_mistakes(xconfig_file, _existing(existing_model))
+    elif config_dir:
+        _convert(xconfig_file, config_dir, _existing(existing_model), nnet_edits)
+    else:
+        raise NnetError(
+            "no directory is given\n"
+            "usage: nnet xconfig NET.xconfig -o DIR, or with --check or --format in place of -o DIR"
+        )
+
+
+def _print_reference(layer_type: str) -> None:
+    from nnet.xconfig.reference import describe, overview
+
+    print(describe(layer_type) if layer_type else overview())
+
+
+def _print_formatted(xconfig_file: str) -> None:
+    from nnet.text.files import read_text, shown
+    from nnet.xconfig.formatting import formatted
+
+    print(formatted(read_text(xconfig_file), shown(xconfig_file)), end="")
+
+
+def _print_mistakes(xconfig_file: str, base: Network | None) -> None:
+    from nnet.text.files import read_text, shown
+
+    found = _mistakes(read_text(xconfig_file), shown(xconfig_file), base)
+    if found:
+        print("\n\n".join(map(str, found)))
+        raise Exit(1)
+
+
+def _mistakes(text: str, name: str, base: Network | None) -> Sequence[NnetError]:
+    """All mistakes of the xconfig, or else the first one that its components report."""
+    from nnet.modelfile.networks import config_network, expand_over, readable_nodes
+    from nnet.text.parse import parse_xconfig
+    from nnet.xconfig.checking import mistakes
+
+    found = mistakes(text, name, readable_nodes(base))
+    if found:
+        return found
+    try:
+        expansion = expand_over(base, parse_xconfig(text, name))
+        config_network(expansion.ref, base, None, expansion)
+    except NnetError as error:
+        return [error]
+    return []
+
+
+def _convert(xconfig_file: str, directory: str, base: Network | None, edits: str) -> None:
     from nnet.modelfile.networks import expand_over
     from nnet.text.parse import read_xconfig
     from nnet.xconfig.texts import config_texts, matrix_text
 
-    base = _existing(existing_model) if existing_model else None
     expansion = expand_over(base, read_xconfig(xconfig_file))
     texts = config_texts(expansion)
-    texts["vars"] = _vars(expansion, base, nnet_edits)
+    texts["vars"] = _vars(expansion, base, edits)
     matrices = {path: matrix_text(matrix) for path, matrix in expansion.matrices.items()}
-    _write(Path(config_dir), texts, matrices)
+    _write(Path(directory), texts, matrices)
 
 
-def _existing(model: str) -> Network:
+def _existing(model: str) -> Network | None:
+    if not model:
+        return None
     from nnet.modelfile.model import read_model
 
     return read_model(model).network
@@ -82,13 +151,11 @@ def _vars(expansion: Expansion, base: Network | None, edits: str) -> str:
 def _context(
     expansion: Expansion, config: File, base: Network | None, edits: str
 ) -> tuple[int, int]:
-    import numpy as np
-
     from nnet.graph.context import context
     from nnet.graph.edits import edit
     from nnet.modelfile.networks import config_network
 
-    network = config_network(config, base, np.random.default_rng(0), expansion)
+    network = config_network(config, base, None, expansion)
     return context(edit(network, edits, "<nnet-edits>") if edits else network)
 
 

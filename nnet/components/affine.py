@@ -55,8 +55,14 @@ BIAS_MEAN = Setting(
 HISTORY = Check("above 0 and below 1000000", lambda value: 0 < value < 1e6)
 
 
-def matrix_setting(content: str) -> Setting:
-    return Setting("matrix", Kind.TEXT, f"file with the initial parameters, {content}")
+def matrix_setting(content: str, hint: str | None = None) -> Setting:
+    """The key of a matrix file.
+
+    Args:
+        content: what the matrix consists of.
+        hint: what to do when it cannot be read.
+    """
+    return Setting("matrix", Kind.TEXT, f"file with the initial parameters, {content}", hint=hint)
 
 
 def default_rank_in(component: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from nnet.components.field import (
     REQUIRED,
     FieldError,
     Kind,
+    Mark,
     Old,
     Presence,
     Repeated,
@@ -29,7 +30,7 @@ from nnet.components.window import TimeWindow
 if TYPE_CHECKING:
     from nnet.components.config import Given, Initializer
 
-Entry = Spec | Old | Repeated
+Entry = Spec | Old | Repeated | Mark
 Layout = tuple[tuple[str, Entry], ...]
 
 
@@ -45,13 +46,15 @@ class Component:
     layout: ClassVar[Layout] = ()
     settings: ClassVar[tuple[Setting, ...]] = ()
     info_order: ClassVar[tuple[str, ...]] = ("input_dim", "output_dim")
+    averaged_over: ClassVar[Mapping[str, str]] = {}
+    """For each stored average, the count that it is over."""
 
     def __init_subclass__(cls) -> None:
         """Collects the declared fields in file order; one declared again moves to its new place."""
         own = {
             name: value.metadata["spec"] if isinstance(value, dataclasses.Field) else value
             for name, value in vars(cls).items()
-            if isinstance(value, Old | Repeated)
+            if isinstance(value, Old | Repeated | Mark)
             or (isinstance(value, dataclasses.Field) and "spec" in value.metadata)
         }
         inherited = tuple(entry for entry in cls.layout if entry[0] not in own)
@@ -100,6 +103,11 @@ class Component:
     def num_parameters(self) -> int:
         return sum(array.size for array in self.parameters().values())
 
+    @property
+    def flops_per_row(self) -> int:
+        """About how many operations an output row takes."""
+        return 2 * self.num_parameters or 4 * self.output_dim
+
     def default_of(self, name: str) -> Any:
         """The value that field `name` takes when it is not given."""
         default = self.specs()[name].default
@@ -145,6 +153,51 @@ class Component:
         It holds sums in memory, so that its programs can change the last digit of an average.
         """
 
+    def weighted_sum(self, others: Sequence[Component], weights: Sequence[float]) -> Component:
+        """The component whose parameters, and sums of statistics, are weighted sums.
+
+        Args:
+            others: components of the same type and dimensions; all else is taken from this one.
+            weights: one for this component and one for each other.
+
+        Raises:
+            FieldError: one of the others has another type or other dimensions.
+        """
+        everyone = (self, *others)
+        values: dict[str, Any] = {}
+        for name, spec in self.specs().items():
+            own: list[Any] = [getattr(component, name, None) for component in everyone]
+            if spec.role is Role.PARAMETER and own[0] is not None:
+                self._check_alike(name, own)
+                values[name] = weighted_arrays(own, weights)
+            elif spec.role is Role.COUNT:
+                values[name] = weighted_count(own, weights)
+        moments = [component.moments() for component in everyone]
+        for name, count in self.averaged_over.items():
+            sums = [
+                m[name] * (w * getattr(c, count))
+                for m, w, c in zip(moments, weights, everyone, strict=True)
+                if m[name].size
+            ]
+            total = np.asarray(sum(sums[1:], start=sums[0]) if sums else np.zeros(0))
+            scale = np.float32(1.0 / values[count]) if values[count] else np.float32(1)
+            moments[0][name] = total.astype(np.float32) * scale
+        return dataclasses.replace(self, **values, **self.from_moments(moments[0]))
+
+    def _check_alike(self, name: str, arrays: Sequence[Any]) -> None:
+        shapes = {None if array is None else array.shape for array in arrays}
+        if len(shapes) > 1:
+            found = ", ".join(str(shape) for shape in shapes)
+            raise FieldError(name, f"the models differ in the shape of {name}: {found}")
+
+    def moments(self) -> dict[str, np.ndarray]:
+        """The averages in `averaged_over`, in float64 and so that they can be added up."""
+        return {name: getattr(self, name).astype(np.float64) for name in self.averaged_over}
+
+    def from_moments(self, moments: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The averages as they are stored, from float32 ones that `moments` gave the sums for."""
+        return moments
+
     def scale(self, factor: float) -> None:
         """Scales parameters and counts in place, as `nnet3-copy --scale` does."""
         for name, spec in self.specs().items():
@@ -159,6 +212,24 @@ class Component:
 
 def _trained(spec: Spec) -> bool:
     return spec.role is Role.PARAMETER
+
+
+def weighted_arrays(arrays: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """A weighted sum in float32; each product is added with one rounding, as BLAS does."""
+    total = arrays[0] * np.float32(weights[0])
+    for array, weight in zip(arrays[1:], weights[1:], strict=True):
+        exact = total.astype(np.float64) + array.astype(np.float64) * np.float32(weight)
+        total = exact.astype(np.float32)
+    return total
+
+
+def weighted_count(counts: Sequence[Any], weights: Sequence[float]) -> Any:
+    """A weighted sum of numbers or arrays in float64; integers stay so, empty arrays are zeros."""
+    if isinstance(counts[0], np.ndarray):
+        full = [(count, w) for count, w in zip(counts, weights, strict=True) if count.size]
+        return np.asarray(sum(count * w for count, w in full)) if full else counts[0]
+    total = float(np.dot(np.array(weights, np.float64), np.array(counts, np.float64)))
+    return int(total) if isinstance(counts[0], int) else total
 
 
 def recounted_average(average: np.ndarray, count: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from nnet.components.base import Component
 from nnet.components.field import CONVERSIONS, REQUIRED, Check, FieldError, Kind, Setting, Spec
 from nnet.components.registry import component_types
 from nnet.errors import NnetError
+from nnet.text.parse import settings_of
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Line
 from nnet.text.syntax import Setting as TextSetting
@@ -32,12 +33,13 @@ class Initializer:
     """Where initial parameters come from.
 
     Args:
-        rng: source of the random ones.
+        rng: source of the random ones; None for constants in their place, where only the
+            network's structure counts.
         read_matrix: reads a Kaldi matrix file, to a float32 array (rows, columns).
         read_vector: reads a Kaldi vector file, to a float32 array (dim,).
     """
 
-    rng: np.random.Generator
+    rng: np.random.Generator | None
     read_matrix: ReadArray = _no_files
     read_vector: ReadArray = _no_files
 
@@ -45,6 +47,8 @@ class Initializer:
         """float32 samples of a normal distribution."""
         if math.prod(shape) > MAX_ELEMENTS:
             raise NnetError(f"{' x '.join(map(str, shape))} parameters do not fit in memory")
+        if self.rng is None:
+            return np.full(shape, mean, np.float32) if mean else np.zeros(shape, np.float32)
         samples = self.rng.standard_normal(shape, dtype=np.float32)
         return samples * np.float32(stddev) + np.float32(mean)
 
@@ -70,8 +74,12 @@ def component_from_line(line: Line, init: Initializer) -> Component:
     Raises:
         TextError: unknown type or key, wrong, missing or contradictory values.
     """
-    cls = _component_class(line)
-    given = _converted(cls, line)
+    return create_component(_component_class(line), line, init)
+
+
+def create_component(cls: type[Component], line: Line, init: Initializer) -> Component:
+    """The component of type `cls` that the keys of a line describe; see `component_from_line`."""
+    given = _converted(cls, line, init)
     try:
         component = cls.create(given, init)
         component.check()
@@ -81,9 +89,12 @@ def component_from_line(line: Line, init: Initializer) -> Component:
             at.value_span if at else line.span, f"{cls.type_name}: {error.message}"
         ) from None
     except NnetError as error:  # of a matrix or vector file
-        files = (line.get(setting.key) for setting in cls.settings if setting.kind is Kind.TEXT)
-        at = next((file for file in files if file is not None), None)
-        raise TextError(at.value_span if at else line.span, str(error)) from None
+        files = (setting for setting in cls.settings if setting.kind is Kind.TEXT)
+        file = next((setting for setting in files if line.get(setting.key)), None)
+        at = line.get(file.key) if file else None
+        raise TextError(
+            at.value_span if at else line.span, str(error), hint=file.hint if file else None
+        ) from None
     return component
 
 
@@ -107,7 +118,7 @@ def _component_class(line: Line) -> type[Component]:
     return types[setting.value]
 
 
-def _converted(cls: type[Component], line: Line) -> Given:
+def _converted(cls: type[Component], line: Line, init: Initializer) -> Given:
     specs = {spec.key: (name, spec) for name, spec in cls.specs().items() if spec.key}
     settings = {setting.key: setting for setting in cls.settings}
     given = Given(settings={key: setting.default for key, setting in settings.items()})
@@ -128,6 +139,10 @@ def _converted(cls: type[Component], line: Line) -> Given:
             value = _value(text, setting)
             _test(text, value, setting.check)
             given.settings[text.key] = value
+        elif (base := text.key.rstrip("0123456789")) in settings and settings[base].numbered:
+            numbered = given.settings[base] or {}
+            numbered[int(text.key[len(base) :])] = _nested(text, init)
+            given.settings[base] = numbered
         else:
             _unknown(cls, text, (*settings, *specs))
     for key, (_, spec) in specs.items():
@@ -138,6 +153,11 @@ def _converted(cls: type[Component], line: Line) -> Given:
         if setting.default is REQUIRED and line.get(key) is None and not given_otherwise:
             _missing(cls, line, key, setting, setting.unless)
     return given
+
+
+def _nested(text: TextSetting, init: Initializer) -> Component:
+    """The component of a quoted value, as in `component1="type=TanhComponent dim=8"`."""
+    return component_from_line(Line("", settings_of(text), span=text.value_span), init)
 
 
 def _value(text: TextSetting, declared: Spec | Setting) -> Any:

@@ -18,11 +18,18 @@ from nnet.components.field import (
 )
 from nnet.components.registry import register
 from nnet.components.summary import plain
+from nnet.components.window import TimeWindow
+
+
+class RandomComponent(Component):
+    """A component that acts at random unless it is in test mode."""
+
+    test_mode: bool
 
 
 @dataclass(kw_only=True, eq=False)
-class RandomComponent(Component):
-    """A component of `dim` columns that acts at random unless it is in test mode."""
+class _RandomColumns(RandomComponent):
+    """A random component that reads and makes `dim` columns."""
 
     dim: int = stored(Kind.INTEGER, "<Dim>", "number of columns", key="dim", check=POSITIVE)
 
@@ -37,7 +44,7 @@ class RandomComponent(Component):
 
 @register("DropoutComponent")
 @dataclass(kw_only=True, eq=False)
-class Dropout(RandomComponent):
+class Dropout(_RandomColumns):
     """Zeroes elements (or whole rows) at random; in test mode scales by 1 - proportion."""
 
     info_order: ClassVar[tuple[str, ...]] = ("dim", "dropout_proportion", "dropout_per_frame")
@@ -69,7 +76,7 @@ class Dropout(RandomComponent):
 
 @register("GeneralDropoutComponent")
 @dataclass(kw_only=True, eq=False)
-class GeneralDropout(RandomComponent):
+class GeneralDropout(_RandomColumns):
     """Dropout whose masks are shared over blocks of columns and over time.
 
     Masks are constant over `time_period` frames (the whole sequence if 0). They are scaled to
@@ -171,7 +178,7 @@ class GeneralDropout(RandomComponent):
 
 @register("SpecAugmentTimeMaskComponent")
 @dataclass(kw_only=True, eq=False)
-class SpecAugmentTimeMask(RandomComponent):
+class SpecAugmentTimeMask(_RandomColumns):
     """Zeroes stretches of frames at random (SpecAugment's time masking); nothing in test mode."""
 
     info_order: ClassVar[tuple[str, ...]] = ("dim", "zeroed_proportion", "time_mask_max_frames")
@@ -199,3 +206,53 @@ class SpecAugmentTimeMask(RandomComponent):
         default=False,
         presence=Presence.NONDEFAULT,
     )
+
+
+@register("DropoutMaskComponent")
+@dataclass(kw_only=True, eq=False)
+class DropoutMask(RandomComponent):
+    """A row of zeros and ones, each zero with the dropout proportion; it reads no input.
+
+    Of two or three columns (the masks of an LSTM's gates) the first two are never both zero unless
+    the proportion is above one half. With `continuous` they are uniform on [1 - 2 p, 1 + 2 p], p
+    being the dropout proportion. In test mode all are 1 - p, or 1 if `continuous`.
+    """
+
+    info_order: ClassVar[tuple[str, ...]] = ("output_dim", "dropout_proportion", "continuous")
+
+    output_dim: int = stored(
+        Kind.INTEGER, "<OutputDim>", "number of columns", key="output-dim", check=POSITIVE
+    )
+    dropout_proportion: float = stored(
+        Kind.REAL,
+        "<DropoutProportion>",
+        "share of the elements that is zero",
+        key="dropout-proportion",
+        default=0.5,
+        check=PROPORTION,
+    )
+    test_mode: bool = stored(
+        Kind.BOOLEAN,
+        "<TestMode>",
+        "make 1 - dropout-proportion instead of zeros and ones",
+        key="test-mode",
+        default=False,
+        presence=Presence.SINCE,
+    )
+    continuous: bool = stored(
+        Kind.FLAG,
+        "<Continuous>",
+        "numbers between 1 - 2 p and 1 + 2 p instead of zeros and ones",
+        key="continuous",
+        default=False,
+        presence=Presence.NONDEFAULT,
+        shown=False,
+    )
+
+    @property
+    def input_dim(self) -> int:
+        return self.output_dim
+
+    @property
+    def window(self) -> TimeWindow:
+        return TimeWindow((), ())

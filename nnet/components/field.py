@@ -28,9 +28,14 @@ class Kind(enum.Enum):
     BOOLEAN = "true or false"
     FLAG = "flag"  # a token that is there or not
     INTEGERS = "integers"  # vector of int32
+    PAIRS = "pairs of integers"  # vector of pairs of int32
     VECTOR = "vector"  # of float32
     MATRIX = "matrix"  # of float32
-    TEXT = "text"  # in config files only
+    DOUBLE_VECTOR = "double vector"  # of float64
+    DOUBLE_MATRIX = "double matrix"  # of float64
+    TEXT = "text"  # a word in model files
+    COMPONENT = "component"  # in config files only: its settings, quoted
+    COMPONENTS = "components"  # a list of components, in model files only
 
 
 def single(value: float) -> float:
@@ -51,6 +56,7 @@ CONVERSIONS: dict[Kind, Callable[[str], Any]] = {
     Kind.BOOLEAN: values.boolean,
     Kind.FLAG: values.boolean,
     Kind.INTEGERS: values.integers,
+    Kind.PAIRS: values.integer_pairs,
     Kind.TEXT: values.string,
 }
 
@@ -104,6 +110,7 @@ class Spec:
     key: str | None
     default: Any
     unset: Any
+    missing: Any
     check: Check | None
     role: Role
     presence: Presence
@@ -119,6 +126,7 @@ def stored(
     key: str | None = None,
     default: Any = REQUIRED,
     unset: Any = None,
+    missing: Any = None,
     check: Check | None = None,
     role: Role = Role.SETTING,
     presence: Presence = Presence.ALWAYS,
@@ -134,13 +142,14 @@ def stored(
         key: its key in config files, or None if it can not be set there.
         default: a value, or a function from the component to a value.
         unset: a value that in config files means the default (nnet3 uses -1 so).
+        missing: what files of older versions mean that lack it; its default if None.
         check: a condition on the value.
         role: what scaling and averaging of models do with it.
         presence: when its token is in the file.
         shown: whether the info line shows it when it has its default value.
         info: its text in the info line; `key=value` if None.
     """
-    spec = Spec(kind, doc, token, key, default, unset, check, role, presence, shown, info)
+    spec = Spec(kind, doc, token, key, default, unset, missing, check, role, presence, shown, info)
     metadata = {"spec": spec}
     if default is REQUIRED:
         return dataclasses.field(metadata=metadata)
@@ -161,6 +170,8 @@ class Setting:
         check: a condition on the value.
         unless: a key whose presence replaces this one. A required setting is then not needed;
             any other setting is refused, as it would have no effect.
+        hint: of a file, what to do when it cannot be read.
+        numbered: there are several, `key1`, `key2` and so on; the value is a dictionary by number.
     """
 
     key: str
@@ -169,6 +180,8 @@ class Setting:
     default: Any = None
     check: Check | None = None
     unless: str | None = None
+    hint: str | None = None
+    numbered: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,13 @@ class Repeated:
     token: str
     kind: Kind
     name: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A token without a value, always there, such as one that opens a group of fields."""
+
+    token: str
 
 
 class FieldError(ValueError):

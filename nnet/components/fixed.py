@@ -23,7 +23,11 @@ class FixedAffine(Component):
     """y = linear x + bias, not trained; used for LDA-like transforms."""
 
     settings: ClassVar[tuple[Setting, ...]] = (
-        matrix_setting("linear and bias side by side"),
+        matrix_setting(
+            "linear and bias side by side",
+            hint="such a file (lda.mat) is written by Kaldi's nnet-get-feature-transform, which "
+            "steps/nnet3/train_*.py run; its path is seen from the current folder",
+        ),
         INPUT_DIM,
         OUTPUT_DIM,
     )

@@ -62,6 +62,23 @@ class Frames:
         bits = self.bits >> offset if offset >= 0 else self.bits << -offset
         return Frames(self.window, bits & ((1 << self.window.length) - 1))
 
+    def without(self, other: Frames) -> Frames:
+        """The frames that are not in `other`."""
+        return Frames(self.window, self.bits & ~other.bits)
+
+    def reached(self, offsets: Sequence[int]) -> Frames:
+        """The frames `t + offset` for all t in the set and all offsets."""
+        return self.shifted_any([-offset for offset in reversed(offsets)])
+
+    def floored(self, modulus: int) -> Frames:
+        """The multiples of `modulus` to which the frames of the set are rounded down."""
+        if modulus == 1:
+            return self
+        result = self.window.none
+        for remainder in range(min(modulus, self.window.length)):
+            result |= (self & self.window.every(modulus, remainder)).shifted(remainder)
+        return result
+
     def shifted_any(self, offsets: Sequence[int]) -> Frames:
         """The frames t for which `t + offset` is in the set, for one of `offsets` at least."""
         steps = {b - a for a, b in itertools.pairwise(offsets)}

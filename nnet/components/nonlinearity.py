@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +54,12 @@ class Nonlinearity(Component):
         "self_repair_upper_threshold",
         "self_repair_scale",
     )
+
+    averaged_over: ClassVar[Mapping[str, str]] = {
+        "value_avg": "nonlinearity_count",
+        "deriv_avg": "nonlinearity_count",
+        "oderiv_rms": "oderiv_count",
+    }
 
     dim: int = stored(Kind.INTEGER, "<Dim>", "number of columns", key="dim", check=POSITIVE)
     block_dim: int = stored(
@@ -127,6 +133,13 @@ class Nonlinearity(Component):
         self.oderiv_rms = np.sqrt(
             np.maximum(recounted_average(squares, self.oderiv_count), np.float32(0))
         )
+
+    def moments(self) -> dict[str, np.ndarray]:
+        moments = super().moments()
+        return {**moments, "oderiv_rms": moments["oderiv_rms"] ** 2}
+
+    def from_moments(self, moments: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**moments, "oderiv_rms": np.sqrt(np.maximum(moments["oderiv_rms"], 0))}
 
     def info_items(self) -> Iterator[str]:
         yield from super().info_items()

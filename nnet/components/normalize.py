@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -114,6 +114,7 @@ class BatchNorm(Component):
     In training over the rows of a minibatch; in test mode with `stats_mean` and `stats_var`.
     """
 
+    averaged_over: ClassVar[Mapping[str, str]] = {"stats_mean": "count", "stats_var": "count"}
     info_order: ClassVar[tuple[str, ...]] = (
         "dim",
         "block_dim",
@@ -194,6 +195,14 @@ class BatchNorm(Component):
                 check_length(self, name, self.block_dim, "block-dim")
         if not np.isfinite(self.count):
             raise FieldError("count", f"count (={self.count}) must be finite")
+
+    def moments(self) -> dict[str, np.ndarray]:
+        moments = super().moments()
+        return {**moments, "stats_var": moments["stats_var"] + moments["stats_mean"] ** 2}
+
+    def from_moments(self, moments: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        mean = moments["stats_mean"]
+        return {**moments, "stats_var": moments["stats_var"] - mean * mean}
 
     def recount(self) -> None:
         mean = self.stats_mean.astype(np.float64)

@@ -1,4 +1,22 @@
-"""Component types by name. A family's file registers its types; no other place lists them."""
+"""Component types by name. A family's file registers its types.
+
+The types are nnet3's, 46 in all, each of which has the suffix `Component` in files:
+
+- Affine: Affine, BlockAffine, FixedAffine, Linear, NaturalGradientAffine,
+  NaturalGradientRepeatedAffine, RepeatedAffine, Tdnn.
+- Scales and offsets: FixedBias, FixedScale, NaturalGradientPerElementScale, PerElementOffset,
+  PerElementScale, ScaleAndOffset.
+- Constants: Constant, ConstantFunction.
+- Nonlinearities: LogSoftmax, Pnorm, RectifiedLinear, Sigmoid, Softmax, Tanh.
+- Normalization: BatchNorm, Normalize.
+- Columns: Distribute, ElementwiseProduct, NoOp, Permute, SumBlock, SumGroup.
+- Images: Convolution, Maxpooling, TimeHeightConvolution.
+- Time: RestrictedAttention, StatisticsExtraction, StatisticsPooling.
+- Recurrence: BackpropTruncation, ClipGradient, GruNonlinearity, LstmNonlinearity,
+  OutputGruNonlinearity.
+- Randomness: Dropout, DropoutMask, GeneralDropout, SpecAugmentTimeMask.
+- Others in one: Composite.
+"""
 
 from __future__ import annotations
 

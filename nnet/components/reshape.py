@@ -59,10 +59,9 @@ class NoOp(Component):
         return self.dim
 
 
-@register("PnormComponent")
 @dataclass(kw_only=True, eq=False)
-class Pnorm(Component):
-    """The 2-norm of each group of input_dim / output_dim neighbouring columns."""
+class Blocks(Component):
+    """A component whose number of columns read is a multiple of the number made."""
 
     input_dim: int = stored(
         Kind.INTEGER, "<InputDim>", "number of columns read", key="input-dim", check=POSITIVE
@@ -74,6 +73,16 @@ class Pnorm(Component):
     def check(self) -> None:
         super().check()
         check_multiple(self, "input_dim", "output_dim")
+
+    @property
+    def num_blocks(self) -> int:
+        """Columns read for one that is made."""
+        return self.input_dim // self.output_dim
+
+
+@register("PnormComponent")
+class Pnorm(Blocks):
+    """The 2-norm of each group of input_dim / output_dim neighbouring columns."""
 
 
 @register("SumGroupComponent")
@@ -167,3 +176,32 @@ class Permute(Component):
     @property
     def output_dim(self) -> int:
         return self.dim
+
+
+@register("ElementwiseProductComponent")
+class ElementwiseProduct(Blocks):
+    """The product, element by element, of input_dim / output_dim blocks of columns."""
+
+    def check(self) -> None:
+        super().check()
+        if self.num_blocks == 1:
+            raise FieldError("output-dim", f"output-dim (={self.output_dim}) equals input-dim")
+
+
+@register("SumBlockComponent")
+@dataclass(kw_only=True, eq=False)
+class SumBlock(Blocks):
+    """The sum of input_dim / output_dim blocks of columns, times `factor`."""
+
+    info_order: ClassVar[tuple[str, ...]] = (*Component.info_order, "factor")
+
+    factor: float = stored(Kind.REAL, "<Scale>", "factor on the sum", key="scale", default=1.0)
+
+
+@register("DistributeComponent")
+class Distribute(Blocks):
+    """Row x is block x mod b of the b blocks of columns of the input's row x div b."""
+
+    def input_place(self, x: int) -> tuple[int, int]:
+        row, block = divmod(x, self.num_blocks)
+        return row, block * self.output_dim

@@ -16,7 +16,7 @@ from nnet.data.corpus import Corpus, Utterance
 from nnet.data.matrices import Floats
 from nnet.data.posteriors import Posterior
 from nnet.data.targets import TargetKind
-from nnet.plan.request import Request, TimeRange
+from nnet.plan.request import AnyTimes, Request
 
 Places = NDArray[np.int64]
 Weights = NDArray[np.float32]
@@ -99,10 +99,10 @@ class Collator:
         return Minibatch(request, inputs, targets, tuple(u.name for u in utterances))
 
 
-def _features(batch: Batch, utterances: Sequence[Utterance], times: TimeRange) -> Tensor:
+def _features(batch: Batch, utterances: Sequence[Utterance], times: AnyTimes) -> Tensor:
     dim = utterances[0].features.shape[1]
     rows = np.empty((times.count, len(batch), dim), np.float32)  # time first, as the module wants
-    offsets = times.start + np.arange(times.count)
+    offsets = np.fromiter(times, np.int64, times.count)
     for i, (selection, utterance) in enumerate(zip(batch, utterances, strict=True)):
         place = selection.chunk.start + offsets
         rows[:, i] = utterance.features[place.clip(0, len(utterance.features) - 1)]

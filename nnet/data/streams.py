@@ -59,6 +59,12 @@ class ByteReader:
         self.offset += count
         return data
 
+    def some(self, count: int) -> bytes:
+        """Up to `count` bytes; none only at the end of the stream."""
+        data = self._stream.read(count)
+        self.offset += len(data)
+        return data
+
     def _take_in_pieces(self, count: int) -> bytes:
         pieces = []
         while count > 0:

@@ -29,7 +29,7 @@ def build_network(
     file: File,
     base: Network | None = None,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     read_matrix: ReadArray | None = None,
     read_vector: ReadArray | None = None,
 ) -> Network:
@@ -42,7 +42,7 @@ def build_network(
     Args:
         file: the parsed config file.
         base: a network to add to; it is not changed.
-        rng: source of random initial parameters.
+        rng: source of random initial parameters; see `nnet.components.config.Initializer`.
         read_matrix: reads the files of `matrix=`.
         read_vector: reads the files of `vector=`, `scales=` and `bias=`.
 

@@ -171,7 +171,13 @@ class _Computable:
             return []
         if isinstance(node, DimRangeNode):
             return [(node.source, x)]
-        return list(_rows(node.input, x))
+        return list(_rows(node.input, self._input_row(node, x)))
+
+    def _input_row(self, node: ComponentNode | OutputNode, x: int) -> int:
+        """The x of the rows of its input that row x of a node reads."""
+        if isinstance(node, OutputNode):
+            return x
+        return self.network.components[node.component].input_place(x)[0]
 
     def _evaluate(self, name: str, x: int) -> Frames:
         node = self.network.nodes[name]
@@ -179,7 +185,7 @@ class _Computable:
             return self.given.get(name, self.window.none) if x == 0 else self.window.none
         if isinstance(node, DimRangeNode):
             return self._row(node.source, x)
-        available = self._described(node.input, x)
+        available = self._described(node.input, self._input_row(node, x))
         if isinstance(node, ComponentNode):
             return self.network.components[node.component].window.computable(available)
         return available

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node
 from nnet.text import syntax
 from nnet.text.source import TextError
 from nnet.text.syntax import Descriptor
 from nnet.text.traverse import parts
+
+N = TypeVar("N", bound=Hashable)
 
 # Stands for "any frame": the offset of a ReplaceIndex of t.
 ANY = 10**12
@@ -34,6 +37,8 @@ def reads(network: Network, node: Node) -> list[Read]:
     first = last = 0
     if isinstance(node, ComponentNode):
         window = network.components[node.component].window
+        if not window.offsets:
+            return []
         first, last = window.first, window.last
     return list(_descriptor_reads(node.input, first, last, 0))
 
@@ -95,36 +100,44 @@ def _path(cycle: list[tuple[str, Read]]) -> str:
     return " -> ".join(f"'{name}'" for name in (*(name for name, _ in cycle), cycle[0][0]))
 
 
-def cyclic_groups(graph: dict[str, list[str]]) -> list[list[str]]:
-    """The strongly connected groups of a graph that contain a cycle (Tarjan's algorithm)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    groups: list[list[str]] = []
+def cyclic_groups(graph: Mapping[N, Sequence[N]]) -> list[list[N]]:
+    """The strongly connected groups of a graph that contain a cycle."""
+    groups = strongly_connected(graph)
+    return [group for group in groups if len(group) > 1 or group[0] in graph[group[0]]]
+
+
+def strongly_connected(graph: Mapping[N, Sequence[N]]) -> list[list[N]]:
+    """The strongly connected groups of a graph, each after all that it leads to (Tarjan)."""
+    index: dict[N, int] = {}
+    low: dict[N, int] = {}
+    stack: dict[N, None] = {}
+    groups: list[list[N]] = []
     for root in graph:
-        if root in index:
-            continue
-        waiting = [(root, iter(graph[root]))]
-        index[root] = low[root] = len(index)
-        stack.append(root)
+        waiting = [] if root in index else [(root, iter(graph[root]))]
         while waiting:
-            name, rest = waiting[-1]
-            target = next((t for t in rest if t not in low or t in stack), None)
-            if target is None:
-                waiting.pop()
-                if waiting:
-                    low[waiting[-1][0]] = min(low[waiting[-1][0]], low[name])
-                if low[name] == index[name]:
-                    group = stack[stack.index(name) :]
-                    del stack[stack.index(name) :]
-                    if len(group) > 1 or name in graph[name]:
-                        groups.append(group)
-            elif target not in index:
-                index[target] = low[target] = len(index)
-                stack.append(target)
-                waiting.append((target, iter(graph[target])))
-            else:
-                low[name] = min(low[name], index[target])
+            node, rest = waiting[-1]
+            if node not in index:
+                index[node] = low[node] = len(index)
+                stack[node] = None
+            new = None
+            for target in rest:
+                if target not in index:
+                    new = target
+                    break
+                if target in stack:
+                    low[node] = min(low[node], index[target])
+            if new is not None:
+                waiting.append((new, iter(graph[new])))
+                continue
+            waiting.pop()
+            if waiting:
+                parent = waiting[-1][0]
+                low[parent] = min(low[parent], low[node])
+            if low[node] == index[node]:
+                group: list[N] = []
+                while not group or group[-1] != node:
+                    group.append(stack.popitem()[0])
+                groups.append(group[::-1])
     return groups
 
 

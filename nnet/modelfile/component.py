@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nnet.components.base import Component, Entry
-from nnet.components.field import FieldError, Kind, Old, Presence, Repeated, Spec
+from nnet.components.field import FieldError, Kind, Mark, Old, Presence, Repeated, Spec
 from nnet.components.registry import component_types
 from nnet.errors import NnetError, nearest
 from nnet.modelfile.tokens import Reader
@@ -17,24 +18,48 @@ _METHODS: dict[Kind, str] = {
     Kind.DOUBLE: "double",
     Kind.BOOLEAN: "boolean",
     Kind.INTEGERS: "integers",
+    Kind.PAIRS: "pairs",
     Kind.VECTOR: "vector",
     Kind.MATRIX: "matrix",
+    Kind.DOUBLE_VECTOR: "double_vector",
+    Kind.DOUBLE_MATRIX: "double_matrix",
+    Kind.TEXT: "token",
 }
 
 
-def _read(reader: Reader, kind: Kind) -> Any:
+def read_value(reader: Reader, kind: Kind) -> Any:
+    """A value of the given kind; a flag, which takes no bytes, is true."""
+    if kind is Kind.COMPONENTS:
+        return _read_components(reader)
     return True if kind is Kind.FLAG else getattr(reader, _METHODS[kind])()
 
 
-def _write(writer: Writer, kind: Kind, value: Any) -> None:
-    if kind is not Kind.FLAG:
+def write_value(writer: Writer, kind: Kind, value: Any) -> None:
+    """Writes a value as `read_value` reads it."""
+    if kind is Kind.COMPONENTS:
+        writer.integer(len(value))
+        for component in value:
+            write_component(writer, component)
+    elif kind is not Kind.FLAG:
         getattr(writer, _METHODS[kind])(value)
 
 
-def read_component(reader: Reader) -> Component:
-    """The component that begins here, from `<SomeComponent>` to `</SomeComponent>`."""
+def _read_components(reader: Reader) -> tuple[Component, ...]:
     start = reader.position
-    cls = _component_class(reader)
+    count = reader.integer()
+    if not 0 <= count <= reader.remaining:
+        reader.fail("the number of components", str(count), at=start)
+    return tuple(read_component(reader) for _ in range(count))
+
+
+def read_component(reader: Reader, types: Mapping[str, type[Component]] | None = None) -> Component:
+    """The component that begins here, from `<SomeComponent>` to `</SomeComponent>`.
+
+    Args:
+        types: the component types that may stand here; nnet3's by default.
+    """
+    start = reader.position
+    cls = _component_class(reader, component_types() if types is None else types)
     values = _Fields(reader, cls).read()
     reader.expect(f"</{cls.type_name}>", f"<{cls.type_name}>")
     component = cls(**values)
@@ -45,10 +70,9 @@ def read_component(reader: Reader) -> Component:
     return component
 
 
-def _component_class(reader: Reader) -> type[Component]:
+def _component_class(reader: Reader, types: Mapping[str, type[Component]]) -> type[Component]:
     start = reader.position
     token = reader.token("a component type")
-    types = component_types()
     name = token.removeprefix("<").removesuffix(">")
     if name not in types:
         meant = nearest(name, types)
@@ -71,9 +95,10 @@ class _Fields:
         for name, entry in self.cls.layout:
             if entry.token is not None:
                 present = self._at_token(name, entry, entry.token)
-            if present:
+            if present and not isinstance(entry, Mark):
                 self._take(name, entry)
-        return self.values
+        old = {n: s.missing for n, s in self.cls.specs().items() if s.missing is not None}
+        return {**old, **self.values}
 
     def _at_token(self, name: str, entry: Entry, token: str) -> bool:
         """Reads the entry's token if it is there; fails if it is not and has to be."""
@@ -82,13 +107,15 @@ class _Fields:
             self.passed_over.clear()
             return True
         self.passed_over.append(token)
-        required = isinstance(entry, Spec) and entry.presence is Presence.ALWAYS
+        required = isinstance(entry, Mark) or (
+            isinstance(entry, Spec) and entry.presence is Presence.ALWAYS
+        )
         if required and name not in self.values:
             self.reader.expect(*self.passed_over)
         return False
 
-    def _take(self, name: str, entry: Entry) -> None:
-        value = _read(self.reader, entry.kind)
+    def _take(self, name: str, entry: Spec | Old | Repeated) -> None:
+        value = read_value(self.reader, entry.kind)
         if isinstance(entry, Old):
             self.values.update(dict.fromkeys(entry.sets, value))
         elif isinstance(entry, Repeated):
@@ -103,11 +130,14 @@ def write_component(writer: Writer, component: Component) -> None:
     for name, entry in component.layout:
         if isinstance(entry, Old):
             continue
+        if isinstance(entry, Mark):
+            writer.token(entry.token)
+            continue
         if isinstance(entry, Repeated):
             name = entry.name
         elif entry.presence is Presence.NONDEFAULT and component.is_default(name):
             continue
         if entry.token is not None:
             writer.token(entry.token)
-        _write(writer, entry.kind, getattr(component, name))
+        write_value(writer, entry.kind, getattr(component, name))
     writer.token(f"</{component.type_name}>")

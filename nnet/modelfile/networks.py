@@ -45,21 +45,28 @@ def build(
 def config_network(
     file: File,
     base: Network | None,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
     expansion: Expansion | None = None,
 ) -> Network:
-    """The network of a parsed config; matrices that an expansion determines come from there."""
+    """The network of a parsed config; matrices that an expansion determines come from there.
+
+    Without `rng` its parameters are constants, which is enough to know its structure.
+    """
     read = read_matrix if expansion is None else _matrix_reader(expansion)
     return build_network(file, base, rng=rng, read_matrix=read, read_vector=read_vector)
 
 
 def expand_over(base: Network | None, xconfig: File) -> Expansion:
     """The expansion of an xconfig whose layers may read the nodes of `base`, all but outputs."""
+    return expand(xconfig, readable_nodes(base))
+
+
+def readable_nodes(base: Network | None) -> dict[str, int]:
+    """The nodes of a network that new layers may read, with their numbers of columns."""
     if base is None:
-        return expand(xconfig)
+        return {}
     nodes = base.nodes.values()
-    dims = {n.name: node_dim(base, n.name) for n in nodes if not isinstance(n, OutputNode)}
-    return expand(xconfig, dims)
+    return {n.name: node_dim(base, n.name) for n in nodes if not isinstance(n, OutputNode)}
 
 
 def _matrix_reader(expansion: Expansion) -> ReadArray:

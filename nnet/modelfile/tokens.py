@@ -118,12 +118,29 @@ class Reader(ABC):
         """A vector of int32."""
 
     @abstractmethod
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """A vector of pairs of int32."""
+
     def vector(self) -> np.ndarray:
         """A vector, as float32 (dim,)."""
+        return _single(self.double_vector())
 
-    @abstractmethod
     def matrix(self) -> np.ndarray:
         """A matrix, as float32 (rows, columns)."""
+        return _single(self.double_matrix())
+
+    @abstractmethod
+    def double_vector(self) -> np.ndarray:
+        """A vector, as float64 (dim,), or as float32 if it is stored so."""
+
+    @abstractmethod
+    def double_matrix(self) -> np.ndarray:
+        """A matrix, as float64 (rows, columns), or as float32 if it is stored so."""
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
 
 
 def shortened(raw: bytes) -> str:
@@ -146,6 +163,10 @@ class BinaryReader(Reader):
         raw = self.data[self.position : self.position + size]
         self.position += size
         return raw
+
+    def ahead(self, size: int) -> bytes:
+        """Up to `size` bytes that come next, left in the stream."""
+        return self.data[self.position : self.position + size]
 
     def integer(self) -> int:
         if self.data[self.position : self.position + 1] != b"\x04":
@@ -186,6 +207,13 @@ class BinaryReader(Reader):
         count = self._count("the length of a vector")
         return struct.unpack(f"<{count}i", self.take(4 * count, "a vector of integers"))
 
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        if self.take(1, "the size of an integer") != b"\x04":
+            self.fail("the size byte 4 of int32", at=self.position - 1)
+        count = self._count("the length of a vector")
+        raw = self.take(8 * count, "a vector of pairs")
+        return tuple(struct.iter_unpack("<ii", raw))
+
     def _count(self, what: str) -> int:
         (count,) = struct.unpack("<i", self.take(4, what))
         if count < 0:
@@ -199,12 +227,12 @@ class BinaryReader(Reader):
             self.fail(what, str(value), at=start)
         return value
 
-    def vector(self) -> np.ndarray:
+    def double_vector(self) -> np.ndarray:
         token = self.expect("FV", "DV")
         size = self._dimension("the length of a vector")
         return self._array(token[0], size, "a vector")
 
-    def matrix(self) -> np.ndarray:
+    def double_matrix(self) -> np.ndarray:
         token = self.expect("FM", "DM", "CM", "CM2", "CM3")
         if token.startswith("C"):
             return self._compressed(token)
@@ -215,11 +243,7 @@ class BinaryReader(Reader):
     def _array(self, letter: str, size: int, what: str) -> np.ndarray:
         width = 4 if letter == "F" else 8
         raw = self.take(width * size, what)
-        values = np.frombuffer(raw, f"<f{width}")
-        if width == 4:
-            return values.copy()
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
+        return np.frombuffer(raw, f"<f{width}").copy()
 
     def _compressed(self, token: str) -> np.ndarray:
         what = "a compressed matrix"
@@ -266,19 +290,29 @@ class TextReader(Reader):
 
     def integers(self) -> tuple[int, ...]:
         start, content = self._brackets("a vector of integers")
+        return tuple(self._integer(word, start) for word in content.split())
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        start, content = self._brackets("a vector of pairs")
         words = content.split()
         for word in words:
-            if not _INTEGER.fullmatch(word) or not _fits(word):
-                self.fail("a vector of integers of 32 bits", shortened(word), at=start)
-        return tuple(map(int, words))
+            if word.count(b",") != 1:
+                self.fail("pairs of integers such as -1,0", shortened(word), at=start)
+        halves = [word.split(b",") for word in words]
+        return tuple((self._integer(a, start), self._integer(b, start)) for a, b in halves)
 
-    def vector(self) -> np.ndarray:
+    def _integer(self, word: bytes, start: int) -> int:
+        if not _INTEGER.fullmatch(word) or not _fits(word):
+            self.fail("a vector of integers of 32 bits", shortened(word), at=start)
+        return int(word)
+
+    def double_vector(self) -> np.ndarray:
         start, content = self._brackets("a vector")
         if b"\n" in content:
             self.fail("a vector in one line", "a line end in it", at=start)
         return self._numbers(content, start)
 
-    def matrix(self) -> np.ndarray:
+    def double_matrix(self) -> np.ndarray:
         start, content = self._brackets("a matrix")
         rows = [row for row in content.replace(b";", b"\n").split(b"\n") if row.strip()]
         if not rows:
@@ -314,5 +348,4 @@ class TextReader(Reader):
         if values is None or b"_" in content:
             wrong = next(word for word in words if not _NUMBER.fullmatch(word))
             self.fail("numbers", shortened(wrong), at=start)
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
+        return values

@@ -56,12 +56,24 @@ class Writer(ABC):
         """A vector of int32."""
 
     @abstractmethod
+    def pairs(self, values: Sequence[tuple[int, int]]) -> None:
+        """A vector of pairs of int32."""
+
+    @abstractmethod
     def vector(self, values: np.ndarray | None) -> None:
         """A vector of float32 (dim,); None is an empty one."""
 
     @abstractmethod
     def matrix(self, values: np.ndarray) -> None:
         """A matrix of float32 (rows, columns)."""
+
+    @abstractmethod
+    def double_vector(self, values: np.ndarray) -> None:
+        """A vector of float64 (dim,)."""
+
+    @abstractmethod
+    def double_matrix(self, values: np.ndarray) -> None:
+        """A matrix of float64 (rows, columns)."""
 
 
 class BinaryWriter(Writer):
@@ -89,17 +101,27 @@ class BinaryWriter(Writer):
     def integers(self, values: Sequence[int]) -> None:
         self.chunks.append(struct.pack(f"<bi{len(values)}i", 4, len(values), *values))
 
+    def pairs(self, values: Sequence[tuple[int, int]]) -> None:
+        flat = [number for pair in values for number in pair]
+        self.chunks.append(struct.pack(f"<bi{len(flat)}i", 4, len(values), *flat))
+
     def vector(self, values: np.ndarray | None) -> None:
-        values = np.zeros(0, np.float32) if values is None else values
-        self.token("FV")
-        self.integer(values.size)
-        self.chunks.append(values.astype("<f4").tobytes())
+        self._array("FV", "<f4", np.zeros(0) if values is None else values)
 
     def matrix(self, values: np.ndarray) -> None:
-        self.token("FM")
-        self.integer(values.shape[0])
-        self.integer(values.shape[1])
-        self.chunks.append(values.astype("<f4").tobytes())
+        self._array("FM", "<f4", values)
+
+    def double_vector(self, values: np.ndarray) -> None:
+        self._array("DV", "<f8", values)
+
+    def double_matrix(self, values: np.ndarray) -> None:
+        self._array("DM", "<f8", values)
+
+    def _array(self, token: str, form: str, values: np.ndarray) -> None:
+        self.token(token)
+        for size in values.shape:
+            self.integer(size)
+        self.chunks.append(values.astype(form).tobytes())
 
 
 class TextWriter(Writer):
@@ -129,6 +151,10 @@ class TextWriter(Writer):
         self._words("[", *values)
         self.chunks.append(b"]\n")
 
+    def pairs(self, values: Sequence[tuple[int, int]]) -> None:
+        self._words("[", *(f"{first},{second}" for first, second in values))
+        self.chunks.append(b"]\n")
+
     def vector(self, values: np.ndarray | None) -> None:
         numbers = [] if values is None else values.tolist()
         self.chunks.append(f" [ {'%.7g ' * len(numbers) % tuple(numbers)}]\n".encode())
@@ -141,6 +167,12 @@ class TextWriter(Writer):
         self.chunks.append(b" [")
         self.chunks.extend((row_format % tuple(row)).encode() for row in values.tolist())
         self.chunks.append(b"]\n")
+
+    def double_vector(self, values: np.ndarray) -> None:
+        self.vector(values)
+
+    def double_matrix(self, values: np.ndarray) -> None:
+        self.matrix(values)
 
 
 def save_bytes(content: bytes, path: str | os.PathLike[str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnet.kernels.spliced_affine import Term
+from nnet.kernels.spliced_affine import Observer, Term, spliced_affine
 from nnet.modules.registry import ComponentModule, constant, implements
 from nnet.plan.times import Times
 
@@ -18,9 +19,18 @@ class AnyAffine(ComponentModule):
 
     linear: Tensor
     bias: Tensor | None
+    observer: Observer | None = None
+    """Set by an optimizer that wants to see the rows that the gradient comes from."""
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
+        if self.observer is not None and torch.is_grad_enabled():
+            whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])
+            return spliced_affine([x], [whole], self.linear, self.bias, None, self.observer)
         return functional.linear(x, self.linear, self.bias)
+
+    @torch.no_grad()
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return torch.matmul(gradient, self.linear)
 
 
 @implements("AffineComponent", "NaturalGradientAffineComponent", "LinearComponent", "TdnnComponent")

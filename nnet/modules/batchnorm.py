@@ -57,9 +57,13 @@ class BatchNorm(ComponentModule):
             self._accumulate(blocks.shape[0], mean, variance)
         return result
 
-    def _accumulate(self, rows: int, mean: Tensor, variance: Tensor) -> None:
+    def _accumulate(self, count: int, mean: Tensor, variance: Tensor) -> None:
         """Merges the statistics of two sets of rows (Chan, Golub & LeVeque 1983)."""
-        share = rows / (self.count + rows)
+        finite = (mean + variance).isfinite().all()  # a minibatch that is not is not counted
+        rows = torch.where(finite, float(count), 0.0)
+        mean = torch.where(finite, mean, self.stats_mean)
+        variance = torch.where(finite, variance, self.stats_var)
+        share = rows / (self.count + rows).clamp_min(1.0)
         difference = mean - self.stats_mean
         self.stats_var += share * (variance - self.stats_var)
         self.stats_var += share * (1 - share) * difference.square()

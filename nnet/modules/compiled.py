@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -16,18 +16,20 @@ from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model
-from nnet.modules import affine, batchnorm, dropout, elementwise, pointwise, reshape  # noqa: F401
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.dropout import RandomModule
 from nnet.modules.executor import Executor
 from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.statistics import StatisticsModule
 from nnet.modules.tiles import Tiling
 from nnet.passes.base import Pass, run_passes
+from nnet.passes.end_to_end import EndToEnd
 from nnet.passes.pipeline import TEST, TRAINING
 from nnet.plan.ir import Plan
 from nnet.plan.layout import bind
+from nnet.plan.loops import period, total_reach
 from nnet.plan.lower import lower
-from nnet.plan.request import Request, chunk_request
+from nnet.plan.request import Joined, Request, chunk_request
 
 LAYOUTS_KEPT = 64
 
@@ -128,6 +130,46 @@ class CompiledNetwork(nn.Module):
             return self._by_tiles(inputs, request)
         return self._run(inputs, request)
 
+    def forward_each(
+        self, inputs: Sequence[Mapping[str, Tensor]], requests: Sequence[Request]
+    ) -> list[dict[str, Tensor]]:
+        """Sequences that each have their own request, computed together.
+
+        All rows are one minibatch (batch-norm sees them all), and nothing is computed that no
+        request needs.
+
+        Args:
+            inputs: for each sequence, by name, `(time, dim)`; rows at its own request's times.
+
+        Returns:
+            For each sequence, by output name, `(time, dim)`.
+
+        Raises:
+            NnetError: an input is missing or has a wrong shape, or a request needs frames that are
+                not given.
+        """
+        for given, request in zip(inputs, requests, strict=True):
+            self._check({name: tensor.unsqueeze(0) for name, tensor in given.items()}, request)
+        joined = Joined.of(requests, period(self.plan), total_reach(self.plan))
+        names = [name for name, _ in joined.request.inputs]
+        rows = {
+            name: torch.cat([given[name] for given in inputs if name in given]).unsqueeze(1)
+            for name in names
+        }
+        plan = EndToEnd(joined.spacing, joined.origin).run(self.plan)
+        modules = {name: self._component(name) for name in plan.components}
+        executor = Executor(plan, bind(plan, joined.request), modules)
+        results = executor.run(rows)
+        split: list[dict[str, Tensor]] = [{} for _ in requests]
+        for name, result in results.items():
+            first = 0
+            for outputs, request in zip(split, requests, strict=True):
+                times = dict(request.outputs).get(name)
+                if times is not None:
+                    outputs[name] = result[first : first + times.count, 0]
+                    first += times.count
+        return split
+
     def _run(
         self,
         inputs: Mapping[str, Tensor],
@@ -202,10 +244,17 @@ class CompiledNetwork(nn.Module):
                 )
 
     def zero_stats(self) -> None:
-        """Forgets the batch-norm statistics stored so far (nnet3's ZeroComponentStats)."""
+        """Forgets the statistics that components stored so far (nnet3's ZeroComponentStats)."""
         for module in self.modules():
-            if isinstance(module, BatchNorm):
+            if isinstance(module, BatchNorm | StatisticsModule):
                 module.zero_stats()
+
+    def set_dropout_proportions(self, proportions: Mapping[str, float]) -> None:
+        """Sets the dropout proportions of dropout components by name."""
+        for name, proportion in proportions.items():
+            module = self._component(name)
+            if isinstance(module, RandomModule):
+                module.proportion = proportion
 
     def set_dropout_proportion(self, proportion: float) -> None:
         """Sets the dropout proportion of every dropout component."""

@@ -126,3 +126,24 @@ class SpecAugmentTimeMask(RandomModule):
             t += length
             zeroed_next = not zeroed_next
         return mask
+
+
+@implements("DropoutMaskComponent")
+class DropoutMask(RandomModule):
+    """Rows of zeros and ones, which other components multiply by; in test mode their means.
+
+    Of two or three columns, the masks of an LSTM's gates, the first two are zero for the two ends
+    of the same uniform number, so that they are not both zero up to a proportion of one half.
+    """
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        p, columns = self.proportion, self.spec.output_dim
+        shape = (*x.shape[:-1], columns)
+        if p == 0.0 or self.quiet:
+            return x.new_full(shape, 1.0 if self.spec.continuous else 1.0 - p)
+        uniform = torch.rand(shape, dtype=x.dtype, device=x.device)
+        if self.spec.continuous:
+            return uniform * (4.0 * p) + (1.0 - 2.0 * p)
+        if columns in (2, 3):
+            uniform[..., 1] = 1.0 - uniform[..., 0]
+        return (uniform > p).to(x.dtype)

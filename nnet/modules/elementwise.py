@@ -16,6 +16,11 @@ def _repeated(vector: Tensor, dim: int) -> Tensor:
     return vector if vector.numel() == dim else vector.repeat(dim // vector.numel())
 
 
+def _blocks(rows: Tensor, vector: Tensor) -> Tensor:
+    """Rows as blocks of the size of a vector that repeats."""
+    return rows.reshape(-1, vector.numel())
+
+
 @implements("PerElementScaleComponent", "NaturalGradientPerElementScaleComponent")
 class PerElementScale(ComponentModule):
     def __init__(self, spec: Any) -> None:
@@ -23,7 +28,10 @@ class PerElementScale(ComponentModule):
         self.scales = self.parameter("scales")
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
-        return x * self.scales
+        return self.watched(x * self.scales, scales=lambda g: _blocks(g * x, self.scales))
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient * self.scales.detach()
 
 
 @implements("PerElementOffsetComponent")
@@ -35,7 +43,11 @@ class PerElementOffset(ComponentModule):
         self.offsets = self.parameter("offsets")
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
-        return x + _repeated(self.offsets, self.spec.input_dim)
+        result = x + _repeated(self.offsets, self.spec.input_dim)
+        return self.watched(result, offsets=lambda g: _blocks(g, self.offsets))
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient
 
 
 @implements("ScaleAndOffsetComponent")
@@ -47,7 +59,14 @@ class ScaleAndOffset(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         scales = _repeated(self.scales, self.spec.input_dim)
-        return x * scales + _repeated(self.offsets, self.spec.input_dim)
+        return self.watched(
+            x * scales + _repeated(self.offsets, self.spec.input_dim),
+            scales=lambda g: _blocks(g * x, self.scales),
+            offsets=lambda g: _blocks(g, self.offsets),
+        )
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient * _repeated(self.scales.detach(), self.spec.input_dim)
 
 
 @implements("FixedScaleComponent")
@@ -61,6 +80,9 @@ class FixedScale(ComponentModule):
     def forward(self, x: Tensor, times: Times) -> Tensor:
         return x * self.scales
 
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient * self.scales
+
 
 @implements("FixedBiasComponent")
 class FixedBias(ComponentModule):
@@ -72,6 +94,9 @@ class FixedBias(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         return x + self.bias
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient
 
 
 @implements("ScaleOffset")
@@ -88,3 +113,6 @@ class ScaleOffset(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         return torch.addcmul(self.offsets, x, self.scales)
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient * self.scales

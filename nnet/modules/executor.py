@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import singledispatchmethod
+from functools import partial, singledispatchmethod
 
 import numpy as np
 import torch
@@ -13,14 +13,18 @@ from nnet.kernels.blocked_affine import blocked_affine
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 from nnet.modules.affine import AnyAffine, FixedAffine
 from nnet.modules.elementwise import ScaleOffset
-from nnet.modules.registry import ComponentModule
+from nnet.modules.loop import LoopRunner
+from nnet.modules.registry import ComponentModule, WindowModule
 from nnet.plan import ir
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
+from nnet.plan.loops import Loop
 from nnet.plan.times import Selection
+from nnet.plan.windows import WindowRows
 
 Values = list[Tensor | None]
 Step = Callable[[Values], Tensor]
+AnyStep = Callable[[Values], Tensor | list[Tensor]]
 
 
 class Executor:
@@ -35,30 +39,55 @@ class Executor:
         self.layout = layout
         self.modules = modules
         self.inputs: list[tuple[Value, str]] = []
-        self.steps: list[tuple[Value, Step, tuple[Value, ...]]] = []
+        self.steps: list[tuple[Value | tuple[Value, ...], AnyStep, list[Value]]] = []
         self.results = [
             (name, self._take(ir.Source(value), piece)) for name, value, piece in layout.results
         ]
         self._build()
 
     def _build(self) -> None:
-        last_reader: dict[Value, Value] = {}
-        needed = [v for v, times in enumerate(self.layout.times) if times.count]
-        for value in needed:
-            for operand in self.plan.operations[value].operands:
-                last_reader[operand] = value
+        groups = [g for g in self.plan.groups if self._members(g)]
+        last_reader: dict[Value, int] = {}
+        for position, group in enumerate(groups):
+            for value in self._members(group):
+                for operand in self.plan.operations[value].operands:
+                    last_reader[operand] = position
         kept = {value for _, value, _ in self.layout.results}
-        self._consumed = self._find_consumed(needed, last_reader, kept)
-        for value in needed:
-            operation = self.plan.operations[value]
-            if isinstance(operation, ir.Input):
-                self.inputs.append((value, operation.name))
+        self._consumed = self._find_consumed(groups, last_reader, kept)
+        done: list[list[Value]] = [[] for _ in groups]
+        for value, position in last_reader.items():
+            if value not in kept:
+                done[position].append(value)
+        for group, finished in zip(groups, done, strict=True):
+            if isinstance(group, Loop):
+                visible = [v for v in self._members(group) if self._seen_outside(v, group, kept)]
+                runner = LoopRunner(self.plan, self.layout, group, self.modules, visible)
+                self.steps.append((tuple(visible), partial(self._run_loop, runner), finished))
                 continue
-            done = tuple(v for v, last in last_reader.items() if last == value and v not in kept)
-            self.steps.append((value, self._step(operation, value), done))
+            operation = self.plan.operations[group]
+            if isinstance(operation, ir.Input):
+                self.inputs.append((group, operation.name))
+            else:
+                self.steps.append((group, self._step(operation, group), finished))
+
+    def _members(self, group: Value | Loop) -> list[Value]:
+        """The values of a group that are needed."""
+        values = group.values if isinstance(group, Loop) else (group,)
+        return [value for value in values if self.layout.times[value].count]
+
+    def _seen_outside(self, value: Value, loop: Loop, kept: set[Value]) -> bool:
+        return value in kept or any(
+            value in operation.operands
+            for reader, operation in enumerate(self.plan.operations)
+            if reader not in loop.phases and self.layout.times[reader].count
+        )
+
+    def _run_loop(self, runner: LoopRunner, values: Values) -> list[Tensor]:
+        outer = {value: values[value] for value in runner.outer}
+        return runner(outer, self._like(values))  # type: ignore[arg-type]
 
     def _find_consumed(
-        self, needed: list[Value], last_reader: Mapping[Value, Value], kept: set[Value]
+        self, groups: list[Value | Loop], last_reader: Mapping[Value, int], kept: set[Value]
     ) -> set[tuple[Value, Value]]:
         """Pairs (value, its last reader) where the reader may write over the value.
 
@@ -67,11 +96,20 @@ class Executor:
         """
         copying = (ir.SplicedAffine, ir.Append)
         viewed = set(kept)
-        for value in needed:
-            if not isinstance(self.plan.operations[value], copying):
-                viewed.update(self.plan.operations[value].operands)
-        made = {v for v, o in enumerate(self.plan.operations) if isinstance(o, ir.SplicedAffine)}
-        return {(v, reader) for v, reader in last_reader.items() if v in made - viewed}
+        made = set()
+        for group in groups:
+            for value in self._members(group):
+                operation = self.plan.operations[value]
+                if isinstance(group, Loop) or not isinstance(operation, copying):
+                    viewed.update(operation.operands)
+                elif isinstance(operation, ir.SplicedAffine):
+                    made.add(value)
+        pairs = ((value, groups[position]) for value, position in last_reader.items())
+        return {
+            (value, reader)
+            for value, reader in pairs
+            if value in made - viewed and not isinstance(reader, Loop)
+        }
 
     def run(
         self, inputs: Mapping[str, Tensor], into: Mapping[str, Tensor] | None = None
@@ -90,8 +128,12 @@ class Executor:
                 values[value] = into[name]
         for value, name in self.inputs:
             values[value] = inputs[name]
-        for value, step, done in self.steps:
-            values[value] = step(values)
+        for made, step, done in self.steps:
+            if isinstance(made, tuple):
+                for value, rows in zip(made, step(values), strict=True):
+                    values[value] = rows
+            else:
+                values[made] = step(values)  # type: ignore[assignment]
             for finished in done:
                 values[finished] = None
         results = {name: take(values) for name, take in self.results}
@@ -185,6 +227,26 @@ class Executor:
         return lambda values: module(take(values), times)
 
     @_step.register
+    def _apply_window(self, operation: ir.ApplyWindow, value: Value) -> Step:
+        module = self.modules[operation.component]
+        assert isinstance(module, WindowModule)
+        times, source = self.layout.times, operation.source.value
+        window = self.plan.components[operation.component].window
+        rows = WindowRows(window, times[source], times[value])
+        return lambda values: module(values[source], times[value], rows)
+
+    @_step.register
+    def _generate(self, operation: ir.Generate, value: Value) -> Step:
+        module = self.modules[operation.component]
+        times = self.layout.times[value]
+
+        def step(values: Values) -> Tensor:
+            like = self._like(values)
+            return module(like.new_empty((times.count, like.shape[1], 0)), times)
+
+        return step
+
+    @_step.register
     def _spliced_affine(self, operation: ir.SplicedAffine, value: Value) -> Step:
         rows = (*operation.terms, *operation.bypass)
         names = list(dict.fromkeys(r.value for r in rows))
@@ -222,7 +284,12 @@ class Executor:
                     ones=operation.ones,
                 )
             return spliced_affine(
-                sources, spliced, module.linear, module.bias, None if plain else epilogue
+                sources,
+                spliced,
+                module.linear,
+                module.bias,
+                None if plain else epilogue,
+                module.observer,
             )
 
         return step

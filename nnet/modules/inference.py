@@ -8,7 +8,7 @@ on which chunks share a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import lcm
 
@@ -106,16 +106,10 @@ class ChunkedInference:
 
     def run(self, utterances: Iterable[Utterance]) -> Iterator[tuple[str, Matrix]]:
         """Names and outputs (output frames, dim), in the order of the utterances."""
-        waiting: list[Utterance] = []
-        frames = 0
-        for utterance in utterances:
-            self._check(utterance)
-            waiting.append(utterance)
-            frames += len(utterance.features)
-            if frames >= 4 * self.batch_frames:
-                yield from self._run_together(waiting)
-                waiting, frames = [], 0
-        yield from self._run_together(waiting)
+        for some in in_batches(utterances, 4 * self.batch_frames):
+            for utterance in some:
+                check_utterance(utterance, self._inputs)
+            yield from self._run_together(some)
 
     def chunks(self, utterance: int, frames: int) -> Iterator[Chunk]:
         """The chunks of an utterance of `frames` input frames."""
@@ -198,31 +192,44 @@ class ChunkedInference:
             )
         return vectors[min(row, len(vectors) - 1)]
 
-    def _check(self, utterance: Utterance) -> None:
-        """Raises NnetError if the utterance does not fit the network."""
-        where = f"utterance '{utterance.name}'"
-        unknown = self._inputs.keys() - {"input", "ivector"}
-        if unknown or "input" not in self._inputs:
-            raise NnetError(
-                "this needs a network with inputs 'input' and, if it uses i-vectors, 'ivector'; "
-                f"this one has: {', '.join(self._inputs)}"
-            )
-        frames, dim = utterance.features.shape
-        if frames == 0:
-            raise NnetError(f"{where} has no frames")
-        if dim != self._inputs["input"]:
-            raise NnetError(
-                f"{where}: features have dim {dim}, the network's input has dim "
-                f"{self._inputs['input']}"
-            )
-        given = 0 if utterance.ivectors is None else utterance.ivectors.shape[-1]
-        expected = self._inputs.get("ivector", 0)
-        if given != expected:
-            found = f"i-vectors have dim {given}" if given else "no i-vectors are given"
-            wants = f"wants dim {expected}" if expected else "has no i-vector input"
-            raise NnetError(f"{where}: {found}, the network {wants}")
-
 
 def _frames(utterance: Utterance, times: npt.NDArray[np.int64]) -> Matrix:
     """Feature rows at `times`; beyond the edges the first and last row."""
     return utterance.features[np.clip(times, 0, len(utterance.features) - 1)]
+
+
+def in_batches(utterances: Iterable[Utterance], frames: int) -> Iterator[list[Utterance]]:
+    """The utterances in lists of at least `frames` frames each, but for the last."""
+    waiting: list[Utterance] = []
+    total = 0
+    for utterance in utterances:
+        waiting.append(utterance)
+        total += len(utterance.features)
+        if total >= frames:
+            yield waiting
+            waiting, total = [], 0
+    if waiting:
+        yield waiting
+
+
+def check_utterance(utterance: Utterance, dims: Mapping[str, int]) -> None:
+    """Raises NnetError if the utterance does not fit a network with inputs of these dimensions."""
+    where = f"utterance '{utterance.name}'"
+    if "input" not in dims or dims.keys() - {"input", "ivector"}:
+        raise NnetError(
+            "this needs a network with inputs 'input' and, if it uses i-vectors, 'ivector'; "
+            f"this one has: {', '.join(dims)}"
+        )
+    frames, dim = utterance.features.shape
+    if frames == 0:
+        raise NnetError(f"{where} has no frames")
+    if dim != dims["input"]:
+        raise NnetError(
+            f"{where}: features have dim {dim}, the network's input has dim {dims['input']}"
+        )
+    given = 0 if utterance.ivectors is None else utterance.ivectors.shape[-1]
+    expected = dims.get("ivector", 0)
+    if given != expected:
+        found = f"i-vectors have dim {given}" if given else "no i-vectors are given"
+        wants = f"wants dim {expected}" if expected else "has no i-vector input"
+        raise NnetError(f"{where}: {found}, the network {wants}")

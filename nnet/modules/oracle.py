@@ -7,17 +7,19 @@ reference forward gets exactly the rows that define one of its outputs. Slow, an
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node
-from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.registry import ComponentModule, WindowModule, make_module
 from nnet.plan.request import Request
 from nnet.plan.times import Times
+from nnet.plan.windows import WindowRows
 from nnet.text import syntax
 
 Index = tuple[int, int]
@@ -80,14 +82,28 @@ class _Oracle:
     def _node_defined(self, node: Node, index: Index) -> bool:
         match node:
             case ComponentNode(component=component, input=descriptor):
-                return all(self.defined(descriptor, i) for i in self._read(component, index))
+                window = self.network.components[component].window
+                if index[0] % window.every or not window.offsets:
+                    return not window.offsets
+                required = self._read(component, index, window.required)
+                if not all(self.defined(descriptor, i) for i in required):
+                    return False
+                if required:
+                    return True
+                return any(
+                    self.defined(descriptor, i)
+                    for i in self._read(component, index, window.offsets)
+                )
             case DimRangeNode(source=source):
                 return self.node_defined(source, index)
         return False
 
-    def _read(self, component: str, index: Index) -> list[Index]:
-        offsets = self.network.components[component].window.offsets
-        return [(index[0] + offset, index[1]) for offset in offsets]
+    def _read(self, component: str, index: Index, offsets: Sequence[int]) -> list[Index]:
+        """The input rows at some offsets of a component's window."""
+        spec = self.network.components[component]
+        t = index[0] - index[0] % spec.window.modulus
+        x, _ = spec.input_place(index[1])
+        return [(t + offset, x) for offset in offsets]
 
     def node_row(self, name: str, index: Index) -> Tensor:
         key = (name, index)
@@ -98,14 +114,34 @@ class _Oracle:
     def _node_row(self, node: Node, index: Index) -> Tensor:
         match node:
             case ComponentNode(component=component, input=descriptor):
-                rows = [self.row(descriptor, i) for i in self._read(component, index)]
-                times = Times(index[0], 1, 1)
-                return self.module(component)(torch.cat(rows, dim=-1).unsqueeze(0), times)[0]
+                return self._component_row(component, descriptor, index)
             case DimRangeNode(source=source, offset=offset, dim=dim):
                 return self.node_row(source, index).narrow(-1, offset, dim)
             case InputNode(name=name):
                 raise NnetError(f"input '{name}' is not given at t = {index[0]}")
         raise NnetError(f"'{node.name}' is an output node; no other node can read it")
+
+    def _component_row(self, component: str, descriptor: syntax.Descriptor, index: Index) -> Tensor:
+        spec = self.network.components[component]
+        times = Times(index[0], 1, 1)
+        there = [
+            i
+            for i in self._read(component, index, spec.window.offsets)
+            if self.defined(descriptor, i)
+        ]
+        if spec.type_name == "DistributeComponent":
+            _, column = spec.input_place(index[1])
+            return self.row(descriptor, there[0]).narrow(-1, column, spec.output_dim)
+        module = self.module(component)
+        if isinstance(module, WindowModule):
+            there.sort()
+            stored = Times.of(np.array([t for t, _ in there], dtype=np.int64))
+            rows = torch.stack([self.row(descriptor, i) for i in there])
+            return module(rows, times, WindowRows(spec.window, stored, times))[0]
+        if not there:
+            return module(torch.zeros(1, self.batch, 0, dtype=torch.float64), times)[0]
+        rows = torch.cat([self.row(descriptor, i) for i in there], dim=-1)
+        return module(rows.unsqueeze(0), times)[0]
 
     def defined(self, descriptor: syntax.Descriptor, index: Index) -> bool:
         match descriptor:

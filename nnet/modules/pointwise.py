@@ -6,40 +6,89 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnet.components.nonlinearity import UNSET_THRESHOLD
 from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.statistics import Nonlinearity
 from nnet.plan.times import Times
 
 
 @implements("SigmoidComponent")
-class Sigmoid(ComponentModule):
-    def forward(self, x: Tensor, times: Times) -> Tensor:
+class Sigmoid(Nonlinearity):
+    lower_threshold = 0.05
+
+    def function(self, x: Tensor) -> Tensor:
         return x.sigmoid()
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        torch.sigmoid(x, out=out)
+
+    def slope(self, y: Tensor) -> Tensor:
+        return y * (1.0 - y)
+
+    def repair(self, y: Tensor) -> Tensor:
+        return 2.0 * y - 1.0
 
 
 @implements("TanhComponent")
-class Tanh(ComponentModule):
-    def forward(self, x: Tensor, times: Times) -> Tensor:
+class Tanh(Nonlinearity):
+    lower_threshold = 0.2
+
+    def function(self, x: Tensor) -> Tensor:
         return x.tanh()
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        torch.tanh(x, out=out)
+
+    def slope(self, y: Tensor) -> Tensor:
+        return 1.0 - y * y
+
+    def repair(self, y: Tensor) -> Tensor:
+        return y
 
 
 @implements("RectifiedLinearComponent")
-class RectifiedLinear(ComponentModule):
-    def forward(self, x: Tensor, times: Times) -> Tensor:
+class RectifiedLinear(Nonlinearity):
+    """Self-repair also lowers the inputs of units that are nearly always on."""
+
+    lower_threshold = 0.05
+    UPPER_THRESHOLD = 0.95
+
+    def function(self, x: Tensor) -> Tensor:
         return x.relu()
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        torch.clamp_min(x, 0, out=out)
+
+    def slope(self, y: Tensor) -> Tensor:
+        return y.sign()
+
+    def _processed(self, *, before: bool) -> int:
+        return 0 if before else self.spec.block_dim
+
+    def _wrong(self, slope: Tensor) -> Tensor:
+        """-1 for units that are on too rarely, 1 for those that are on too often."""
+        blocks = self.spec.dim // self.spec.block_dim
+        slope = slope.view(blocks, -1).mean(0)
+        upper = self.spec.self_repair_upper_threshold
+        upper = self.UPPER_THRESHOLD if upper == UNSET_THRESHOLD else upper
+        wrong = (slope > upper).to(slope.dtype) - super()._wrong(slope)
+        return wrong.repeat(blocks)
 
 
 @implements("SoftmaxComponent")
-class Softmax(ComponentModule):
+class Softmax(Nonlinearity):
     """Probabilities, floored at 1e-20 as nnet3 does; the floor does not stop the derivative."""
 
-    def forward(self, x: Tensor, times: Times) -> Tensor:
+    _stores_values = True
+
+    def function(self, x: Tensor) -> Tensor:
         probabilities = functional.softmax(x, dim=-1)
         return probabilities + (probabilities.clamp_min(1e-20) - probabilities).detach()
 
 
 @implements("LogSoftmaxComponent")
-class LogSoftmax(ComponentModule):
-    def forward(self, x: Tensor, times: Times) -> Tensor:
+class LogSoftmax(Nonlinearity):
+    def function(self, x: Tensor) -> Tensor:
         return functional.log_softmax(x, dim=-1)
 
 
@@ -70,3 +119,20 @@ class Normalize(ComponentModule):
             log_stddev = (power * target_rms**2).log() * 0.5
             result = torch.cat((result, log_stddev), dim=-1)
         return result.flatten(-2)
+
+    @torch.no_grad()
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        """By a block x of power p (its mean square over target_rms^2), y = x / sqrt(p)."""
+        block_dim, target_rms = self.spec.block_dim, self.spec.target_rms
+        blocks = x.unflatten(-1, (-1, block_dim))
+        power = blocks.square().mean(dim=-1, keepdim=True) / target_rms**2
+        varies = (power > self.SQUARED_NORM_FLOOR).to(x.dtype)
+        power = power.clamp_min(self.SQUARED_NORM_FLOOR)
+        parts = gradient.unflatten(-1, (blocks.shape[-2], -1))
+        of_rows = parts[..., :block_dim]
+        # of the objective by half of p, over the derivative of p
+        of_power = -(of_rows * blocks).sum(dim=-1, keepdim=True) * power.rsqrt()
+        if self.spec.add_log_stddev:
+            of_power = of_power + parts[..., block_dim:]
+        scale = varies * of_power / (power * (block_dim * target_rms**2))
+        return torch.addcmul(of_rows * power.rsqrt(), blocks, scale).flatten(-2)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import nnet.modules
 from nnet.errors import NnetError
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
@@ -24,9 +29,26 @@ class ComponentModule(nn.Module):
     window appended (Tdnn).
     """
 
+    row_observers: Mapping[str, Callable[[Tensor], None]] = MappingProxyType({})
+    """By parameter: what an optimizer wants to see, in the backward pass, the rows by which the
+    parameter's gradient is summed up."""
+
     def __init__(self, spec: Any) -> None:
         super().__init__()
         self.spec = spec
+
+    def watched(self, result: Tensor, **rows: Callable[[Tensor], Tensor]) -> Tensor:
+        """`result`, whose derivative is shown to the row observers.
+
+        Args:
+            result: what `forward` gives.
+            rows: by parameter, from the derivative of the result to rows (count, size) whose sum is
+                the parameter's gradient.
+        """
+        if self.row_observers and result.requires_grad:
+            for name, observer in self.row_observers.items():
+                _show(result, rows[name], observer)
+        return result
 
     def parameter(self, name: str) -> nn.Parameter:
         """A trainable copy of the specification's array `name`."""
@@ -34,6 +56,10 @@ class ComponentModule(nn.Module):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         raise NotImplementedError
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        """`forward` with a place for the result, without a graph; for steps of a loop."""
+        out.copy_(self(x, times))
 
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         """The gradient for the input, `(time, batch, input_dim)`, as backpropagation defines it.
@@ -51,6 +77,30 @@ class ComponentModule(nn.Module):
             result = self(source, times)
         return torch.autograd.grad(result, source, gradient)[0]
 
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor | None:
+        """What of `derivative` depends on values alone, for many rows at once: (time, batch, ...).
+
+        Loops ask for it before they go backward, and then call `derivative_from` with rows of it
+        in place of `derivative`. None if there is no such shortcut.
+        """
+        return None
+
+    def derivative_from(self, factors: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        """As `derivative`, with the rows of its factors."""
+        raise NotImplementedError
+
+    def parameter_derivatives(
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times
+    ) -> Sequence[Tensor | None]:
+        """The gradients for the trainable parameters, in the order of `parameters()`.
+
+        Loops call it once, with the rows of all steps; arguments as for `derivative`.
+        """
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        with torch.enable_grad():
+            result = self(x.detach(), times)
+        return torch.autograd.grad(result, parameters, gradient, allow_unused=True)
+
     def to_spec(self) -> Any:
         """The specification with this module's parameters and statistics in it."""
         arrays = {
@@ -61,29 +111,44 @@ class ComponentModule(nn.Module):
 
 
 class WindowModule(ComponentModule):
-    """What a component computes that looks at a window of frames.
+    """What a component computes that looks at a window of frames; `windowed` says what."""
 
-    `forward` takes rows `(stored times, batch, input_dim)`, the output times, and where in the
-    rows each output time's window lies; it gives `(output times, batch, output_dim)`.
-    """
+    def forward(self, x: Tensor, times: Times, rows: WindowRows | None = None) -> Tensor:
+        """From rows `(stored times, batch, input_dim)` to `(output times, batch, output_dim)`.
 
-    def forward(self, x: Tensor, times: Times, rows: WindowRows) -> Tensor:  # type: ignore[override]
+        Args:
+            times: the output times.
+            rows: where in the rows each output time's window lies; None where it is its own row.
+        """
+        return self.windowed(x, rows or WindowRows(self.spec.window, times, times))
+
+    def windowed(self, x: Tensor, rows: WindowRows) -> Tensor:
+        """The output at the times `rows.own`, as in `forward`."""
         raise NotImplementedError
 
     @staticmethod
     def take(x: Tensor, rows: WindowRows, number: int) -> Tensor:
-        """The rows at offset `number` of every window; zeros where there is none."""
+        """The rows at offset `number` of every window; zeros where there is none.
+
+        `x` is (stored times, ...), of any shape.
+        """
         selection = rows.selection(number)
         if selection is None:
             index = torch.from_numpy(rows.index[:, number]).to(x.device)
-            present = (index >= 0).to(x.dtype).view(-1, 1, 1)
+            present = (index >= 0).to(x.dtype).view(-1, *(1 for _ in x.shape[1:]))
             return x.index_select(0, index.clamp_min(0)) * present
         if selection.index is not None:
             return x.index_select(0, torch.from_numpy(selection.index).to(x.device))
         if selection.step == 0:
-            return x[selection.start : selection.start + 1].expand(selection.count, -1, -1)
+            return x[selection.start : selection.start + 1].expand(selection.count, *x.shape[1:])
         end = selection.start + (selection.count - 1) * selection.step + 1
         return x[selection.start : end : selection.step]
+
+
+def _show(
+    result: Tensor, rows: Callable[[Tensor], Tensor], observer: Callable[[Tensor], None]
+) -> None:
+    result.register_hook(lambda gradient: observer(rows(gradient)))
 
 
 def constant(array: np.ndarray | None) -> Tensor | None:
@@ -107,6 +172,14 @@ def implements(*specs: str) -> Callable[[type[ComponentModule]], type[ComponentM
     return register
 
 
+@functools.cache
+def _module_classes() -> dict[str, type[ComponentModule]]:
+    """All module classes, from every file of `nnet/modules`."""
+    for module in pkgutil.iter_modules(nnet.modules.__path__):
+        importlib.import_module(f"nnet.modules.{module.name}")
+    return _MODULES
+
+
 def make_module(spec: Any) -> ComponentModule:
     """The module of a specification.
 
@@ -114,7 +187,7 @@ def make_module(spec: Any) -> ComponentModule:
         NnetError: there is no torch implementation of this component type.
     """
     name = getattr(spec, "type_name", type(spec).__name__)
-    cls = _MODULES.get(name)
+    cls = _module_classes().get(name)
     if cls is None:
         raise NnetError(f"components of type {name} can be read and written, but not yet run")
     return cls(spec)

@@ -35,6 +35,9 @@ class NoOp(ComponentModule):
             return x
         return _ScaleGradient.apply(x, self.spec.backprop_scale)
 
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return gradient * self.spec.backprop_scale
+
 
 @implements("PermuteComponent")
 class Permute(ComponentModule):
@@ -64,3 +67,44 @@ class SumGroup(ComponentModule):
     def forward(self, x: Tensor, times: Times) -> Tensor:
         zeros = x.new_zeros((*x.shape[:-1], self.spec.output_dim))
         return zeros.index_add(-1, self.group, x)
+
+
+@implements("SumBlockComponent")
+class SumBlock(ComponentModule):
+    """The sum of the blocks of columns, times a factor."""
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        blocks = x.unflatten(-1, (self.spec.num_blocks, -1))
+        return blocks.sum(dim=-2) * self.spec.factor
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return (gradient * self.spec.factor).repeat(1, 1, self.spec.num_blocks)
+
+
+@implements("ElementwiseProductComponent")
+class ElementwiseProduct(ComponentModule):
+    """The product of the blocks of columns, element by element."""
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        first, *rest = x.split(self.spec.output_dim, dim=-1)
+        for block in rest:
+            first = first * block
+        return first
+
+    @torch.no_grad()
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        first, second, *rest = x.split(self.spec.output_dim, dim=-1)
+        torch.mul(first, second, out=out)
+        for block in rest:
+            out *= block
+
+    @torch.no_grad()
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        blocks = x.split(self.spec.output_dim, dim=-1)
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for number, target in enumerate(result.split(self.spec.output_dim, dim=-1)):
+            target.copy_(gradient)
+            for other, block in enumerate(blocks):
+                if other != number:
+                    target *= block
+        return result

@@ -59,23 +59,35 @@ class Tiling:
         ranges = {times for _, times in request.outputs}
         whole = next(iter(ranges))
         pieces = -(-whole.count // rows)
-        if len(ranges) > 1 or pieces == 1 or not self.in_time or batch.stop - batch.start > 1:
+        can = self.in_time and len(ranges) == 1 and batch.stop - batch.start == 1
+        given = [(n, times) for n, times in request.inputs if isinstance(times, TimeRange)]
+        regular = isinstance(whole, TimeRange) and len(given) == len(request.inputs)
+        if pieces == 1 or not can or not regular:
             inputs = tuple((name, slice(0, times.count)) for name, times in request.inputs)
             yield Tile(request, batch, slice(0, whole.count), inputs)
             return
+        assert isinstance(whole, TimeRange)
+        names = [name for name, _ in request.outputs]
         rows = -(-whole.count // pieces)
         for start in range(0, whole.count, rows):
             outputs = slice(start, min(whole.count, start + rows))
-            yield self._tile(request, whole, batch, outputs)
+            yield self._tile(given, names, whole, batch, outputs)
 
-    def _tile(self, request: Request, whole: TimeRange, batch: slice, outputs: slice) -> Tile:
+    def _tile(
+        self,
+        inputs: list[tuple[str, TimeRange]],
+        names: list[str],
+        whole: TimeRange,
+        batch: slice,
+        outputs: slice,
+    ) -> Tile:
         """One tile, moved in time so that its outputs begin where the request's do."""
         shift = outputs.start * whole.step
         count = outputs.stop - outputs.start
         span = (count - 1) * whole.step
         given = []
         positions = []
-        for name, times in request.inputs:
+        for name, times in inputs:
             if times.count == 1:
                 given.append((name, times))
                 positions.append((name, slice(0, 1)))
@@ -87,15 +99,19 @@ class Tiling:
             given.append((name, TimeRange(start, stop - first, times.step)))
             positions.append((name, slice(first, stop)))
         wanted = TimeRange(whole.start, count, whole.step)
-        names = tuple((name, wanted) for name, _ in request.outputs)
-        return Tile(Request(tuple(given), names), batch, outputs, tuple(positions))
+        request = Request(tuple(given), tuple((name, wanted) for name in names))
+        return Tile(request, batch, outputs, tuple(positions))
 
 
 def _same_at_all_times(plan: Plan) -> bool:
     """True if outputs at t are the same function of inputs around t for every t."""
     for operation in plan.operations:
-        if isinstance(operation, ir.IfDefined | ir.Failover | ir.Switch):
+        if isinstance(operation, ir.IfDefined | ir.Failover | ir.Switch | ir.Carried):
             return False
+        if isinstance(operation, ir.ApplyWindow):
+            if not plan.components[operation.component].window.exact:
+                return False
+            continue
         for value, maps in _maps(operation):
             if any(isinstance(step, RoundDown) for step in maps):
                 return False

@@ -42,7 +42,7 @@ def rewrite(plan: Plan, visit: Visit, *, share: bool = False) -> Plan:
     names: dict[Value, Value] = {}
     for value, operation in enumerate(plan.operations):
         names[value] = visit(operation.renamed(names), builder)
-    return builder.plan(tuple((name, names[value]) for name, value in plan.results))
+    return builder.plan(plan.results, names)
 
 
 def keep(operation: Operation, builder: Builder) -> Value:

@@ -11,6 +11,7 @@ from nnet.passes.base import keep
 from nnet.plan import ir
 from nnet.plan.derived import FoldedAffine
 from nnet.plan.ir import Builder, Plan, Rows, SplicedAffine, Value
+from nnet.plan.loops import looping
 from nnet.plan.times import At
 
 
@@ -31,13 +32,14 @@ class BiasColumns:
         builder = Builder(plan.components)
         uses = plan.uses()
         names: dict[Value, Value] = {}
+        in_loop = looping(plan)
         for value, operation in enumerate(plan.operations):
             renamed = operation.renamed(names)
-            if isinstance(renamed, SplicedAffine):
+            if isinstance(renamed, SplicedAffine) and value not in in_loop:
                 own = uses[operation.operands[0]] == 1
                 renamed = self._with_column(renamed, own, builder)
             names[value] = keep(renamed, builder)
-        return builder.plan(tuple((name, names[value]) for name, value in plan.results))
+        return builder.plan(plan.results, names)
 
     def _with_column(self, operation: SplicedAffine, own: bool, builder: Builder) -> SplicedAffine:
         rows, *others = operation.terms

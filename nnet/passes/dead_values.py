@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nnet.plan import ir
-from nnet.plan.ir import Plan, Value
+from nnet.plan.ir import Builder, Plan, Value
 
 
 @dataclass(frozen=True)
@@ -16,23 +16,27 @@ class DeadValues:
     name: ClassVar[str] = "dead-values"
 
     def run(self, plan: Plan) -> Plan:
-        alive = {value for _, value in plan.results}
-        for value in reversed(range(len(plan.operations))):
-            if value in alive:
-                alive.update(plan.operations[value].operands)
+        alive: set[Value] = set()
+        waiting = [value for _, value in plan.results]
+        while waiting:
+            value = waiting.pop()
+            if value not in alive:
+                alive.add(value)
+                operation = plan.operations[value]
+                waiting.extend(operation.operands)
+                if isinstance(operation, ir.Carried):
+                    waiting.append(operation.of)
+        builder = Builder(plan.components)
         names: dict[Value, Value] = {}
-        operations: list[ir.Operation] = []
         for value in sorted(alive):
-            names[value] = len(operations)
-            operations.append(plan.operations[value].renamed(names))
-        used = set()
-        for operation in operations:
-            if isinstance(operation, ir.Apply | ir.SplicedAffine):
-                used.add(operation.component)
-            if isinstance(operation, ir.SplicedAffine):
-                used.add(operation.scale_offset)
-        return Plan(
-            tuple(operations),
-            tuple((name, names[value]) for name, value in plan.results),
-            {name: spec for name, spec in plan.components.items() if name in used},
-        )
+            names[value] = builder.emit(plan.operations[value].renamed(names))
+        made = builder.plan(plan.results, names)
+        return Plan(made.operations, made.results, _used_components(made))
+
+
+def _used_components(plan: Plan) -> dict[str, Any]:
+    used = set()
+    for operation in plan.operations:
+        used.add(getattr(operation, "component", None))
+        used.add(getattr(operation, "scale_offset", None))
+    return {name: spec for name, spec in plan.components.items() if name in used}

@@ -45,8 +45,10 @@ class FoldForward:
         names = [Pending(-1)] * len(plan.operations)
         for value, operation in enumerate(plan.operations):
             names[value] = carrier.visit(operation, names)
-        results = tuple((name, carrier.value(names[value])) for name, value in plan.results)
-        return carrier.builder.plan(results)
+        wanted = {value for _, value in plan.results}
+        wanted.update(o.of for o in plan.operations if isinstance(o, ir.Carried))
+        computed = {value: carrier.value(names[value]) for value in wanted}
+        return carrier.builder.plan(plan.results, computed)
 
 
 @dataclass

@@ -31,7 +31,7 @@ class Fuse:
         for value, operation in enumerate(plan.operations):
             single = [uses[v] == 1 for v in operation.operands]
             names[value] = _fused(operation.renamed(names), single, builder)
-        return builder.plan(tuple((name, names[value]) for name, value in plan.results))
+        return builder.plan(plan.results, names)
 
 
 def _fused(operation: Operation, single: list[bool], builder: Builder) -> Value:

@@ -32,7 +32,7 @@ class MergeAffines:
             if isinstance(operation, ir.Apply) and uses[operation.source.value] == 1:
                 renamed = _merged(renamed, builder)
             names[value] = keep(renamed, builder)
-        return builder.plan(tuple((name, names[value]) for name, value in plan.results))
+        return builder.plan(plan.results, names)
 
 
 def _merged(operation: ir.Operation, builder: Builder) -> ir.Operation:

@@ -1,4 +1,4 @@
-"""No-op removal: a NoOp component is its input."""
+"""No-op removal: a component that changes nothing is its input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from nnet.passes.base import keep, rewrite
 from nnet.plan import ir
 from nnet.plan.ir import Builder, Operation, Plan, Value
 
+IDENTITIES = frozenset(("NoOpComponent", "BackpropTruncationComponent", "ClipGradientComponent"))
+
 
 @dataclass(frozen=True)
 class RemoveNoOps:
-    """Removes NoOp components.
+    """Removes components that are the identity.
 
-    `derivatives`: keep those whose backprop-scale changes the derivative.
+    `derivatives`: keep those that change the derivative.
     """
 
     name: ClassVar[str] = "remove-noops"
@@ -26,10 +28,11 @@ class RemoveNoOps:
 
     def _visit(self, operation: Operation, builder: Builder) -> Value:
         match operation:
-            case ir.Apply(component=component, source=source):
+            case ir.Apply(component=component, source=source, origin=origin):
                 spec = builder.components[component]
-                if spec.type_name == "NoOpComponent" and not (
-                    self.derivatives and spec.backprop_scale != 1.0
-                ):
+                if spec.type_name == "NoOpComponent" and spec.backprop_scale == 1.0:
                     return source.value
+                if spec.type_name in IDENTITIES and not self.derivatives:
+                    scale = getattr(spec, "scale_factor", 1.0)  # of BackpropTruncation
+                    return builder.sum([(source.value, scale)], origin)
         return keep(operation, builder)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnet.errors import NnetError
-from nnet.plan.derived import FoldedAffine, ScaleOffset
+from nnet.plan.derived import FoldedAffine, ScaleOffset, is_affine
 from nnet.plan.ir import Plan
 
 Vector = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ class ScaleOffsets:
 
 
 def _simplified(name: str, spec: Any) -> Any:
-    if hasattr(spec, "linear"):
+    if is_affine(spec):
         return FoldedAffine(spec.linear, getattr(spec, "bias", None))
     make = ELEMENTWISE.get(spec.type_name)
     if make is None:

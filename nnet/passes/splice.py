@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar
 
-from nnet.passes.base import keep, rewrite
+from nnet.passes.base import keep
 from nnet.plan import ir
+from nnet.plan.derived import is_affine
 from nnet.plan.ir import Builder, Operation, Plan, Rows, Value
+from nnet.plan.loops import looping
 from nnet.plan.times import At, compose
 
 
@@ -19,39 +21,55 @@ class Splice:
     Reading parts where they lie costs one more pass over the result for each part but the first;
     putting them side by side costs a copy of them. Whichever is smaller is chosen. Parts that are
     the same at all times (an i-vector) are always read directly: their product is computed once a
-    sequence.
+    sequence. In a loop all are: what does not come from the loop is multiplied before it.
     """
 
     name: ClassVar[str] = "splice"
 
     def run(self, plan: Plan) -> Plan:
-        return rewrite(plan, self._visit)
-
-    def _visit(self, operation: Operation, builder: Builder) -> Value:
-        match operation:
-            case ir.Apply(component=component, source=source, dim=dim, origin=origin):
-                if hasattr(builder.components[component], "linear"):
-                    terms = _terms(builder, source.value, dim, origin)
-                    return builder.emit(
-                        ir.SplicedAffine(component=component, terms=terms, dim=dim, origin=origin)
+        builder = Builder(plan.components)
+        names: dict[Value, Value] = {}
+        in_loop = looping(plan)
+        for value, operation in enumerate(plan.operations):
+            renamed = operation.renamed(names)
+            if isinstance(renamed, ir.Apply) and is_affine(plan.components[renamed.component]):
+                source = renamed.source.value
+                if value in in_loop:
+                    parts = [seen_through(builder.operations, p) for p in _parts(builder, source)]
+                else:
+                    parts = _terms(builder, source, renamed.dim, renamed.origin)
+                names[value] = builder.emit(
+                    ir.SplicedAffine(
+                        component=renamed.component,
+                        terms=tuple(parts),
+                        dim=renamed.dim,
+                        origin=renamed.origin,
                     )
-        return keep(operation, builder)
+                )
+            else:
+                names[value] = keep(renamed, builder)
+        return builder.plan(plan.results, names)
 
 
-def _terms(builder: Builder, value: Value, dim: int, origin: str) -> tuple[Rows, ...]:
-    """What an affine component with `dim` columns of output reads, in column order."""
+def _parts(builder: Builder, value: Value) -> list[Value]:
+    """What is put side by side to make a value."""
     operation = builder.operations[value]
-    parts = [value]
     if isinstance(operation, ir.Append):
-        parts = [source.value for source in operation.sources]
+        return [source.value for source in operation.sources]
+    return [value]
+
+
+def _terms(builder: Builder, value: Value, dim: int, origin: str) -> list[Rows]:
+    """What an affine component with `dim` columns of output reads, in column order."""
     terms: list[Rows] = []
+    parts = _parts(builder, value)
     for constant, group in groupby(parts, lambda part: _constant_in_time(builder, part)):
         members = list(group)
         columns = sum(builder.operations[part].dim for part in members)
         if not constant and columns < (len(members) - 1) * dim:
             members = [builder.append(members, origin)]
         terms.extend(seen_through(builder.operations, part) for part in members)
-    return tuple(terms)
+    return terms
 
 
 def seen_through(operations: list[Operation], value: Value) -> Rows:

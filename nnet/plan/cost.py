@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnet.plan import ir
+from nnet.plan.derived import is_affine
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 
@@ -32,7 +33,7 @@ def operation_cost(plan: Plan, layout: Layout, value: Value) -> Cost:
     """The cost of one operation under a layout; nothing for one that is only a view."""
     operation = plan.operations[value]
     rows = layout.times[value].count
-    if not rows or isinstance(operation, ir.Input | ir.Look | ir.Columns):
+    if not rows or isinstance(operation, ir.Input | ir.Look | ir.Columns | ir.Carried):
         return Cost()
     written = rows * operation.dim
     if isinstance(operation, ir.SplicedAffine):
@@ -44,10 +45,9 @@ def operation_cost(plan: Plan, layout: Layout, value: Value) -> Cost:
     flops = 0
     if isinstance(operation, ir.Sum):
         flops = 2 * read
-    elif isinstance(operation, ir.Apply):
+    elif isinstance(operation, ir.Apply | ir.ApplyWindow):
         spec = plan.components[operation.component]
-        matrix = getattr(spec, "linear", None)
-        flops = 2 * rows * matrix.size if matrix is not None else 4 * written
+        flops = rows * (2 * spec.linear.size if is_affine(spec) else spec.flops_per_row)
     return Cost(flops, FLOAT * (read + written))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,23 @@ import numpy.typing as npt
 from nnet.components.window import TimeWindow
 
 FloatArray = npt.NDArray[np.float32]
+
+
+AFFINE = frozenset(
+    (
+        "AffineComponent",
+        "NaturalGradientAffineComponent",
+        "LinearComponent",
+        "FixedAffineComponent",
+        "TdnnComponent",
+        "FoldedAffine",
+    )
+)
+
+
+def is_affine(spec: Any) -> bool:
+    """Whether a component is `linear x + bias` on the rows of its window, side by side."""
+    return spec.type_name in AFFINE
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +58,10 @@ class ScaleOffset:
 
     scales: FloatArray
     offsets: FloatArray
+
+    @property
+    def flops_per_row(self) -> int:
+        return 2 * len(self.scales)
 
     @property
     def input_dim(self) -> int:

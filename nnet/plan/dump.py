@@ -6,22 +6,30 @@ from nnet.plan import ir
 from nnet.plan.cost import Cost, operation_cost
 from nnet.plan.ir import Operation, Plan, Rows
 from nnet.plan.layout import Layout
+from nnet.plan.loops import Loop, looping
 from nnet.plan.times import At, RoundDown, Shift, TimeMap
 
 
 def dump(plan: Plan, layout: Layout | None = None) -> str:
     """One line for each operation: value, dimension, what it does, for which node.
 
-    With a layout also the times at which it is computed, and its cost for one sequence.
+    Loops come first; their operations are marked. With a layout also the times at which it is
+    computed, and its cost for one sequence.
     """
     results: dict[ir.Value, list[str]] = {}
     for name, value in plan.results:
         results.setdefault(value, []).append(name)
     lines = []
+    in_loop = looping(plan)
+    for loop in (group for group in plan.groups if isinstance(group, Loop)):
+        way = "forward" if loop.forward else "backward"
+        values = ", ".join(f"%{value}" for value in loop.values)
+        lines.append(f"loop {way} in time, {loop.block} frames a step: {values}")
     for value, operation in enumerate(plan.operations):
         if layout is not None and not layout.times[value].count:
             continue
-        text = f"%{value:<4} {operation.dim:>6}  {_described(operation)}"
+        mark = "|" if value in in_loop else " "
+        text = f"%{value:<4}{mark}{operation.dim:>6}  {_described(operation)}"
         if operation.origin:
             text += f"  # {operation.origin}"
         if layout is not None:
@@ -60,6 +68,12 @@ def _described(operation: Operation) -> str:
             return "sum " + " + ".join(terms)
         case ir.Apply(component=component, source=source):
             return f"apply {component}(%{source.value})"
+        case ir.ApplyWindow(component=component, source=source):
+            return f"apply {component}(%{source.value} in a window)"
+        case ir.Generate(component=component):
+            return f"generate {component}"
+        case ir.Carried(of=of):
+            return f"carried %{of}"
         case ir.SplicedAffine():
             return _affine(operation)
     operands = ", ".join(f"%{value}" for value in operation.operands)

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nnet.errors import NnetError
 from nnet.plan.times import TimeMap, compose
+
+if TYPE_CHECKING:
+    from nnet.plan.loops import Loop
 
 Value = int
 """A value is named by the position of the operation that makes it."""
@@ -175,6 +178,34 @@ class Apply(Operation):
 
 
 @dataclass(frozen=True)
+class ApplyWindow(Operation):
+    """A component's output on a window of the rows of `source` around each row."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    component: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Generate(Operation):
+    """The output of a component that has no input, at every time."""
+
+    component: str
+
+
+@dataclass(frozen=True)
+class Carried(Operation):
+    """The rows of value `of`, which is made by a later operation: a recurrence.
+
+    It is no operand: `of` is reached through the time before (or after). A pass leaves `of` as it
+    was; `Builder.plan` renames it.
+    """
+
+    of: Value
+
+
+@dataclass(frozen=True)
 class SplicedAffine(Operation):
     """An affine component on appended terms that are never put side by side in memory.
 
@@ -206,6 +237,13 @@ class Plan:
     results: tuple[tuple[str, Value], ...]
     components: Mapping[str, Any]
 
+    @cached_property
+    def groups(self) -> tuple[Value | Loop, ...]:
+        """All values, each loop as one, in an order in which they can be computed."""
+        from nnet.plan.loops import find_groups
+
+        return find_groups(self)
+
     def dim(self, value: Value) -> int:
         return self.operations[value].dim
 
@@ -215,6 +253,8 @@ class Plan:
         for operation in self.operations:
             for value in operation.operands:
                 counts[value] += 1
+            if isinstance(operation, Carried):
+                counts[operation.of] += 1
         for _, value in self.results:
             counts[value] += 1
         return counts
@@ -226,6 +266,8 @@ class Plan:
             for value in operation.operands:
                 if not 0 <= value < position:
                     raise NnetError(f"{where} reads %{value}, which is not defined before it")
+            if isinstance(operation, Carried) and not 0 <= operation.of < len(self.operations):
+                raise NnetError(f"{where} carries %{operation.of}, which does not exist")
             expected = _expected_dim(self, operation)
             if expected is not None and expected != operation.dim:
                 raise NnetError(f"{where} has dim {operation.dim}, its operands give {expected}")
@@ -245,10 +287,17 @@ def _expected_dim(plan: Plan, operation: Operation) -> int | None:
             return dims[0] if len(set(dims)) == 1 else -1
         case Columns(offset=offset, dim=dim):
             return dim if offset + dim <= dims[0] else -1
+        case Carried(of=of):
+            return plan.dim(of)
         case Apply(component=component):
             spec = plan.components[component]
             columns = spec.input_dim * len(spec.window.offsets)
             return int(spec.output_dim) if columns == dims[0] else -1
+        case ApplyWindow(component=component):
+            spec = plan.components[component]
+            return int(spec.output_dim) if spec.input_dim == dims[0] else -1
+        case Generate(component=component):
+            return int(plan.components[component].output_dim)
         case SplicedAffine(component=component, terms=terms):
             spec = plan.components[component]
             return int(spec.output_dim) if sum(t.dim for t in terms) == spec.linear.shape[1] else -1
@@ -277,8 +326,18 @@ class Builder:
             self._known[operation] = len(self.operations) - 1
         return len(self.operations) - 1
 
-    def plan(self, results: tuple[tuple[str, Value], ...]) -> Plan:
-        return Plan(tuple(self.operations), results, self.components)
+    def plan(self, results: Sequence[tuple[str, Value]], names: Mapping[Value, Value]) -> Plan:
+        """The plan of what was emitted.
+
+        Args:
+            results: output names and the values that they were.
+            names: from the values of the plan before (what `results` and `Carried.of` still name)
+                to those of this one.
+        """
+        operations = tuple(
+            replace(o, of=names[o.of]) if isinstance(o, Carried) else o for o in self.operations
+        )
+        return Plan(operations, tuple((name, names[v]) for name, v in results), self.components)
 
     def look(self, value: Value, maps: tuple[TimeMap, ...], origin: str) -> Value:
         """`value` seen through `maps`, which move inside appends and join other looks."""

@@ -7,16 +7,19 @@ What can be computed at all flows forward from the inputs; it matters only where
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from nnet.components.frames import Window
 from nnet.errors import NnetError
 from nnet.plan import ir
+from nnet.plan.available import Available, frames_of
 from nnet.plan.ir import Plan, Value
-from nnet.plan.request import Request
-from nnet.plan.times import At, IntArray, Selection, Shift, TimeMap, Times
+from nnet.plan.loops import Loop, fixed_times, total_reach
+from nnet.plan.request import AnyTimes, Request, TimeList
+from nnet.plan.times import IntArray, Selection, Times
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Layout:
     """For each value the times at which it is stored, in order, and how its operands are read.
 
     `times[v]` is empty where value v is not needed. `reads[v]` has one piece for each operand of
-    operation v, in the order of `Operation.operands`. `results` holds, by output name, the value
+    operation v, in the order of `Operation.operands` (for a carried value: of the value that it
+    is; for a window: all rows of the operand). `results` holds, by output name, the value
     and the rows of it that the request asks for.
     """
 
@@ -64,13 +68,18 @@ def bind(plan: Plan, request: Request, *, exact: bool = True) -> Layout:
     return _Binding(plan, request, exact=True).layout()
 
 
+def _times(times: AnyTimes) -> Times:
+    if isinstance(times, TimeList):
+        return Times.of(np.array(times.times, dtype=np.int64))
+    return Times(times.start, times.step, times.count)
+
+
 class _Binding:
     def __init__(self, plan: Plan, request: Request, exact: bool) -> None:
         self.plan = plan
         self.exact = exact
-        self.given = {n: Times(r.start, r.step, r.count) for n, r in request.inputs}
-        self.wanted = {n: Times(r.start, r.step, r.count) for n, r in request.outputs}
-        self._computable: dict[Value, Times | None] = {}
+        self.given = {name: _times(times) for name, times in request.inputs}
+        self.wanted = {name: _times(times) for name, times in request.outputs}
 
     def layout(self) -> Layout:
         times = self._needs()
@@ -93,20 +102,33 @@ class _Binding:
         for name, value in self.plan.results:
             if name in self.wanted:
                 needs[value] = needs[value].union(self.wanted[name])
-        for value in reversed(range(len(needs))):
-            if needs[value].count == 0:
-                continue
-            operation = self.plan.operations[value]
-            if not self.exact:
-                needs[value] = needs[value].covered()
-            if isinstance(operation, ir.Input):
-                needs[value] = self._stored_input(operation, needs[value])
-            elif isinstance(operation, ir.Undefined):
-                raise NnetError(f"'{operation.origin}' is asked for at an index it never has")
-            else:
-                for source, need in self._source_needs(operation, needs[value]):
-                    needs[source] = needs[source].union(need)
+        for group in reversed(self.plan.groups):
+            if isinstance(group, Loop):
+                self._needs_of_loop(group, needs)
+            elif needs[group].count:
+                self._needs_of_value(group, needs)
         return needs
+
+    def _needs_of_value(self, value: Value, needs: list[Times]) -> None:
+        """Settles what is stored of one value, and adds to the needs of its operands."""
+        operation = self.plan.operations[value]
+        if not self.exact:
+            needs[value] = needs[value].covered()
+        if isinstance(operation, ir.Input):
+            needs[value] = self._stored_input(operation, needs[value])
+        elif isinstance(operation, ir.Undefined):
+            raise NnetError(f"'{operation.origin}' is asked for at an index it never has")
+        else:
+            for source, need in self._source_needs(operation, needs[value]):
+                needs[source] = needs[source].union(need)
+
+    def _needs_of_loop(self, loop: Loop, needs: list[Times]) -> None:
+        horizon = self._available.horizon
+        asked = {v: frames_of(needs[v], horizon) for v in loop.values if needs[v].count}
+        if not asked:
+            return
+        for value, frames in self._available.needed_in(loop, asked).items():
+            needs[value] = needs[value].union(Times.of_frames(frames))
 
     def _stored_input(self, operation: ir.Input, need: Times) -> Times:
         given = self.given.get(operation.name)
@@ -134,10 +156,18 @@ class _Binding:
                 return [(first.value, defined), (second.value, need.difference(defined))]
             case ir.Switch(sources=sources):
                 return [(s.value, need.residue(i, len(sources))) for i, s in enumerate(sources)]
+            case ir.ApplyWindow():
+                rows = frames_of(need, self._available.horizon)
+                ((read, frames),) = self._available.needed(operation, rows)
+                return [(read, Times.of_frames(frames))]
         return [(value, need) for value in operation.operands]
 
     def _reads(self, operation: ir.Operation, own: Times, times: list[Times]) -> tuple[Piece, ...]:
         match operation:
+            case ir.Carried(of=of):
+                return (Piece(times[of].select(own)),)
+            case ir.ApplyWindow(source=source):
+                return (Piece(Selection(0, 1, times[source.value].count)),)
             case ir.Look(source=source, maps=maps):
                 return (Piece(times[source.value].select(own, maps)),)
             case ir.SplicedAffine(terms=terms, bypass=bypass):
@@ -158,68 +188,17 @@ class _Binding:
 
     def _defined(self, value: Value, among: Times) -> Times:
         """Those of the times `among` at which `value` can be computed."""
-        computable = self._computable_times(value)
-        return among if computable is None else among.intersection(computable)
+        if not among.count:
+            return among
+        horizon = self._available.horizon
+        return Times.of_frames(frames_of(among, horizon) & self._available(value))
 
-    def _computable_times(self, value: Value) -> Times | None:
-        """The times at which `value` can be computed; None stands for all times."""
-        for position in range(value + 1):
-            if position not in self._computable:
-                self._computable[position] = self._computable_here(self.plan.operations[position])
-        return self._computable[value]
-
-    def _computable_here(self, operation: ir.Operation) -> Times | None:
-        known = self._computable
-        match operation:
-            case ir.Input(name=name):
-                return self.given.get(name, NOTHING)
-            case ir.Undefined():
-                return NOTHING
-            case ir.Constant() | ir.IfDefined():
-                return None
-            case ir.Look(source=source, maps=maps):
-                return self._reaching(known[source.value], maps)
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                return _meet(self._reaching(known[r.value], r.maps) for r in (*terms, *bypass))
-            case ir.Failover(first=first, second=second):
-                one, two = known[first.value], known[second.value]
-                return None if one is None or two is None else one.union(two)
-            case ir.Switch(sources=sources):
-                return self._switched([known[s.value] for s in sources])
-        return _meet(known[v] for v in operation.operands)
-
-    def _horizon(self) -> Times:
-        """Every time that this request can ask about: inputs and outputs, with a margin."""
+    @cached_property
+    def _available(self) -> Available:
+        """What can be computed among all times that this request can ask about."""
         sets = [t for t in (*self.given.values(), *self.wanted.values()) if t.count]
-        first, last = min(t.start for t in sets), max(t.last for t in sets)
-        margin = last - first + 1
-        return Times(first - margin, 1, last - first + 1 + 2 * margin)
-
-    def _reaching(self, computable: Times | None, maps: tuple[TimeMap, ...]) -> Times | None:
-        """The times whose image under the maps is computable."""
-        if computable is None:
-            return None
-        if len(maps) == 1 and isinstance(maps[0], Shift):
-            return computable.image((Shift(-maps[0].by),))
-        if any(isinstance(step, At) for step in maps):
-            always = computable.contains(Times(0, 1, 1).image(maps))
-            return None if always else NOTHING
-        return computable.preimage(maps, self._horizon())
-
-    def _switched(self, computable: list[Times | None]) -> Times | None:
-        parts = [
-            (self._horizon() if times is None else times).residue(i, len(computable))
-            for i, times in enumerate(computable)
-        ]
-        union = NOTHING
-        for part in parts:
-            union = union.union(part)
-        return union
-
-
-def _meet(sets: Iterable[Times | None]) -> Times | None:
-    result: Times | None = None
-    for times in sets:
-        if times is not None:
-            result = times if result is None else result.intersection(times)
-    return result
+        points = [p for o in self.plan.operations for p in fixed_times(o)]
+        first = min(points + [t.start for t in sets])
+        last = max(points + [t.last for t in sets])
+        margin = 1 + total_reach(self.plan)
+        return Available(self.plan, self.given, Window(first - margin, last - first + 2 * margin))

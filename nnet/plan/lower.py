@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
+from nnet.components.tdnn import Tdnn
 from nnet.errors import NnetError
+from nnet.graph.dims import node_dim
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
 from nnet.plan import ir
 from nnet.plan.ir import Source, Value
+from nnet.plan.places import Place, Places
 from nnet.plan.times import At, RoundDown, Shift
 from nnet.text import syntax
 from nnet.text.source import TextError
-
-Place = tuple[str, int]
-"""A node name and the x index at which its rows are wanted; times stay symbolic."""
 
 
 def lower(network: Network, outputs: Iterable[str] | None = None) -> ir.Plan:
@@ -24,85 +24,76 @@ def lower(network: Network, outputs: Iterable[str] | None = None) -> ir.Plan:
     """
     lowering = _Lowering(network)
     names = [n.name for n in network.outputs()] if outputs is None else list(outputs)
-    results = []
+    nodes = []
     for name in names:
         node = network.nodes.get(name)
         if not isinstance(node, OutputNode):
             known = ", ".join(n.name for n in network.outputs())
             raise NnetError(f"the network has no output '{name}'; its outputs are: {known}")
-        results.append((name, lowering.output(node)))
-    return lowering.builder.plan(tuple(results))
+        nodes.append(node)
+    return lowering.plan(nodes)
 
 
 class _Lowering:
     def __init__(self, network: Network) -> None:
         self.network = network
+        self.places = Places(network)
         self.builder = ir.Builder(network.components, share=False)
         self._values: dict[Place, Value] = {}
+        self._carried: dict[Place, int] = {}
 
-    def output(self, node: OutputNode) -> Value:
-        for name, x in self._places_before(node):
-            self._values[name, x] = self._node(self.network.nodes[name], x)
-        return self._descriptor(node.input, 0, node.name)
+    def plan(self, outputs: Iterable[OutputNode]) -> ir.Plan:
+        outputs = list(outputs)
+        roots = [r.place for node in outputs for r in self.places.described(node.input, 0)]
+        for place in self.places.in_order(roots):
+            self._values[place] = self._node(self.network.nodes[place.node], place.x)
+        results = [(node.name, self._descriptor(node.input, 0, node.name)) for node in outputs]
+        names = {value: value for value in range(len(self.builder.operations))}
+        for place, number in self._carried.items():  # negative numbers stand for carried places
+            names[-1 - number] = self._values[place]
+        return self.builder.plan(results, names)
 
-    def _places_before(self, output: OutputNode) -> list[Place]:
-        """All places that the output needs, each after those that it needs itself."""
-        order: list[Place] = []
-        state: dict[Place, str] = dict.fromkeys(self._values, "done")
-        stack: list[tuple[Place, bool]] = [(p, False) for p in _references(output.input, 0)]
-        path: list[Place] = []
-        while stack:
-            place, finished = stack.pop()
-            if finished:
-                state[place] = "done"
-                path.pop()
-                order.append(place)
-            elif state.get(place) == "open":
-                raise _recurrence(self.network, path, place)
-            elif place not in state:
-                state[place] = "open"
-                path.append(place)
-                stack.append((place, True))
-                stack.extend((p, False) for p in self._needed_by(place))
-        return order
-
-    def _needed_by(self, place: Place) -> list[Place]:
-        name, x = place
-        match self.network.nodes.get(name):
-            case ComponentNode(input=descriptor):
-                return list(_references(descriptor, x))
-            case DimRangeNode(source=source):
-                return [(source, x)]
-        return []
+    def _place(self, place: Place, origin: str) -> Value:
+        """The value of a place; one that comes later in a recurrence is carried."""
+        if place in self._values:
+            return self._values[place]
+        dim = node_dim(self.network, place.node)
+        if not self.places.possible(place):
+            return self.builder.emit(ir.Undefined(dim=dim, origin=place.node))
+        number = self._carried.setdefault(place, len(self._carried))
+        return self.builder.emit(ir.Carried(of=-1 - number, dim=dim, origin=origin))
 
     def _node(self, node: Node, x: int) -> Value:
         emit = self.builder.emit
         match node:
             case InputNode(name=name, dim=dim):
-                if x != 0:
-                    return emit(ir.Undefined(dim=dim, origin=name))
                 return emit(ir.Input(name=name, dim=dim, origin=name))
             case DimRangeNode(name=name, source=whole, offset=offset, dim=dim):
-                columns = Source(self._values[whole, x])
+                columns = Source(self._place(Place(whole, x), name))
                 return emit(ir.Columns(source=columns, offset=offset, dim=dim, origin=name))
-            case ComponentNode(name=name, component=component, input=descriptor):
-                source = self._descriptor(descriptor, x, name)
-                spec = self.network.components[component]
-                source = self._spliced(source, spec.window.offsets, name)
-                return emit(
-                    ir.Apply(
-                        component=component,
-                        source=Source(source),
-                        dim=spec.output_dim,
-                        origin=name,
-                    )
-                )
+            case ComponentNode():
+                return self._component(node, x)
         raise NnetError(f"'{node.name}' is an output node; no other node can read it")
 
-    def _spliced(self, source: Value, offsets: Sequence[int], origin: str) -> Value:
-        """What a component reads that looks at the times t + offset of its input."""
-        looks = [self.builder.look(source, (Shift(offset),), origin) for offset in offsets]
-        return self.builder.append(looks, origin)
+    def _component(self, node: ComponentNode, x: int) -> Value:
+        component, name = node.component, node.name
+        spec = self.network.components[component]
+        dim, window = spec.output_dim, spec.window
+        if not window.offsets:
+            return self.builder.emit(ir.Generate(component=component, dim=dim, origin=name))
+        x, column = spec.input_place(x)
+        source = self._descriptor(node.input, x, name)
+        if spec.type_name == "DistributeComponent":
+            columns = ir.Columns(source=Source(source), offset=column, dim=dim, origin=name)
+            return self.builder.emit(columns)
+        if not isinstance(spec, Tdnn) and not window.is_point:
+            read = ir.ApplyWindow(component=component, source=Source(source), dim=dim, origin=name)
+            return self.builder.emit(read)
+        looks = [self.builder.look(source, (Shift(offset),), name) for offset in window.offsets]
+        source = self.builder.append(looks, name)
+        return self.builder.emit(
+            ir.Apply(component=component, source=Source(source), dim=dim, origin=name)
+        )
 
     def _descriptor(self, descriptor: syntax.Descriptor, x: int, origin: str) -> Value:
         def lowered(part: syntax.Descriptor, at: int = x) -> Value:
@@ -110,7 +101,7 @@ class _Lowering:
 
         match descriptor:
             case syntax.NodeName(name=name):
-                return self._values[name, x]
+                return self._place(Place(name, x), origin)
             case syntax.Append(parts=parts):
                 return self.builder.append([lowered(p) for p in parts], origin)
             case syntax.Sum() | syntax.Scale():
@@ -161,34 +152,3 @@ def _terms(
             yield from _terms(source, factor * own)
         case _:
             yield descriptor, factor
-
-
-def _references(descriptor: syntax.Descriptor, x: int) -> Iterable[Place]:
-    match descriptor:
-        case syntax.NodeName(name=name):
-            yield name, x
-        case syntax.Offset(source=source, x=dx):
-            yield from _references(source, x + dx)
-        case syntax.ReplaceIndex(source=source, variable="x", value=value):
-            yield from _references(source, value)
-        case syntax.Append(parts=parts) | syntax.Sum(parts=parts) | syntax.Switch(sources=parts):
-            for part in parts:
-                yield from _references(part, x)
-        case syntax.Failover(first=first, second=second):
-            yield from _references(first, x)
-            yield from _references(second, x)
-        case (
-            syntax.IfDefined(source=source)
-            | syntax.Scale(source=source)
-            | syntax.Round(source=source)
-            | syntax.ReplaceIndex(source=source)
-        ):
-            yield from _references(source, x)
-
-
-def _recurrence(network: Network, path: list[Place], place: Place) -> NnetError:
-    names = [name for name, _ in path[path.index(place) :]] + [place[0]]
-    node = network.nodes[place[0]]
-    message = f"recurrent network: {' <- '.join(names)}"
-    hint = "this version plans feed-forward networks only"
-    return TextError(node.span, message, hint=hint)

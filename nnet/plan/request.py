@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nnet.errors import NnetError
 from nnet.graph.network import Network
 
 
@@ -23,6 +25,41 @@ class TimeRange:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.start, self.last + 1, self.step))
 
+    def __str__(self) -> str:
+        return f"{self.start}..{self.last}" + (f" by {self.step}" if self.step > 1 else "")
+
+
+@dataclass(frozen=True)
+class TimeList:
+    """Any times, in increasing order."""
+
+    times: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if any(b <= a for a, b in itertools.pairwise(self.times)):
+            raise NnetError("the times of a request must be in increasing order, each once")
+
+    @property
+    def start(self) -> int:
+        return self.times[0]
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    @property
+    def last(self) -> int:
+        return self.times[-1]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.times)
+
+    def __str__(self) -> str:
+        return f"{self.count} times in {self.start}..{self.last}"
+
+
+AnyTimes = TimeRange | TimeList
+
 
 @dataclass(frozen=True)
 class Request:
@@ -31,12 +68,47 @@ class Request:
     The batch size is not part of a request: a request's plan serves every batch size.
     """
 
-    inputs: tuple[tuple[str, TimeRange], ...]
-    outputs: tuple[tuple[str, TimeRange], ...]
+    inputs: tuple[tuple[str, AnyTimes], ...]
+    outputs: tuple[tuple[str, AnyTimes], ...]
 
     @staticmethod
-    def of(inputs: Mapping[str, TimeRange], outputs: Mapping[str, TimeRange]) -> Request:
+    def of(inputs: Mapping[str, AnyTimes], outputs: Mapping[str, AnyTimes]) -> Request:
         return Request(tuple(inputs.items()), tuple(outputs.items()))
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Requests of several sequences as one: time t of sequence n at `spacing * n + origin + t`."""
+
+    request: Request
+    spacing: int
+    origin: int
+
+    @classmethod
+    def of(cls, requests: Sequence[Request], modulus: int, reach: int) -> Joined:
+        """Joins requests.
+
+        Args:
+            modulus: what times may be moved by.
+            reach: in frames; no row depends on one further away.
+        """
+        ranges = [t for r in requests for _, t in (*r.inputs, *r.outputs) if t.count]
+        first = min(0, *(t.start for t in ranges)) - reach
+        last = max(0, *(t.last for t in ranges)) + reach
+        origin = -(first // modulus) * modulus
+        spacing = -(-(last + origin + 1) // modulus) * modulus
+
+        def joined(sets: Sequence[Sequence[tuple[str, AnyTimes]]]) -> dict[str, AnyTimes]:
+            names = dict.fromkeys(name for pairs in sets for name, _ in pairs)
+            moved: dict[str, list[int]] = {name: [] for name in names}
+            for number, pairs in enumerate(sets):
+                for name, times in pairs:
+                    moved[name] += [spacing * number + origin + t for t in times]
+            return {name: TimeList(tuple(times)) for name, times in moved.items()}
+
+        inputs = joined([r.inputs for r in requests])
+        outputs = joined([r.outputs for r in requests])
+        return cls(Request.of(inputs, outputs), spacing, origin)
 
 
 def chunk_request(

@@ -12,6 +12,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from nnet.components.frames import Frames
+
 COVER = 1.6
 """How many rows may be computed for one that is needed, so that rows lie at equal distances."""
 
@@ -110,6 +112,19 @@ class Times:
         regular = count < 3 or bool((np.diff(array) == step).all())
         return cls(int(array[0]), step, count, None if regular else array)
 
+    @classmethod
+    def of_frames(cls, frames: Frames) -> Self:
+        """The set that bits hold."""
+        bits, start = frames.bits, frames.window.start
+        if not bits:
+            return cls(0, 1, 0)
+        lowest = (bits & -bits).bit_length() - 1
+        bits >>= lowest
+        if not bits & (bits + 1):
+            return cls(start + lowest, 1, bits.bit_length())
+        data = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), dtype=np.uint8)
+        return cls.of(start + lowest + np.flatnonzero(np.unpackbits(data, bitorder="little")))
+
     @property
     def regular(self) -> bool:
         return self._array is None
@@ -165,11 +180,6 @@ class Times:
                     array = times.array()
                     times = Times.of(_without_repeats(array - array % modulus))
         return times
-
-    def preimage(self, maps: tuple[TimeMap, ...], among: Times) -> Times:
-        """Those members of `among` that the maps take into this set."""
-        array = _mapped(among.array(), maps)
-        return Times.of(among.array()[np.isin(array, self.array())])
 
     def union(self, other: Times) -> Times:
         if other.count == 0 or self is other:

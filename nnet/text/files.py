@@ -8,6 +8,11 @@ from pathlib import Path
 from nnet.errors import NnetError
 
 
+def shown(name: str) -> str:
+    """What errors call a file, or standard input for `-`."""
+    return "<stdin>" if name == "-" else name
+
+
 def read_text(name: str) -> str:
     """The content of a UTF-8 text file, or of standard input for `-`.
 

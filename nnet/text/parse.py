@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from nnet.text import syntax
 from nnet.text.builder import Builder
 from nnet.text.diagnose import check_nesting, syntax_error
-from nnet.text.files import read_text
+from nnet.text.files import read_text, shown
 from nnet.text.source import Source, Span, TextError
 
 if TYPE_CHECKING:
@@ -38,30 +38,45 @@ def parse_xconfig(text: str, name: str = "<string>") -> syntax.File:
     """The lines of an xconfig file; see `parse_config`. A key occurs once in a line."""
     file = _parse_file("xconfig", text, name)
     for line in file.lines:
-        seen: set[str] = set()
-        for setting in line.settings:
-            if setting.key in seen:
-                raise TextError(
-                    setting.key_span,
-                    f"'{setting.key}' is given twice",
-                    expected=f"one '{setting.key}=' in a line",
-                )
-            seen.add(setting.key)
+        _refuse_equal_keys(line)
     return file
+
+
+def parse_xconfig_line(span: Span) -> syntax.Line | None:
+    """One line of an xconfig file; None where it is blank or only a comment.
+
+    Args:
+        span: the line's place in the file, without its line break.
+
+    Raises:
+        TextError: at the first place that is not an xconfig line.
+    """
+    lines: tuple[syntax.Line, ...] = _parse("xconfig", "file", span)
+    for line in lines:
+        _refuse_equal_keys(line)
+    return lines[0] if lines else None
+
+
+def _refuse_equal_keys(line: syntax.Line) -> None:
+    seen: set[str] = set()
+    for setting in line.settings:
+        if setting.key in seen:
+            raise TextError(
+                setting.key_span,
+                f"'{setting.key}' is given twice",
+                expected=f"one '{setting.key}=' in a line",
+            )
+        seen.add(setting.key)
 
 
 def read_config(path: str) -> syntax.File:
     """The lines of a config file on disk, or of standard input for `-`; see `parse_config`."""
-    return parse_config(read_text(path), _shown(path))
+    return parse_config(read_text(path), shown(path))
 
 
 def read_xconfig(path: str) -> syntax.File:
     """The lines of an xconfig file on disk, or of standard input for `-`; see `parse_xconfig`."""
-    return parse_xconfig(read_text(path), _shown(path))
-
-
-def _shown(path: str) -> str:
-    return "<stdin>" if path == "-" else path
+    return parse_xconfig(read_text(path), shown(path))
 
 
 def parse_descriptor(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from nnet.text.source import TextError
@@ -22,7 +22,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
 class BadValue(ValueError):
-    """Raised by a conversion; its message is what was expected."""
+    """Raised by a conversion; its message is what was expected.
+
+    Args:
+        expected: what would have been right.
+        names: the words to choose from, where the value is one of a few words.
+    """
+
+    def __init__(self, expected: str, names: Iterable[str] = ()) -> None:
+        super().__init__(expected)
+        self.names = tuple(names)
 
 
 def integer(text: str) -> int:
@@ -80,27 +89,56 @@ def integers(text: str) -> tuple[int, ...]:
         raise BadValue("integers separated by commas, such as -3,0,3") from None
 
 
+def integer_pairs(text: str) -> tuple[tuple[int, int], ...]:
+    """Pairs of integers separated by semicolons, such as `-1,0;0,0`."""
+    try:
+        pairs = tuple(tuple(integer(part) for part in pair.split(",")) for pair in text.split(";"))
+    except BadValue:
+        pairs = ((),)
+    if any(len(pair) != 2 for pair in pairs):
+        raise BadValue("pairs of integers separated by semicolons, such as -1,0;0,0")
+    return tuple((first, second) for first, second in pairs)
+
+
 def choice(*words: str) -> Callable[[str], str]:
     """One of some words."""
 
     def one_of(text: str) -> str:
         if text not in words:
-            raise BadValue(" or ".join(words))
+            raise BadValue(" or ".join(words), words)
         return text
 
     return one_of
 
 
-def convert(setting: Setting, conversion: Callable[[str], T]) -> T:
-    """The setting's value, or a TextError that points at it."""
+def accepted(conversion: Callable[[str], object]) -> str:
+    """What a conversion accepts, in the words of its error."""
+    try:
+        conversion("\0")  # no conversion of a number, a word or a name accepts this
+    except BadValue as error:
+        return str(error)
+    return "text"
+
+
+def convert(setting: Setting, conversion: Callable[[str], T], *, hint: str | None = None) -> T:
+    """The setting's value, or a TextError that points at it.
+
+    Args:
+        setting: what was written.
+        conversion: from text to value.
+        hint: what else the error should say.
+    """
     try:
         return conversion(setting.value)
     except BadValue as error:
+        hints = (_forgotten_equals(setting.value), _shell_variable(setting.value), hint)
         raise TextError(
             setting.value_span,
             f"wrong value '{setting.value}' for '{setting.key}'",
             expected=str(error),
-            hint=_forgotten_equals(setting.value),
+            hint="\n".join(line for line in hints if line) or None,
+            name=setting.value if error.names else None,
+            names=error.names,
         ) from None
 
 
@@ -110,3 +148,9 @@ def _forgotten_equals(value: str) -> str | None:
     if len(words) < 2 or any(c in value for c in "(),"):
         return None
     return f"is a '=' missing after '{words[1]}'?"
+
+
+def _shell_variable(value: str) -> str | None:
+    """A hint for values such as `$num_targets`, copied out of a shell script."""
+    found = re.search(r"\$\{?\w+\}?", value)
+    return f"is {found.group()} a shell variable that was not filled in?" if found else None

@@ -23,10 +23,11 @@ def write_file(file: syntax.File, *, empty: str = '""') -> str:
     Raises:
         TextError: if a value cannot be written: it has a line break, '#', or both kinds of quote.
     """
-    return "".join(_line(line, empty) + "\n" for line in file.lines)
+    return "".join(write_line(line, empty=empty) + "\n" for line in file.lines)
 
 
-def _line(line: syntax.Line, empty: str) -> str:
+def write_line(line: syntax.Line, *, empty: str = '""') -> str:
+    """The text of one line, without a line break; see `write_file`."""
     words = [line.word, *(f"{s.key}={_value(s) if s.value else empty}" for s in line.settings)]
     return " ".join(words) + (f"  # {line.comment}" if line.comment else "")
 

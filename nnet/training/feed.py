@@ -47,6 +47,10 @@ class Feed:
         """Batches in which every frame counts once."""
         return covering_batches(self._sampling, self._corpus.lengths)
 
+    def frames(self, batch: Batch) -> int:
+        """The input frames of a batch, without context."""
+        return sum(selection.chunk.frames for selection in batch)
+
     @contextmanager
     def minibatches(self, batches: Sequence[Batch]) -> Iterator[Iterator[Minibatch]]:
         """The minibatches of `batches` in order."""

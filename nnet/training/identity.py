@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nnet.data.corpus import Corpus
+from nnet.data.example_set import ExampleSet
 from nnet.modelfile.model import Model, model_bytes
 from nnet.training.options import TrainingOptions
 
@@ -14,7 +15,10 @@ Identity = dict[str, Any]
 
 
 def identity_of(
-    model: Model, train: Corpus, valid: Corpus | None, options: TrainingOptions
+    model: Model,
+    train: Corpus | ExampleSet,
+    valid: Corpus | ExampleSet | None,
+    options: TrainingOptions,
 ) -> Identity:
     """Options, and checksums of network and data: plain values that JSON gives back unchanged."""
     return {

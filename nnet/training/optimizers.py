@@ -50,6 +50,7 @@ def optimizer(name: str, **defaults: Any) -> Callable[[Any], Any]:
     schedule="cosine",
     warmup=0.05,
     weight_decay=0.05,
+    momentum=0.0,
 )
 def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), which spares vectors.
@@ -70,6 +71,7 @@ def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
     schedule="exponential",
     warmup=0.0,
     weight_decay=0.0,
+    momentum=0.9,
 )
 def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
     """Stochastic gradient descent; as in nnet3, momentum does not change the effective rate.
@@ -85,7 +87,36 @@ def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
         return 2.0 * l2 * chunks_per_frame + _decay(options, matrix)
 
     groups = list(parameter_groups(module, decay))
-    return torch.optim.SGD(groups, lr=0.0, momentum=options.momentum, dampening=options.momentum)
+    momentum = options.momentum or 0.0
+    return torch.optim.SGD(groups, lr=0.0, momentum=momentum, dampening=momentum)
+
+
+@optimizer(
+    "natural-gradient",
+    initial_effective_lrate=1.5e-3,
+    final_effective_lrate=1.5e-4,
+    schedule="exponential",
+    warmup=0.0,
+    weight_decay=0.0,
+    momentum=0.0,
+)
+def natural_gradient(module: nn.Module, options: TrainingOptions) -> Optimizer:
+    """nnet3-train's; learning rates are for the gradient of the objective summed over frames.
+
+    The components' l2-regularize counts once for each chunk; --weight-decay is not used.
+    """
+    from nnet.training.natural_sgd import NaturalGradientSGD
+
+    return NaturalGradientSGD(
+        module,
+        max_param_change=options.max_param_change,
+        momentum=options.momentum or 0.0,
+        l2_regularize_factor=options.l2_regularize_factor,
+        batchnorm_stats_scale=1.0,  # the trainer sees to it that statistics are recent
+        backstitch_training_scale=options.backstitch_training_scale,
+        backstitch_training_interval=options.backstitch_training_interval,
+        seed=options.seed,
+    )
 
 
 def parameter_groups(

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnet.data.batches import Sampling
 from nnet.errors import NnetError, nearest
+from nnet.training.dropout_schedule import DropoutSchedule
 from nnet.training.optimizers import OPTIMIZERS
 from nnet.training.schedules import SCHEDULES, Rates
 
@@ -18,7 +19,8 @@ FREE_TO_CHANGE = ("num_threads", "checkpoint_every", "keep_checkpoints", "device
 class TrainingOptions:
     """Options of `nnet train`; None stands for the optimizer's own default.
 
-    Learning rates are for the gradient of the objective per frame. `chunk_width` is in input
+    Learning rates are for the gradient of the objective per frame, with natural gradient for that
+    of its sum over the frames of a minibatch. `chunk_width` is in input
     frames, `minibatch_size` in chunks of the first width; `valid_every` and `checkpoint_every` are
     in minibatches, 0 for the end of each epoch alone.
     """
@@ -32,14 +34,21 @@ class TrainingOptions:
     final_effective_lrate: float | None = None
     schedule: str | None = None
     warmup: float | None = None
-    momentum: float = 0.9
+    momentum: float | None = None
     weight_decay: float | None = None
     max_grad_norm: float = 5.0
+    max_param_change: float = 2.0
+    l2_regularize_factor: float = 1.0
+    backstitch_training_scale: float = 0.0
+    backstitch_training_interval: int = 1
     dropout: float | None = None
+    dropout_schedule: str | None = None
     valid_share: float = 0.05
     valid_every: int = 0
     seed: int = 0
     bf16: bool = False
+    distributed: str = "sum"
+    average_every: int = 100
     device: str = "cpu"
     num_threads: int = 0
     checkpoint_every: int = 0
@@ -92,9 +101,14 @@ class TrainingOptions:
             _check(name, share, share is None or 0 <= share < 1, "at least 0 and below 1")
         for name in (
             "weight_decay", "max_grad_norm", "valid_every", "num_threads", "checkpoint_every",
+            "max_param_change", "l2_regularize_factor", "backstitch_training_scale",
         ):  # fmt: skip
             value = getattr(self, name)
             _check(name, value, value is None or value >= 0, "0 or more")
+        interval = self.backstitch_training_interval
+        _check("backstitch_training_interval", interval, interval >= 1, "at least 1")
+        if self.dropout_schedule is not None:
+            DropoutSchedule.parse(self.dropout_schedule)
         _check("keep_checkpoints", self.keep_checkpoints, self.keep_checkpoints >= 1, "at least 1")
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nnet.data.minibatch import Minibatch
+from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.compiled import CompiledNetwork
 from nnet.plan.request import Request
 from nnet.training.objectives import OBJECTIVES, Score
@@ -87,8 +88,15 @@ def evaluate(scorer: Scorer, minibatches: Iterable[Minibatch]) -> Averages:
 
 
 def has_statistics(module: nn.Module) -> bool:
-    """Whether some component stores statistics of its input (batch-norm)."""
-    return any(m is not module and hasattr(m, "zero_stats") for m in module.modules())
+    """Whether some component needs statistics of its input in test mode (batch-norm)."""
+    return any(isinstance(m, BatchNorm) for m in module.modules())
+
+
+def zero_batchnorm(module: nn.Module) -> None:
+    """Forgets the stored batch-norm statistics."""
+    for submodule in module.modules():
+        if isinstance(submodule, BatchNorm):
+            submodule.zero_stats()
 
 
 @torch.no_grad()
@@ -100,6 +108,6 @@ def refresh_statistics(scorer: Scorer, minibatches: Iterable[Minibatch]) -> None
     gathered while the parameters still moved, scaled down by 0.8 an iteration.
     """
     scorer.module.train()
-    scorer.module.zero_stats()
+    zero_batchnorm(scorer.module)
     for minibatch in minibatches:
         scorer.run(minibatch)

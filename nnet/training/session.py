@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, write_model
 from nnet.training.identity import Identity, differences, identity_of
 from nnet.training.options import TrainingOptions
 from nnet.training.ports import Ports, find_ports
-from nnet.training.tables import Tables, load_data
+from nnet.training.tables import Archives, Tables, example_sets, load_data
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.corpus import Corpus
+    from nnet.data.example_set import ExampleSet
     from nnet.training.records import Reporter
     from nnet.training.trainer import Trainer
 
@@ -24,9 +26,16 @@ log = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 
+Sets: TypeAlias = "tuple[Corpus | ExampleSet, Corpus | ExampleSet | None]"
+"""Training and validation data."""
+
 
 def train(
-    model: Model, out_dir: Path, tables: Tables, options: TrainingOptions, resume: bool = False
+    model: Model,
+    out_dir: Path,
+    data: Tables | Archives,
+    options: TrainingOptions,
+    resume: bool = False,
 ) -> Path:
     """Trains `model` and returns the file of the trained one.
 
@@ -36,7 +45,7 @@ def train(
     Args:
         model: what training starts from.
         out_dir: is made if it is not there.
-        tables: the data.
+        data: tables of features and targets, or archives of examples.
         options: how to train.
         resume: go on from the newest checkpoint in `out_dir`, if there is one.
 
@@ -44,27 +53,34 @@ def train(
         NnetError: network and data do not fit, a table is damaged, `out_dir` cannot be written or
             holds another run, or training diverged.
     """
-    _prepare_folder(out_dir, resume)
+    _check_folder(out_dir, resume)
     ports = find_ports(model.network)
-    corpora = load_data(tables, ports, options)
-    identity = identity_of(model, *corpora, options)
-    trainer = _make_trainer(model, out_dir, ports, corpora, options, identity)
+    sets: Sets
+    if isinstance(data, Archives):
+        sets = example_sets(data, options)
+    else:
+        sets = load_data(data, ports, options)
+    identity = identity_of(model, sets[0], sets[1], options)
+    trainer = _make_trainer(model, out_dir, ports, sets, options, identity)
     if resume:
         _resume(trainer, out_dir, identity)
+    _make_folder(out_dir)
     trainer.run()
+    if not trainer.leads:
+        return out_dir
     return _write_results(model, trainer, out_dir)
 
 
-def _prepare_folder(out_dir: Path, resume: bool) -> None:
+def _check_folder(out_dir: Path, resume: bool) -> None:
+    """Raises NnetError if the folder cannot be made or holds another run; makes nothing yet."""
     checkpoints = out_dir / CHECKPOINTS
     try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        writable = os.access(checkpoints, os.W_OK) and os.access(out_dir, os.W_OK)
+        existing = next(p for p in (checkpoints, *checkpoints.absolute().parents) if p.exists())
     except OSError as error:
-        raise NnetError(
-            f"{out_dir}: cannot make this folder: {error.strerror}; choose another OUT_DIR"
-        ) from error
-    if not writable:
+        raise _cannot_make(out_dir, error.strerror) from error
+    if not existing.is_dir():
+        raise _cannot_make(out_dir, os.strerror(errno.ENOTDIR))
+    if not os.access(existing, os.W_OK):
         raise NnetError(f"{out_dir}: cannot write into this folder; choose another OUT_DIR")
     if not resume and any(checkpoints.glob("*.safetensors")):
         raise NnetError(
@@ -73,18 +89,32 @@ def _prepare_folder(out_dir: Path, resume: bool) -> None:
         )
 
 
+def _make_folder(out_dir: Path) -> None:
+    try:
+        (out_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(out_dir, error.strerror) from error
+
+
+def _cannot_make(out_dir: Path, reason: str | None) -> NnetError:
+    return NnetError(f"{out_dir}: cannot make this folder: {reason}; choose another OUT_DIR")
+
+
 def _make_trainer(
     model: Model,
     out_dir: Path,
     ports: Ports,
-    corpora: tuple[Corpus, Corpus | None],
+    sets: Sets,
     options: TrainingOptions,
     identity: Identity,
 ) -> Trainer:
     import torch
 
+    from nnet.data.corpus import Corpus
     from nnet.modules.compiled import compile_network
     from nnet.modules.device import select_device
+    from nnet.training.distribution import Processes
+    from nnet.training.example_feed import ExampleFeed
     from nnet.training.feed import Feed
     from nnet.training.random_state import seed_all
     from nnet.training.scoring import Scorer
@@ -99,14 +129,17 @@ def _make_trainer(
         module.set_dropout_proportion(options.dropout)
     subsampling = options.frame_subsampling_factor
     scorer = Scorer(module, ports.output, ports.objective, subsampling, options.bf16)
-    feeds = [
-        Feed(corpus, options.sampling, scorer.request_of, device)
-        for corpus in corpora
-        if corpus is not None
-    ]
-    train, valid = feeds[0], feeds[1] if len(feeds) > 1 else None
-    reporters = _reporters(out_dir, options, identity)
-    return Trainer(scorer, train, valid, options, out_dir / CHECKPOINTS, identity, reporters)
+
+    def feed(data: Corpus | ExampleSet) -> Feed | ExampleFeed:
+        if isinstance(data, Corpus):
+            return Feed(data, options.sampling, scorer.request_of, device)
+        return ExampleFeed(data, model.network, ports.output, device)
+
+    processes = Processes.join(options.distributed, options.average_every, device)
+    train, valid = feed(sets[0]), None if sets[1] is None else feed(sets[1])
+    reporters = _reporters(out_dir, options, identity) if processes.leads else []
+    checkpoints = out_dir / CHECKPOINTS
+    return Trainer(scorer, train, valid, options, checkpoints, identity, reporters, processes)
 
 
 def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> list[Reporter]:

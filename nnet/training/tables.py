@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
+from nnet.data.example_set import ExampleSet
+from nnet.data.merging import MergingRules
 from nnet.errors import NnetError
 from nnet.training.options import TrainingOptions
 from nnet.training.ports import Ports
@@ -27,6 +29,36 @@ class Tables:
     valid_ivectors: str | None = None
     valid_online_ivectors: str | None = None
     memory: float = 4.0
+
+
+@dataclass(frozen=True)
+class Archives:
+    """The archives of examples of a run, as rspecifiers.
+
+    `minibatch_size` has the form of nnet3-merge-egs' option; `buffer_size` is how many examples are
+    held for shuffling.
+    """
+
+    egs: tuple[str, ...]
+    valid_egs: str | None = None
+    minibatch_size: str = "128,1:64"
+    buffer_size: int = 5000
+
+
+def example_sets(
+    archives: Archives, options: TrainingOptions
+) -> tuple[ExampleSet, ExampleSet | None]:
+    """Training and validation examples.
+
+    Raises:
+        NnetError: an archive is missing or damaged, or has no minibatch.
+    """
+    rules = MergingRules.parse(archives.minibatch_size)
+    train = ExampleSet(archives.egs, rules, archives.buffer_size, options.seed)
+    if not archives.valid_egs:
+        return train, None
+    everything = MergingRules.parse("1:128")
+    return train, ExampleSet((archives.valid_egs,), everything, archives.buffer_size, options.seed)
 
 
 def load_data(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nnet.data.batches import Batch
 from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
 from nnet.graph.network import Network
 from nnet.training.checkpoint import checkpoint_path, keep_newest, write_checkpoint
+from nnet.training.distribution import Processes
+from nnet.training.dropout_schedule import DropoutSchedule
+from nnet.training.example_feed import ExampleFeed
 from nnet.training.feed import Feed
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
-from nnet.training.random_state import random_state, set_random_state
+from nnet.training.random_state import random_state, seed_all, set_random_state
 from nnet.training.records import (
     History,
     MinibatchRecord,
@@ -27,8 +28,18 @@ from nnet.training.records import (
     ValidationRecord,
 )
 from nnet.training.schedules import learning_rate
-from nnet.training.scoring import Scorer, evaluate, has_statistics, refresh_statistics
+from nnet.training.scoring import (
+    Scorer,
+    evaluate,
+    has_statistics,
+    refresh_statistics,
+    zero_batchnorm,
+)
+from nnet.training.steps import Outcome, make_step
 
+log = logging.getLogger(__name__)
+
+MOST_SKIPPED = 10  # minibatches in a row that are not finite
 STATISTICS_MINIBATCHES = 50  # before a validation
 STATISTICS_FRAMES = 100_000  # after training
 
@@ -44,6 +55,7 @@ class Trainer:
         checkpoints: the folder for checkpoints.
         identity: what a checkpoint must have been made from to be resumed.
         reporters: are told what happens.
+        processes: that work together; only the first one reports and writes.
 
     Raises:
         NnetError: the network has nothing to train.
@@ -52,12 +64,13 @@ class Trainer:
     def __init__(
         self,
         scorer: Scorer,
-        train: Feed,
-        valid: Feed | None,
+        train: Feed | ExampleFeed,
+        valid: Feed | ExampleFeed | None,
         options: TrainingOptions,
         checkpoints: Path,
         identity: dict[str, Any],
         reporters: Sequence[Reporter] = (),
+        processes: Processes | None = None,
     ) -> None:
         self.position = Position()
         self.history = History()
@@ -69,7 +82,12 @@ class Trainer:
         self._identity = identity
         self._reporters = reporters
         self._optimizer = OPTIMIZERS[options.optimizer].make(self._module, options)
-        self._parameters = [p for g in self._optimizer.param_groups for p in g["params"]]
+        weight, clip = options.full_weight, options.max_grad_norm
+        self._processes = processes or Processes()
+        self._step = make_step(scorer, self._optimizer, weight, clip, self._processes)
+        self._skipped = 0
+        schedule = options.dropout_schedule
+        self._dropout = None if schedule is None else DropoutSchedule.parse(schedule)
 
     def run(self) -> None:
         """Trains from the present position to the end, then settles the batch-norm statistics.
@@ -78,6 +96,8 @@ class Trainer:
             NnetError: the objective or its gradient is not finite, or the disk is full.
         """
         self._module.train()
+        if self.position.step == 0:
+            self._module.zero_stats()
         try:
             for reporter in self._reporters:
                 reporter.start(self.position)
@@ -88,6 +108,11 @@ class Trainer:
         finally:
             for reporter in self._reporters:
                 reporter.close()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the results."""
+        return self._processes.leads
 
     def network(self) -> Network:
         """The network as it is now."""
@@ -114,14 +139,14 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         """The rest of the present epoch."""
-        batches = self._train.epoch(self.position.epoch)
+        batches = self._processes.share([*self._train.epoch(self.position.epoch)])
         ends = _validation_ends(len(batches), self._options.valid_every)
         begins = _statistics_begins(ends)
         with self._train.minibatches(batches[self.position.batch :]) as minibatches:
             started = time.monotonic()
             for minibatch in minibatches:
                 if self._valid and self.position.batch in begins:
-                    self._module.zero_stats()
+                    zero_batchnorm(self._module)
                 self._train_on(minibatch, len(batches), started)
                 started = time.monotonic()
                 self._after_minibatch(len(batches), ends)
@@ -141,42 +166,57 @@ class Trainer:
 
     def _train_on(self, minibatch: Minibatch, batches: int, started: float) -> None:
         options, epoch = self._options, self.position.epoch
-        rate = self._rate((epoch + self.position.batch / batches) / options.num_epochs)
+        done = (epoch + self.position.batch / batches) / options.num_epochs
+        rate = self._rate(done)
         set_learning_rate(self._optimizer, rate)
-        self._optimizer.zero_grad()
-        score = self._scorer(minibatch)
-        (score.total / -options.full_weight).backward()
-        largest = options.max_grad_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, largest).item()
-        total, weight = score.total.item(), score.weight.item()
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            raise self._not_finite(minibatch, total, norm)
-        self._optimizer.step()
-        if weight:
-            frames = weight * options.frame_subsampling_factor
+        if self._dropout is not None:
+            names = self._module.plan.components
+            self._module.set_dropout_proportions(self._dropout.proportions(names, done))
+        if self._processes.count > 1:  # so that a checkpoint need not hold all generators
+            seed_all(hash((options.seed, self._processes.rank, self.position.step)) % 2**31)
+        outcome = self._step(minibatch)
+        self._processes.after_step(self.position.step + 1, self._module)
+        if not outcome.applied:
+            self._skip(minibatch, outcome)
+        elif outcome.weight:
+            self._skipped = 0
+            frames = outcome.weight * options.frame_subsampling_factor
+            correct = outcome.correct
             record = MinibatchRecord(
                 step=self.position.step + 1,
                 epoch=epoch,
                 done=(epoch + (self.position.batch + 1) / batches) / options.num_epochs,
-                objective=total / weight,
-                accuracy=None if score.correct is None else score.correct.item() / weight,
-                weight=weight,
+                objective=outcome.total / outcome.weight,
+                accuracy=None if correct is None else correct / outcome.weight,
+                weight=outcome.weight,
                 learning_rate=rate,
-                grad_norm=norm,
+                grad_norm=outcome.norm,
                 frames_per_second=frames / (time.monotonic() - started),
             )
             self.history.add_minibatch(record, options.num_epochs)
             for reporter in self._reporters:
                 reporter.minibatch(record)
 
+    def _skip(self, minibatch: Minibatch, outcome: Outcome) -> None:
+        """Passes over a minibatch that is not finite, if that is rare.
+
+        As in nnet3, this is so with natural gradient alone; Adam's moments are not worth the risk.
+        """
+        error = self._not_finite(minibatch, outcome)
+        self._skipped += 1
+        if self._options.optimizer != "natural-gradient" or self._skipped > MOST_SKIPPED:
+            raise error
+        log.warning("this minibatch is skipped: %s", error)
+
     def _rate(self, done: float) -> float:
         return learning_rate(self._options.schedule or "", self._options.rates, done)
 
     def _validate(self, share_of_epoch: float = 0.0) -> None:
-        if self._valid is None:
+        if self._valid is None or not self._processes.leads:
             return
         started = time.monotonic()
-        with self._valid.minibatches(self._valid.whole()) as minibatches:
+        batches: list[Any] = [*self._valid.whole()]
+        with self._valid.minibatches(batches) as minibatches:
             averages = evaluate(self._scorer, minibatches)
         record = ValidationRecord(
             step=self.position.step,
@@ -191,32 +231,36 @@ class Trainer:
             reporter.validation(record)
 
     def _save(self) -> None:
+        if not self._processes.leads:
+            return
         write_checkpoint(checkpoint_path(self._checkpoints, self.position.step), self.state())
         keep_newest(self._checkpoints, self._options.keep_checkpoints)
         for reporter in self._reporters:
             reporter.saved()
 
     def _settle_statistics(self) -> None:
-        if not has_statistics(self._module):
+        if not self._processes.leads or not has_statistics(self._module):
             return
-        batches: list[Batch] = []
+        batches: list[Any] = []
         frames = 0
-        for batch in self._train.epoch(self._options.num_epochs):
+        epoch: list[Any] = [*self._train.epoch(self._options.num_epochs)]
+        for batch in epoch:
             batches.append(batch)
-            frames += sum(selection.chunk.frames for selection in batch)
+            frames += self._train.frames(batch)
             if frames >= STATISTICS_FRAMES:
                 break
         with self._train.minibatches(batches) as minibatches:
             refresh_statistics(self._scorer, minibatches)
 
-    def _not_finite(self, minibatch: Minibatch, total: float, norm: float) -> NnetError:
-        what = f"objective is {total}" if not math.isfinite(total) else f"gradient norm is {norm}"
+    def _not_finite(self, minibatch: Minibatch, outcome: Outcome) -> NnetError:
+        finite = math.isfinite(outcome.total)
+        what = f"gradient norm is {outcome.norm}" if finite else f"objective is {outcome.total}"
         names = list(dict.fromkeys(minibatch.utterances))
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         return NnetError(
             f"training stopped at minibatch {self.position.step + 1} (epoch "
             f"{self.position.epoch + 1}): the {what}\n"
-            f"utterances of the minibatch: {shown}\n"
+            f"utterances of the minibatch: {shown or 'not in the examples'}\n"
             "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
             "utterances' features; the last checkpoint is from before"
         )

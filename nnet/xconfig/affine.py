@@ -35,6 +35,7 @@ class _Transform(LayerWithInput):
 class AffineLayer(_Transform):
     """An affine transform with natural gradient, all its options with their defaults."""
 
+    example = "name=affine dim=512"
     param_stddev = Option(
         real,
         _one_over_sqrt_of_input_dim,
@@ -69,6 +70,7 @@ class AffineLayer(_Transform):
 class AffineComponent(_Transform):
     """An affine transform with natural gradient."""
 
+    example = "name=affine dim=512"
     orthonormal_constraint = common.passed_orthonormal_constraint()
     max_change = common.max_change()
     param_stddev = common.passed_not_negative(common.MATRIX_STDDEV)
@@ -91,6 +93,7 @@ class AffineComponent(_Transform):
 class LinearComponent(_Transform):
     """A linear transform with natural gradient: an affine one without a bias."""
 
+    example = "name=linear dim=256 orthonormal-constraint=-1.0"
     orthonormal_constraint = common.passed_orthonormal_constraint()
     max_change = common.max_change()
     l2_regularize = common.passed_not_negative(common.L2_REGULARIZE)

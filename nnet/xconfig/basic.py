@@ -34,6 +34,7 @@ class BasicLayer(LayerWithInput):
     is factorized: a linear one with orthonormal rows, then the affine one.
     """
 
+    example = "name=tdnn1 dim=1024 input=Append(-3,0,3)"
     dim = common.output_dim()
     bottleneck_dim = common.bottleneck_dim()
     self_repair_scale = common.self_repair_scale()

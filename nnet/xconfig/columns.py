@@ -1,15 +1,22 @@
-"""Layers that pick or add columns: dim-range-component, delta-layer."""
+"""Layers that pick, order or add columns.
+
+dim-range-component, combine-feature-maps-layer, delta-layer.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from nnet.text.syntax import Append, Descriptor, Line, NodeName, Offset, Scale, Sum
 from nnet.text.values import integer
 from nnet.xconfig import common
 from nnet.xconfig.layer import LayerWithInput
 from nnet.xconfig.lines import Chain, config_line
-from nnet.xconfig.option import NOT_NEGATIVE, Option
+from nnet.xconfig.option import NOT_NEGATIVE, POSITIVE, REQUIRED, Option
 from nnet.xconfig.registry import register
 from nnet.xconfig.scope import Output
+
+MAX_PERMUTED = 1_000_000  # columns
 
 
 class _OfOneNode(LayerWithInput):
@@ -34,6 +41,7 @@ class _OfOneNode(LayerWithInput):
 class DimRange(_OfOneNode):
     """Columns `dim-offset` up to `dim-offset + dim` of a layer."""
 
+    example = "name=part dim=20 dim-offset=10"
     dim = common.output_dim()
     dim_offset = Option(integer, 0, "the first column, from 0", check=NOT_NEGATIVE)
 
@@ -54,12 +62,70 @@ class DimRange(_OfOneNode):
         return [config_line("dim-range-node", values, span=self.line.span)]
 
 
+@register("combine-feature-maps-layer")
+class CombineFeatureMaps(LayerWithInput):
+    """Two or three images of one height, appended, as one image with all their filters.
+
+    What comes in has all of the first image in front of the second; what comes out has all
+    filters of a height side by side, as a convolution reads them.
+    """
+
+    example_dim = 80
+    example = "name=combined height=40 num-filters1=1 num-filters2=1"
+    height = Option(integer, REQUIRED, "height of the images", check=POSITIVE)
+    num_filters1 = Option(integer, REQUIRED, "number of filters of the first", check=POSITIVE)
+    num_filters2 = Option(integer, REQUIRED, "number of filters of the second", check=POSITIVE)
+    num_filters3 = Option(
+        integer, 0, "number of filters of the third, if there is one", check=NOT_NEGATIVE
+    )
+
+    @property
+    def filters(self) -> tuple[int, int, int]:
+        return self.num_filters1, self.num_filters2, self.num_filters3
+
+    def check(self) -> None:
+        total = sum(self.filters) * self.height
+        if total != self.input.dim:
+            raise self.wrong(
+                "height",
+                f"{self} of height {self.height} and {sum(self.filters)} filters has {total} "
+                f"columns, but its input '{self.input.text}' has {self.input.dim}",
+                expected="height * (num-filters1 + num-filters2 + num-filters3) "
+                "equal to the dimension of the input",
+            )
+        if total > MAX_PERMUTED:
+            raise self.wrong(
+                "height",
+                f"an image of {total} columns is too large",
+                expected=f"at most {MAX_PERMUTED} columns",
+            )
+
+    def outputs(self) -> dict[str, Output]:
+        return {"": self.output("", self.input.dim)}
+
+    def config(self) -> list[Line]:
+        chain = self.chain()
+        columns = ",".join(map(str, self._columns()))
+        chain.add(self.name, "PermuteComponent", {"column-map": columns})
+        return chain.lines
+
+    def _columns(self) -> Iterator[int]:
+        """For each column that comes out, the column that comes in."""
+        for h in range(self.height):
+            start = 0
+            for filters in self.filters:
+                yield from range(start + h * filters, start + (h + 1) * filters)
+                start += self.height * filters
+
+
 @register("delta-layer")
 class Delta(_OfOneNode):
     """A layer's columns with their first and second differences over time, and batchnorm.
 
     The first difference at frame t is x(t + 1) - x(t - 1), the second x(t + 2) - 2 x(t) + x(t - 2).
     """
+
+    example = "name=delta"
 
     def outputs(self) -> dict[str, Output]:
         return {"": self.output("", 3 * self.input.dim)}

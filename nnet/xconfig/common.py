@@ -25,7 +25,7 @@ def bottleneck_dim() -> Option[int]:
 
 
 def max_change(default: float = 0.75) -> Option[float]:
-    return Option(real, default, MAX_CHANGE)
+    return Option(real, default, MAX_CHANGE, check=NOT_NEGATIVE)
 
 
 def l2_regularize() -> Option[float]:

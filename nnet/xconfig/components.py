@@ -33,6 +33,7 @@ class _SameDim(LayerWithInput):
 class NoOp(_SameDim):
     """Gives what it reads; names the value of a descriptor."""
 
+    example = "name=spliced input=Append(-1,0,1)"
     component_type = "NoOpComponent"
 
 
@@ -40,6 +41,7 @@ class NoOp(_SameDim):
 class Renorm(_SameDim):
     """Scales each frame to a given root mean square."""
 
+    example = "name=norm target-rms=0.5"
     component_type = "NormalizeComponent"
     target_rms = Option(real, 1.0, "root mean square of the output", check=POSITIVE)
 
@@ -51,6 +53,7 @@ class Renorm(_SameDim):
 class BatchNorm(_SameDim, MayPrecedeTransform):
     """Scales and shifts each column to zero mean and a given root mean square."""
 
+    example = "name=norm target-rms=0.5"
     component_type = "BatchNormComponent"
     target_rms = Option(real, 1.0, "root mean square of the output", check=POSITIVE)
 
@@ -76,6 +79,7 @@ class _PerElement(_SameDim):
 class PerElementScale(_PerElement):
     """Multiplies each column by a trained number."""
 
+    example = "name=scale param-mean=0.5"
     component_type = "NaturalGradientPerElementScaleComponent"
 
 
@@ -83,6 +87,7 @@ class PerElementScale(_PerElement):
 class PerElementOffset(_PerElement):
     """Adds a trained number to each column."""
 
+    example = "name=offset"
     component_type = "PerElementOffsetComponent"
 
 
@@ -94,6 +99,7 @@ class SpecAugment(MayPrecedeTransform):
     recognition", Interspeech 2019.
     """
 
+    example = "name=masked freq-max-proportion=0.3"
     freq_max_proportion = Option(
         real, 0.5, "largest share of the columns that may be zeroed", check=INSIDE_ONE
     )

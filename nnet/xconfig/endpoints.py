@@ -18,6 +18,7 @@ from nnet.xconfig.scope import Output
 class InputLayer(Layer):
     """Features that come in, such as `input name=input dim=40` or `input name=ivector dim=100`."""
 
+    example = "name=input dim=40"
     dim = Option(integer, REQUIRED, "number of columns of the features", check=POSITIVE)
 
     def outputs(self) -> dict[str, Output]:
@@ -54,6 +55,7 @@ class _NetworkOutput(LayerWithInput):
 class PlainOutput(_NetworkOutput):
     """An output of the network that gives what it reads, without a transform of its own."""
 
+    example = "name=output objective-type=quadratic"
     dim = Option(integer, input_dim, "number of columns, the input's", unset=-1)
 
     def check(self) -> None:
@@ -75,6 +77,7 @@ class OutputLayer(_NetworkOutput):
     `NAME.affine` and `NAME.log-softmax`.
     """
 
+    example = "name=output dim=3000 include-log-softmax=false"
     dim = common.output_dim()
     bottleneck_dim = common.bottleneck_dim()
     orthonormal_constraint = Option(

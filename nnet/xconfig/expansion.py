@@ -60,35 +60,48 @@ def expand(xconfig: File, existing_dims: Mapping[str, int] | None = None) -> Exp
         TextError: at the first mistake.
     """
     existing = existing_dims or {}
-    if not xconfig.lines:
-        raise TextError(None, f"{xconfig.source.name}: no layer in this xconfig")
-    if not existing and xconfig.lines[0].word != "input":
-        raise TextError(
-            xconfig.lines[0].word_span,
-            f"the first layer is a {xconfig.lines[0].word}",
-            expected="an input, such as: input name=input dim=40",
-        )
+    refuse_missing_input(xconfig, existing)
     scope = Scope(existing, xconfig.lines)
     for line in xconfig.lines:
-        layer = make_layer(line, scope)
-        scope.layers[layer.name] = layer
-    layers = tuple(scope.layers.values())
+        scope.add(make_layer(line, scope))
+    return assembled(xconfig.source, tuple(scope.layers))
+
+
+def assembled(source: Source, layers: tuple[Layer, ...]) -> Expansion:
+    """The expansion of an xconfig whose layers are made.
+
+    Raises:
+        TextError: no output, nodes of the same name, a transform that cannot be estimated.
+    """
     configs = [layer.configs() for layer in layers]
     final = tuple(line for config in configs for line in config.final)
     if not _outputs(final):
         raise TextError(
-            xconfig.lines[-1].word_span,
+            layers[-1].line.word_span,
             "this xconfig has no output",
             expected="an output-layer or an output, such as: output-layer name=output dim=100",
         )
-    _refuse_equal_node_names(final)
+    _refuse_equal_names(final)
     return Expansion(
         layers,
-        _init_config(xconfig.source, [line for config in configs for line in config.init]),
-        File(xconfig.source, tuple(line for config in configs for line in config.ref)),
-        File(xconfig.source, final),
+        _init_config(source, [line for config in configs for line in config.init]),
+        File(source, tuple(line for config in configs for line in config.ref)),
+        File(source, final),
         {la.affine_transform_file: la.matrix() for la in layers if isinstance(la, IdctLayer)},
     )
+
+
+def refuse_missing_input(xconfig: File, existing: Mapping[str, int]) -> None:
+    """Raises a TextError for an xconfig without layers, or with nothing to begin from."""
+    if not xconfig.lines:
+        raise TextError(None, f"{xconfig.source.name}: no layer in this xconfig")
+    first = xconfig.lines[0]
+    if not existing and first.word != "input":
+        raise TextError(
+            first.word_span,
+            f"the first layer is a {first.word}",
+            expected="an input, such as: input name=input dim=40",
+        )
 
 
 def make_layer(line: Line, scope: Scope) -> Layer:
@@ -108,12 +121,12 @@ def make_layer(line: Line, scope: Scope) -> Layer:
         raise TextError(
             line.word_span,
             f"unknown layer type '{line.word}'",
-            expected=f"one of {', '.join(types)}",
+            expected=f"one of the {len(types)} layer types that nnet xconfig --list shows",
             name=line.word,
             names=types,
         )
     layer = types[line.word](line, scope)
-    earlier = scope.layers.get(layer.name)
+    earlier = scope.get(layer.name)
     if earlier is not None:
         setting = line.get("name")
         first = earlier.line.span.line if earlier.line.span else "?"
@@ -129,22 +142,26 @@ def _outputs(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if line.word == "output-node"]
 
 
-def _refuse_equal_node_names(lines: tuple[Line, ...]) -> None:
+def _refuse_equal_names(lines: tuple[Line, ...]) -> None:
     """Two layers can make nodes of one name: `a.relu` as a layer, and a relu-layer `a`."""
+    _refuse_repeated("node", [line for line in lines if line.word != "component"])
+    _refuse_repeated("component", [line for line in lines if line.word == "component"])
+
+
+def _refuse_repeated(kind: str, lines: list[Line]) -> None:
     seen: dict[str, Line] = {}
     for line in lines:
         name = line.get("name")
-        if line.word == "component" or name is None:
+        if name is None:
             continue
-        if name.value in seen:
-            first = seen[name.value].span
-            where = f" in line {first.line}" if first else ""
+        first = seen.setdefault(name.value, line)
+        if first is not line:
+            where = f" in line {first.span.line}" if first.span else ""
             raise TextError(
                 line.word_span,
-                f"this layer makes a node '{name.value}', which a layer{where} has made",
+                f"this layer makes a {kind} '{name.value}', which a layer{where} has made",
                 expected="other names for the layers",
             )
-        seen[name.value] = line
 
 
 def _init_config(source: Source, lines: list[Line]) -> File | None:

@@ -47,6 +47,7 @@ class FixedAffineLayer(_Fixed):
     estimated, and ref.config has a random transform in its place.
     """
 
+    example = "name=lda input=Append(-2,-1,0,1,2) affine-transform-file=exp/lda.mat"
     delay = Option(integer, 0, "frames by which the output of init.config is later")
     write_init_config = Option(
         true_or_false, True, "whether init.config gives the input of this transform"
@@ -79,6 +80,7 @@ class IdctLayer(_Fixed, MayPrecedeTransform):
     The matrix is written to `affine-transform-file` when the config files are written.
     """
 
+    example = "name=idct dim=40 cepstral-lifter=22 affine-transform-file=exp/idct.mat"
     cepstral_lifter = Option(
         real,
         22.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,9 +12,9 @@ from nnet.text.diagnose import USAGE
 from nnet.text.source import TextError
 from nnet.text.syntax import Line, NodeName, Setting
 from nnet.text.values import true_or_false
-from nnet.xconfig.lines import Chain
+from nnet.xconfig.lines import Chain, Wiring
 from nnet.xconfig.option import Declared, InputOption, Option
-from nnet.xconfig.scope import Output, Scope
+from nnet.xconfig.scope import Output, Scope, Unsettled
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,16 @@ class Layer:
         line: the line in the file.
         name: the layer's name, unique in the file.
         values: the options' values by key.
+        sound: whether it has no mistake, and reads no layer that has one.
+        outputs_read: the outputs, "" for the main one, that the layers below read.
     """
 
     types: ClassVar[tuple[str, ...]] = ()
+    """Its names, the first words of its lines."""
+    example: ClassVar[str] = ""
+    """Settings of an example, behind the layer type."""
+    example_dim: ClassVar[int] = 40
+    """Number of columns that the example reads."""
     options: ClassVar[dict[str, Declared[Any]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -49,24 +58,43 @@ class Layer:
     def __init__(self, line: Line, scope: Scope) -> None:
         self.line = line
         self.name = _name_of(line)
-        self._refuse_unknown_options()
         self.values: dict[str, Any] = {}
+        self.sound = True
+        self.outputs_read: set[str] = set()
+        self._refuse_unknown_options(scope)
         for key, option in self.options.items():
-            self.values[key] = option.value(self, line.get(key), scope)
-        self.check()
+            with self._reporting(scope):
+                self.values[key] = option.value(self, line.get(key), scope)
+        if self.sound:
+            with self._reporting(scope):
+                self.check()
 
     def __str__(self) -> str:
         return f"{self.line.word} '{self.name}'"
 
-    def _refuse_unknown_options(self) -> None:
+    @contextmanager
+    def _reporting(self, scope: Scope) -> Iterator[None]:
+        """Reports an error; what follows from another error goes unsaid."""
+        try:
+            yield
+        except Unsettled:
+            self.sound = False
+        except TextError as error:
+            self.sound = False
+            scope.report(error)
+
+    def _refuse_unknown_options(self, scope: Scope) -> None:
         for setting in self.line.settings:
             if setting.key != "name" and setting.key not in self.options:
-                raise TextError(
-                    setting.key_span,
-                    f"{self.line.word} has no option '{setting.key}'",
-                    expected=f"one of name, {', '.join(sorted(self.options))}",
-                    name=setting.key,
-                    names=self.options,
+                self.sound = False
+                scope.report(
+                    TextError(
+                        setting.key_span,
+                        f"{self.line.word} has no option '{setting.key}'",
+                        expected=f"one of name, {', '.join(sorted(self.options))}",
+                        name=setting.key,
+                        names=self.options,
+                    )
                 )
 
     def check(self) -> None:
@@ -115,11 +143,15 @@ class Layer:
 class LayerWithInput(Layer):
     """A layer that reads other layers."""
 
-    input = InputOption("what the layer reads, a descriptor")
+    input = InputOption("what the layer reads")
 
     def chain(self) -> Chain:
         """The layer's components; the first reads the layer's input."""
         return Chain(self.input.nodes, self.line.span)
+
+    def wiring(self) -> Wiring:
+        """The layer's components and nodes, in an order of its own."""
+        return Wiring(self.name, self.line.span)
 
     def output(self, suffix: str, dim: int) -> Output:
         """The output of the layer's component node `name.suffix`, or `name` without a suffix."""

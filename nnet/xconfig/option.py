@@ -7,6 +7,7 @@ documentation; on a layer the attribute is the option's value.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
@@ -15,7 +16,7 @@ from nnet.text import values
 from nnet.text.parse import descriptor_of, settings_of
 from nnet.text.source import TextError
 from nnet.text.syntax import LayerBack, Setting
-from nnet.xconfig.scope import Input, Scope
+from nnet.xconfig.scope import Input, Scope, Unsettled
 
 if TYPE_CHECKING:
     from nnet.xconfig.layer import Layer
@@ -42,6 +43,7 @@ class Check:
 POSITIVE = Check("positive", lambda value: value > 0)
 NOT_NEGATIVE = Check("zero or more", lambda value: value >= 0)
 PROPORTION = Check("from 0 to 1", lambda value: 0 <= value <= 1)
+NOT_ZERO = Check("positive or negative, not zero", lambda value: value != 0)
 BELOW_ONE = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
 INSIDE_ONE = Check("above 0 and below 1", lambda value: 0 < value < 1)
 SCALE = Check("from -1 to 1", lambda value: -1 <= value <= 1)
@@ -50,11 +52,11 @@ SCALE = Check("from -1 to 1", lambda value: -1 <= value <= 1)
 class Declared(Generic[T]):
     """A declared option: on the layer type its declaration, on a layer its value."""
 
-    key: str
+    key: str = ""
     doc: str
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.key = name.replace("_", "-")
+        self.key = self.key or name.replace("_", "-")
 
     @overload
     def __get__(self, layer: None, owner: type) -> Declared[T]: ...
@@ -63,6 +65,8 @@ class Declared(Generic[T]):
     def __get__(self, layer: Layer | None, owner: type) -> Declared[T] | T:
         if layer is None:
             return self
+        if self.key not in layer.values:
+            raise Unsettled
         value: T = layer.values[self.key]
         return value
 
@@ -83,9 +87,19 @@ class Declared(Generic[T]):
         """The value as the expanded xconfig shows it: Kaldi's tool prints Python values."""
         return str(value)
 
+    def accepts(self) -> str:
+        """What values the option has, for the documentation."""
+        raise NotImplementedError
+
     def default_text(self) -> str:
         """The default for the documentation."""
         raise NotImplementedError
+
+    def explanation(self) -> str:
+        """One line on the option, for errors."""
+        default = self.default_text()
+        note = default if default == "required" else f"default: {default}"
+        return f"{self.key}: {self.doc} ({note})"
 
 
 class Option(Declared[T]):
@@ -97,6 +111,7 @@ class Option(Declared[T]):
         doc: what it means, with units.
         check: a condition on the value; the default need not meet it.
         unset: a value that means "not given", as Kaldi's tool uses -1.
+        key: its key in xconfig files, where that is not the attribute's name.
     """
 
     def __init__(
@@ -107,17 +122,19 @@ class Option(Declared[T]):
         *,
         check: Check | None = None,
         unset: T | None = None,
+        key: str = "",
     ) -> None:
         self.convert = convert
         self.default = default
         self.doc = doc
         self.check = check
         self.unset = unset
+        self.key = key
 
     def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> T:
         if setting is None:
             return self._default(layer)
-        value = values.convert(setting, self.convert)
+        value = values.convert(setting, self.convert, hint=self.explanation())
         if self.unset is not None and value == self.unset:
             return self._default(layer)
         if value != self.default:
@@ -133,10 +150,13 @@ class Option(Declared[T]):
             )
         return self.default(layer) if callable(self.default) else self.default
 
+    def accepts(self) -> str:
+        return _accepts(self.convert, self.check)
+
     def default_text(self) -> str:
         if callable(self.default):
             return str(self.default.__doc__)
-        return str(self.default)
+        return _spelled(self.default)
 
 
 class Passed(Declared[str]):
@@ -152,8 +172,12 @@ class Passed(Declared[str]):
     def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> str:
         if setting is None or not setting.value.strip():
             return ""
-        check_value(self, self.check, values.convert(setting, self.convert), setting)
+        value = values.convert(setting, self.convert, hint=self.explanation())
+        check_value(self, self.check, value, setting)
         return setting.value.strip()
+
+    def accepts(self) -> str:
+        return _accepts(self.convert, self.check)
 
     def default_text(self) -> str:
         return "the component's own"
@@ -168,21 +192,35 @@ class ComponentSettings:
 
 
 class Extra(Declared[ComponentSettings]):
-    """An option such as ng-affine-options="update-period=2": settings for a component's line."""
+    """An option such as ng-affine-options="update-period=2": settings for a component's line.
 
-    def __init__(self, doc: str) -> None:
+    Args:
+        doc: what they are for.
+        default: the settings where none are given.
+    """
+
+    def __init__(self, doc: str, default: str = "") -> None:
         self.doc = doc
+        self.default = default
 
     def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> ComponentSettings:
-        if setting is None or not setting.value.strip():
-            return ComponentSettings()
+        if setting is None:
+            return _default_settings(self.key, self.default)
         return ComponentSettings(setting.value.strip(), settings_of(setting))
 
     def text(self, value: ComponentSettings) -> str:
         return value.written
 
+    def accepts(self) -> str:
+        return "settings of a component, in quotes"
+
     def default_text(self) -> str:
-        return "none"
+        return f'"{self.default.strip()}"' if self.default else "none"
+
+
+@functools.cache
+def _default_settings(key: str, written: str) -> ComponentSettings:
+    return ComponentSettings(written, settings_of(Setting(key, written)))
 
 
 class InputOption(Declared[Input]):
@@ -199,6 +237,9 @@ class InputOption(Declared[Input]):
     def text(self, value: Input) -> str:
         return value.written
 
+    def accepts(self) -> str:
+        return "a descriptor"
+
     def default_text(self) -> str:
         return "[-1]"
 
@@ -211,5 +252,15 @@ def check_value(
         raise TextError(
             setting.value_span,
             f"{option.key} (={setting.value}) must be {check.text}",
-            hint=f"{option.key}: {option.doc}",
+            hint=option.explanation(),
         )
+
+
+def _accepts(convert: Callable[[str], object], check: Check | None) -> str:
+    words = values.accepted(convert)
+    return f"{words}, {check.text}" if check is not None else words
+
+
+def _spelled(value: object) -> str:
+    """A default as people write it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,7 +25,6 @@ def register(*names: str) -> Callable[[L], L]:
                 raise TypeError(f"{name} is registered twice")
             _types[name] = cls
         cls.types = names
-        cls.__doc__ = f"{cls.__doc__ or ''}\n\n{document(cls)}"
         return cls
 
     return decorate
@@ -37,12 +36,3 @@ def layer_types() -> dict[str, type[Layer]]:
     for module in pkgutil.iter_modules(nnet.xconfig.__path__):
         importlib.import_module(f"nnet.xconfig.{module.name}")
     return dict(sorted(_types.items()))
-
-
-def document(cls: type[Layer]) -> str:
-    """The options of a layer type, with defaults and meaning, one a line."""
-    lines = [
-        f"    {key}: {option.doc}. Default: {option.default_text()}."
-        for key, option in cls.options.items()
-    ]
-    return "\n".join(["Options:", *lines])

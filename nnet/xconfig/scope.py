@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from nnet.text import syntax
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Descriptor
-from nnet.text.traverse import Leaf, map_leaves
+from nnet.text.traverse import Leaf, leaves, map_leaves
 from nnet.text.write import write_descriptor
 
 if TYPE_CHECKING:
@@ -46,18 +46,43 @@ class Input:
         return write_descriptor(self.descriptor, str)
 
 
+class Unsettled(Exception):
+    """Something depends on a layer or an option with a mistake, which has been reported."""
+
+
+def stop(error: TextError) -> None:
+    """What a scope does with a mistake by default: the first one ends the work."""
+    raise error
+
+
 class Scope:
     """The layers above a line, in order.
 
     Args:
         existing: the nodes of the existing model by name, with their numbers of columns.
         lines: all lines of the xconfig; tells a layer that comes too late from one that is not.
+        report: what to do with a mistake; if it returns, the work goes on after the mistake.
     """
 
-    def __init__(self, existing: Mapping[str, int], lines: tuple[syntax.Line, ...]) -> None:
-        self.layers: dict[str, Layer] = {}
+    def __init__(
+        self,
+        existing: Mapping[str, int],
+        lines: tuple[syntax.Line, ...],
+        report: Callable[[TextError], None] = stop,
+    ) -> None:
+        self.layers: list[Layer] = []
         self.existing = existing
+        self.report = report
+        self._by_name: dict[str, Layer] = {}
         self._lines = lines
+
+    def add(self, layer: Layer) -> None:
+        self.layers.append(layer)
+        self._by_name.setdefault(layer.name, layer)
+
+    def get(self, name: str) -> Layer | None:
+        """The layer of that name, if there is one so far."""
+        return self._by_name.get(name)
 
     def input(self, written: str, descriptor: Descriptor) -> Input:
         """What a descriptor in the xconfig means.
@@ -66,8 +91,27 @@ class Scope:
             TextError: for a layer that is not above, or parts of different dimensions.
         """
         named = map_leaves(descriptor, self._named)
+        self._look_up(leaves(named))
         nodes = map_leaves(named, self._node)
         return Input(written, named, nodes, self._dim(named))
+
+    def _look_up(self, names: Iterable[syntax.NodeName]) -> None:
+        """Reports all names that stand for nothing.
+
+        Raises:
+            Unsettled: for such a name, or a layer with a mistake.
+        """
+        settled = True
+        for name in names:
+            try:
+                self.output(name)
+            except Unsettled:
+                settled = False
+            except TextError as error:
+                settled = False
+                self.report(error)
+        if not settled:
+            raise Unsettled
 
     def _named(self, leaf: Leaf) -> Descriptor:
         """A short form written out with the name of its layer."""
@@ -87,7 +131,7 @@ class Scope:
 
     def _layer_back(self, back: int, span: Span | None) -> str:
         if back <= len(self.layers):
-            return list(self.layers)[-back]
+            return self.layers[-back].name
         number = len(self.layers)
         above = f"only {number} of them" if number else "none"
         raise TextError(
@@ -101,12 +145,15 @@ class Scope:
         """The output that a name in a descriptor stands for: `layer`, or `layer.auxiliary`."""
         full = name.name
         layer_name, _, auxiliary = full.partition(".")
-        if full in self.layers:
+        if full in self._by_name:
             layer_name, auxiliary = full, ""
-        if layer_name in self.layers:
-            layer = self.layers[layer_name]
+        layer = self._by_name.get(layer_name)
+        if layer is not None:
+            if not layer.sound:
+                raise Unsettled
             outputs = layer.outputs()
             if auxiliary in outputs:
+                layer.outputs_read.add(auxiliary)
                 return outputs[auxiliary]
             if full not in self.existing:
                 raise _no_such_output(name, layer, auxiliary, outputs)
@@ -124,7 +171,7 @@ class Scope:
             f"no layer '{name.name}'",
             expected="a layer above this line",
             name=name.name,
-            names=(*self.layers, *self.existing),
+            names=(*self._by_name, *self.existing),
             hint=self._layers_so_far(),
         )
 
@@ -139,7 +186,7 @@ class Scope:
         )
 
     def _layers_so_far(self) -> str:
-        names = [*self.layers, *self.existing]
+        names = [*filter(None, self._by_name), *self.existing]
         return f"layers so far: {', '.join(names)}" if names else "there is no layer so far"
 
     def _dim(self, descriptor: Descriptor) -> int:

@@ -21,6 +21,8 @@ class TdnnfLayer(LayerWithInput):
     and the sum with the scaled input.
     """
 
+    example = "name=tdnnf2 dim=1536 bottleneck-dim=160 time-stride=3"
+    example_dim = 1536
     dim = Option(integer, REQUIRED, "number of columns of the output", check=POSITIVE)
     bottleneck_dim = Option(
         integer, REQUIRED, "number of columns between the two transforms", check=POSITIVE
@@ -113,6 +115,7 @@ class PrefinalLayer(LayerWithInput):
     to `small-dim` and batchnorm.
     """
 
+    example = "name=prefinal big-dim=1536 small-dim=256"
     big_dim = Option(integer, REQUIRED, "number of columns inside", check=POSITIVE)
     small_dim = Option(integer, REQUIRED, "number of columns of the output", check=POSITIVE)
     l2_regularize = common.l2_regularize()

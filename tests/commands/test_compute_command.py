@@ -9,7 +9,8 @@ import pytest
 
 from nnet.commands.main import main
 from nnet.data.writers import MatrixWriter, VectorWriter
-from tests.support import GOLDEN, last_model, relative_error, table
+from nnet.modelfile.model import write_model
+from tests.support import GOLDEN, last_model, network_from, relative_error, table
 
 TDNNF = GOLDEN / "nets" / "tdnnf"
 VOSK = GOLDEN / "vosk_ko"
@@ -151,3 +152,61 @@ def test_help_shows_an_example(capsys):
     status, out, _ = run(capsys, "compute", "--help")
     assert status == 0
     assert "Example: nnet compute final.raw scp:feats.scp ark:out.ark" in " ".join(out.split())
+
+
+SEGMENT = """
+input-node name=input dim=1
+output-node name=output input=Append(input, Offset(input, 2))
+"""
+
+
+def segment_level(tmp_path, capsys, *options):
+    """Output vectors of a network that sees a chunk's first and third frame, and the messages."""
+    write_model(network_from(SEGMENT), tmp_path / "net.raw")
+    with MatrixWriter(f"ark:{tmp_path}/feats.ark") as writer:
+        for name, frames in (("long", 6), ("short", 2)):
+            writer.write(name, np.arange(1, frames + 1, dtype=np.float32)[:, None])
+    words = ["compute", tmp_path / "net.raw", f"ark:{tmp_path}/feats.ark", f"ark:{tmp_path}/x.ark"]
+    status, _, err = run(capsys, *words, *options)
+    assert status == 0
+    vectors = table(tmp_path / "x.ark")
+    assert all(vector.shape == (1, 2) for vector in vectors.values())
+    return {name: vector[0].tolist() for name, vector in vectors.items()}, err
+
+
+def test_one_vector_an_utterance(tmp_path, capsys):
+    found, err = segment_level(tmp_path, capsys, "--chunk-size=4", "--min-chunk-size=3")
+    # chunks 1 2 3 4 (4 frames), 5 6 6 (2 frames) and 1 2 2
+    assert found["long"] == pytest.approx([(4 * 1 + 2 * 5) / 6, (4 * 3 + 2 * 6) / 6])
+    assert found["short"] == [1, 2]
+    assert err == ""
+
+
+def test_without_padding_short_chunks_and_utterances_are_left_out(tmp_path, capsys):
+    options = ("--chunk-size=4", "--min-chunk-size=3", "--pad-input=false")
+    found, err = segment_level(tmp_path, capsys, *options)
+    assert found == {"long": [1, 3]}
+    assert err == (
+        "nnet: warning: utterance 'short' has 2 frames, fewer than --min-chunk-size (3); left out\n"
+    )
+
+
+def test_the_chunk_is_the_whole_utterance_unless_told(tmp_path, capsys):
+    found, _ = segment_level(tmp_path, capsys, "--min-chunk-size=5")
+    assert found == {"long": [1, 3], "short": [1, 2]}
+    # padded on both sides to 100 frames
+    assert segment_level(tmp_path, capsys, "--chunk-size=-1")[0] == {
+        "long": [1, 1],
+        "short": [1, 1],
+    }
+
+
+def test_options_of_frames_and_of_vectors_exclude_each_other(tmp_path, capsys):
+    words = ["compute", last_model(TDNNF), f"ark:{TDNNF}/feats.ark", f"ark:{tmp_path}/out.ark"]
+    assert "are for one vector an utterance; do not give --frames-per-chunk" in wrong(
+        capsys, tmp_path, *words, "--chunk-size=10", "--frames-per-chunk=20"
+    )
+    assert "--pad-input is for --chunk-size" in wrong(capsys, tmp_path, *words, "--pad-input=false")
+    assert "only input is 'input'; this one has: ivector, input" in wrong(
+        capsys, tmp_path, *words, "--chunk-size=10"
+    )

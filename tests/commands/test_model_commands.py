@@ -80,6 +80,7 @@ def test_copy_makes_a_raw_model_of_an_acoustic_one(tmp_path: Path) -> None:
     [
         ("scaled.raw", "--scale=0.5"),
         ("learning_rate.raw", "--learning-rate=0.003"),
+        ("prepared.raw", "--prepare-for-test"),
         (
             "edited.raw",
             "--edits=set-learning-rate name=tdnn* learning-rate=0.007; "
@@ -103,6 +104,24 @@ def test_copy_takes_edits_from_a_file_and_updates_the_context(tmp_path: Path) ->
     model = read_model(tmp_path / "out.mdl")
     assert (model.left_context, model.right_context) == (0, 5)
     assert model.network.components["out"].learning_rate == 0.5  # type: ignore[attr-defined]
+
+
+def test_copy_collapses_what_it_is_told_to(tmp_path: Path) -> None:
+    source = FRAME_LEVEL / "plain/trained.raw"
+    options = ("--prepare-for-test", "--collapse=dropout,batchnorm")
+    assert run("copy", *options, source, tmp_path / "out.raw") == 0
+    components = read_model(tmp_path / "out.raw").network.components
+    assert "tdnn1.batchnorm.tdnn2.affine" in components
+    assert "tdnn1.batchnorm" not in components
+
+
+def test_an_edits_file_is_not_split_at_semicolons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edits").write_text("# first; then\n\nremove-orphan-nodes\nremove-it\n")
+    source = FRAME_LEVEL / "plain/trained.raw"
+    error = error_of(capsys, "copy", f"--edits-config={tmp_path}/edits", source, tmp_path / "out")
+    assert f"{tmp_path}/edits:4:1: unknown edit 'remove-it'" in error
 
 
 CONFIG = """\
@@ -170,6 +189,10 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.config").write_text(CONFIG.replace("input=a", "input=aa"))
     assert "missing.raw: cannot read: No such file" in error_of(capsys, "info", "missing.raw")
     assert "unknown edit 'x'" in error_of(capsys, "copy", "--edits=x", raw, out)
+    assert (
+        "wrong value 'bachnorm' for '--collapse', expected some of dropout,batchnorm,"
+        in error_of(capsys, "copy", "--prepare-for-test", "--collapse=affine,bachnorm", raw, out)
+    )
     assert "wrong value 'maybe'" in error_of(capsys, "copy", "--binary=maybe", raw, out)
     assert "takes [MODEL] NET OUT, found 1" in error_of(capsys, "init", raw)
     assert "bad.config:4:31: node 'output' reads the undefined node 'aa'" in error_of(

@@ -7,19 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer import Exit
 
 from nnet.commands.xconfig import xconfig
 from nnet.errors import NnetError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nets"
-NETS = [
-    "tdnn_renorm",
-    "tdnn_batchnorm",
-    "tdnnf",
-    "tdnnf_lda",
-    "denoising_autoencoder",
-    "trivial",
-]
+NETS = sorted(path.name for path in GOLDEN.iterdir())
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -114,4 +108,64 @@ def test_a_mistake_is_one_message(tmp_path: Path) -> None:
         "1 | input name=input dim=x\n"
         "  |                      ^\n"
         "expected: an integer\n"
+        "dim: number of columns of the features (required)\n"
     )
+
+
+def test_check_prints_all_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.xconfig"
+    path.write_text("input name=input dim=x\nrelu-layer name=a foo=3\noutput-layer name=output\n")
+    with pytest.raises(Exit) as ended:
+        xconfig(str(path), check=True)
+    assert ended.value.exit_code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(str(tmp_path))] == [
+        f"{path}:1:22: wrong value 'x' for 'dim'",
+        f"{path}:2:19: relu-layer has no option 'foo'",
+    ]
+
+
+def test_check_of_layers_on_an_existing_model(tmp_path: Path) -> None:
+    path = tmp_path / "net.xconfig"
+    path.write_text("relu-layer name=new input=dec1.batchnorm\noutput-layer name=output dim=4\n")
+    model = GOLDEN / "denoising_autoencoder" / "init.raw"
+    xconfig(str(path), existing_model=str(model), check=True)
+    with pytest.raises(Exit):
+        xconfig(str(path), check=True)
+
+
+def test_check_finds_what_only_the_components_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.xconfig"
+    path.write_text(
+        "input name=input dim=4\n"
+        "relu-layer name=a ng-affine-options='alpah=3'\n"
+        "output name=output\n"
+    )
+    with pytest.raises(Exit):
+        xconfig(str(path), check=True)
+    assert f"{path}:2:38: " in capsys.readouterr().out
+
+
+def test_format_prints_the_canonical_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.xconfig"
+    path.write_text("# net\n  input dim=4   name=input\n")
+    xconfig(str(path), format=True)
+    assert capsys.readouterr().out == "# net\ninput name=input dim=4\n"
+
+
+def test_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    xconfig(list_types=True)
+    assert "  fast-lstmp-layer " in capsys.readouterr().out
+    xconfig(describe="tdnnf-layer")
+    assert capsys.readouterr().out.startswith("tdnnf-layer\n\nA factorized time-delay layer")
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NnetError, match="no xconfig is given"):
+        xconfig()
+    with pytest.raises(NnetError, match="no directory is given"):
+        xconfig(str(tmp_path / "net.xconfig"))

@@ -194,6 +194,7 @@ def test_every_type_documents_its_keys(type_name: str) -> None:
             "continuous and specaugment-max-proportion exclude each other",
         ),
         ("type=AffineComponent matrix=missing", 46, "missing: cannot be read"),
+        ("type=FixedAffineComponent matrix=missing", 51, "Kaldi's nnet-get-feature-transform"),
         (
             "type=AffineComponent matrix=m param-stddev=1",
             48,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnet.components.base import Component
 from nnet.errors import NnetError
 from nnet.modelfile.model import model_bytes, read_model, write_model
 
@@ -68,13 +69,20 @@ def test_text_holds_the_binary_numbers_to_seven_digits(path: Path) -> None:
     assert list(binary.network.components) == list(text.network.components)
     for key, component in binary.network.components.items():
         other = text.network.components[key]
-        assert type(component) is type(other)
-        for attribute in component.specs():
-            expected, found = getattr(component, attribute), getattr(other, attribute)
-            if expected is None or isinstance(expected, bool | tuple):
-                assert found == expected
-            else:
-                np.testing.assert_allclose(found, expected, rtol=5e-6, atol=1e-7)
+        assert_same_numbers(component, other)
+
+
+def assert_same_numbers(component: Component, other: Component) -> None:
+    assert type(component) is type(other)
+    for attribute in component.specs():
+        expected, found = getattr(component, attribute), getattr(other, attribute)
+        if attribute == "components":
+            for inner, other_inner in zip(expected, found, strict=True):
+                assert_same_numbers(inner, other_inner)
+        elif expected is None or isinstance(expected, bool | tuple):
+            assert found == expected
+        else:
+            np.testing.assert_allclose(found, expected, rtol=5e-6, atol=1e-7)
 
 
 NUMBER = re.compile(r"-?(?:nan|inf|\d+\.?\d*(?:e[-+]?\d+)?)")

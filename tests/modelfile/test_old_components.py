@@ -7,12 +7,14 @@ import pytest
 
 from nnet.components.affine import Affine, NaturalGradientAffine
 from nnet.components.base import Component
-from nnet.components.dropout import Dropout
+from nnet.components.dropout import Dropout, DropoutMask
 from nnet.components.elementwise import NaturalGradientPerElementScale, PerElementOffset
+from nnet.components.gradient import BackpropTruncation, ClipGradient
 from nnet.components.nonlinearity import Sigmoid
 from nnet.components.normalize import Normalize
 from nnet.components.reshape import NoOp, SumGroup
 from nnet.components.tdnn import Tdnn
+from nnet.errors import NnetError
 from nnet.modelfile.component import read_component, write_component
 from nnet.modelfile.tokens import TextReader
 from nnet.modelfile.writing import TextWriter
@@ -131,3 +133,52 @@ def test_per_element_scale_writes_is_gradient_twice(flag: str) -> None:
     assert isinstance(component, NaturalGradientPerElementScale)
     assert component.is_gradient is (flag == "T")
     assert rewritten(text) == text
+
+
+def test_clip_gradient_without_self_repair() -> None:
+    component = read(
+        "<ClipGradientComponent> <Dim> 2 <ClippingThreshold> 5 <NormBasedClipping> T "
+        "<NumElementsClipped> 1 <NumElementsProcessed> 2 </ClipGradientComponent> "
+    )
+    assert isinstance(component, ClipGradient)
+    assert component.self_repair_clipped_proportion_threshold == 1.0
+    assert (component.self_repair_scale, component.num_backpropped) == (0.0, 0)
+
+
+def test_backprop_truncation_without_scale() -> None:
+    component = read(
+        "<BackpropTruncationComponent> <Dim> 2 <ClippingThreshold> 5 <ZeroingThreshold> 3 "
+        "<ZeroingInterval> 20 <RecurrenceInterval> 1 <NumElementsClipped> 1 <NumElementsZeroed> 0 "
+        "<NumElementsProcessed> 2 <NumZeroingBoundaries> 1 </BackpropTruncationComponent> "
+    )
+    assert isinstance(component, BackpropTruncation)
+    assert component.scale_factor == 1.0
+
+
+def test_dropout_mask_without_test_mode() -> None:
+    component = read(
+        "<DropoutMaskComponent> <OutputDim> 3 <DropoutProportion> 0.25 </DropoutMaskComponent> "
+    )
+    assert isinstance(component, DropoutMask)
+    assert (component.test_mode, component.continuous) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<CompositeComponent> <LearningRate> 1 <MaxRowsProcess> 2 <NumComponents> 9 ", "number"),
+        ("<CompositeComponent> <LearningRate> 1 <MaxRowsProcess> 2 <NumComponents> -1 ", "number"),
+        (
+            "<TimeHeightConvolutionComponent> <LearningRate> 1 <NumFiltersIn> 3 ",
+            "expected <Model>",
+        ),
+        (
+            "<TimeHeightConvolutionComponent> <Model> <ConvolutionModel> <NumFiltersIn> 3 "
+            "<NumFiltersOut> 3 <HeightIn> 3 <HeightOut> 3 <HeightSubsampleOut> 1 <Offsets> [ 0 ]",
+            "pairs of integers such as -1,0",
+        ),
+    ],
+)
+def test_damaged_groups(text: str, message: str) -> None:
+    with pytest.raises(NnetError, match=message):
+        read(text)

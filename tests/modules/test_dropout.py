@@ -99,3 +99,36 @@ def test_the_proportion_can_be_changed():
     module = module_of("Dropout", "dropout-proportion=0.5")
     module.set_dropout_proportion(0.0)
     assert (masked(module) == 1).all()
+
+
+def mask_module(settings):
+    return compile_network(
+        network_from(f"""
+        input-node name=input dim=2
+        component name=m type=DropoutMaskComponent {settings}
+        component-node name=m component=m input=m
+        output-node name=output input=Append(input, m)
+        """)
+    )
+
+
+def masks(module, dim):
+    return masked(module, frames=2000, batch=1, dim=2)[0, :, 2:].reshape(-1, dim)
+
+
+def test_dropout_masks_of_gates_are_never_both_zero():
+    rows = masks(mask_module("output-dim=3 dropout-proportion=0.4"), 3)
+    assert set(rows.unique().tolist()) == {0.0, 1.0}
+    assert (rows[:, :2].sum(dim=1) >= 1).all()
+    assert ((rows.mean(dim=0) - 0.6).abs() < 0.05).all()
+
+
+def test_dropout_masks_are_means_in_evaluation():
+    module = mask_module("output-dim=4 dropout-proportion=0.25").eval()
+    assert (masks(module, 4) == 0.75).all()
+    continuous = mask_module("output-dim=4 dropout-proportion=0.25 continuous=true")
+    rows = masks(continuous, 4)
+    assert rows.min() >= 0.5
+    assert rows.max() <= 1.5
+    assert abs(rows.mean() - 1) < 0.02
+    assert (masks(continuous.eval(), 4) == 1).all()

@@ -4,6 +4,7 @@ import pytest
 
 from nnet.errors import NnetError
 from nnet.plan.layout import bind
+from nnet.plan.loops import Loop
 from nnet.plan.lower import lower
 from nnet.plan.request import Request, TimeRange
 from nnet.plan.times import Times
@@ -103,14 +104,19 @@ def test_a_cover_that_cannot_be_computed_is_not_taken():
     assert times_of(plan, bind(plan, request, exact=False), "a").count == 20
 
 
-def test_a_recurrence_is_refused_with_its_cycle():
+def test_a_recurrence_becomes_a_loop():
     text = """
     input-node name=input dim=2
     component name=a type=LinearComponent input-dim=4 output-dim=2
-    component-node name=a component=a input=Append(input, IfDefined(Offset(b, -1)))
+    component-node name=a component=a input=Append(input, IfDefined(Offset(b, -3)))
     component name=b type=SigmoidComponent dim=2
     component-node name=b component=b input=a
     output-node name=output input=b
     """
-    with pytest.raises(NnetError, match="recurrent network: b <- a <- b"):
-        lower(network_from(text))
+    plan = lower(network_from(text))
+    (loop,) = [group for group in plan.groups if isinstance(group, Loop)]
+    assert loop.forward
+    assert loop.block == 3
+    request = Request.of({"input": TimeRange(0, 20)}, {"output": TimeRange(4, 5, 3)})
+    layout = bind(plan, request)
+    assert repr(times_of(plan, layout, "b")) == "1..16 by 3"

@@ -73,9 +73,3 @@ def test_a_cover_contains_the_set_and_is_regular_or_the_set_itself(a):
     assert members(cover) >= members(a)
     assert cover.regular or cover is a
     assert len(cover) <= 1.6 * len(a)
-
-
-@given(times, maps, times)
-def test_preimage(a, steps, among):
-    found = a.preimage(steps, among)
-    assert members(found) == {t for t in members(among) if moved(t, steps) in members(a)}

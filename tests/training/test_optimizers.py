@@ -71,7 +71,7 @@ def test_momentum_does_not_change_the_effective_rate() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimizer": "adam"}, "--optimizer is 'adam'; expected: one of adamw, sgd; did you mean"),
+        ({"optimizer": "adam"}, "--optimizer is 'adam'; expected: one of adamw, sgd, natural-grad"),
         ({"schedule": "linear"}, "--schedule is 'linear'; expected: one of exponential, cosine"),
         ({"num_epochs": 0}, "--num-epochs is 0; expected: at least 1"),
         ({"chunk_width": (0,)}, "--chunk-width is (0,)"),

@@ -84,7 +84,10 @@ def test_an_acoustic_model_stays_one(tmp_path: Path) -> None:
     [
         (["--feats", "feats.scp"], "did you mean 'scp:feats.scp'?"),
         (["--feats", "scp:none.scp"], "none.scp: cannot read: No such file or directory"),
-        (["--optimizer", "adam"], "expected: one of adamw, sgd; did you mean 'adamw'?"),
+        (
+            ["--optimizer", "adam"],
+            "natural-gradient; did you mean 'adamw'?",
+        ),
         (["--chunk-width", "wide"], "--chunk-width is 'wide'"),
         (["--device", "gpu"], "--device is 'gpu', expected cpu, cuda or cuda:N"),
         (["--valid-feats", "ark:x"], "--valid-feats and --valid-targets come together"),
@@ -103,6 +106,7 @@ def test_mistakes_give_one_message_and_status_1(
     assert error.startswith("nnet: ")
     assert message in error
     assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_network_is_named(

@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from nnet.data.minibatch import Minibatch
 from nnet.data.tables import read_matrices
 from nnet.data.writers import MatrixWriter, VectorWriter
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, read_model
+from nnet.training.scoring import Scorer
 from nnet.training.tables import Tables
 from nnet.training.trainer import Trainer
 
@@ -50,6 +53,34 @@ def test_a_run_learns_and_leaves_its_files(run: Run) -> None:
     assert len(list((final.parent / "checkpoints").iterdir())) == 3
 
 
+def test_natural_gradient_learns_with_its_defaults(run: Run) -> None:
+    final = run("out", num_epochs=6, optimizer="natural-gradient", dropout_schedule="0,0.2,0")
+    assert events(final, "validation")[-1]["accuracy"] > 0.8
+    relu = read_model(final).network.components["tdnn1.relu"]
+    assert relu.nonlinearity_count > 0  # type: ignore[attr-defined]
+    assert relu.oderiv_rms.shape == (16,)  # type: ignore[attr-defined]
+
+
+def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = Scorer.run
+
+    def broken(self: Scorer, minibatch: Minibatch) -> torch.Tensor:
+        output = whole(self, minibatch)
+        broken.calls += 1  # type: ignore[attr-defined]
+        return output * (float("nan") if broken.calls in bad else 1.0)  # type: ignore[attr-defined]
+
+    broken.calls, bad = 0, {5}  # type: ignore[attr-defined]
+    monkeypatch.setattr(Scorer, "run", broken)
+    final = run("out", optimizer="natural-gradient", valid_share=0.0)
+    assert "this minibatch is skipped: training stopped at minibatch 5" in caplog.text
+    assert len(events(final, "minibatch")) > 20
+    broken.calls, bad = 0, set(range(5, 100))  # type: ignore[attr-defined]
+    with pytest.raises(NnetError, match="the objective is nan"):
+        run("again", optimizer="natural-gradient", valid_share=0.0)
+
+
 def test_the_final_model_is_kaldis_with_batch_norm_statistics(run: Run) -> None:
     network = read_model(run("out")).network
     statistics = network.components["tdnn1.batchnorm"]
@@ -59,8 +90,6 @@ def test_the_final_model_is_kaldis_with_batch_norm_statistics(run: Run) -> None:
 
 
 def test_the_final_model_scores_as_the_last_validation_says(run: Run, tables: Tables) -> None:
-    import torch
-
     from nnet.data.tables import read_table
     from nnet.data.targets import read_target
     from nnet.modules.compiled import compile_network
@@ -84,12 +113,25 @@ def test_the_same_seed_gives_the_same_bytes(run: Run) -> None:
     assert first.read_bytes() != other.read_bytes()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"optimizer": "natural-gradient", "dropout_schedule": "0,0.3@0.4,0"},
+        {"optimizer": "natural-gradient", "backstitch_training_scale": 0.3},
+    ],
+    ids=["adamw", "sgd", "natural-gradient", "backstitch"],
+)
 @pytest.mark.parametrize(("minibatches", "every"), [(7, 3), (12, 0), (20, 4)])
 def test_a_resumed_run_ends_with_the_same_bytes(
-    run: Run, monkeypatch: pytest.MonkeyPatch, optimizer: str, minibatches: int, every: int
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: dict[str, Any],
+    minibatches: int,
+    every: int,
 ) -> None:
-    options = {"optimizer": optimizer, "checkpoint_every": every}
+    options = {**optimizer, "checkpoint_every": every}
     whole = run("whole", **options)
     with monkeypatch.context() as patch:
         stop_after(patch, minibatches)

@@ -11,7 +11,6 @@ from nnet.text.parse import descriptor_of, parse_config, parse_xconfig
 from nnet.text.write import write_file
 from nnet.xconfig import Expansion, expand
 from nnet.xconfig.fixed import idct
-from nnet.xconfig.registry import layer_types
 
 INPUT = "input name=input dim=12\n"
 OUTPUT = "\noutput name=output input=x"
@@ -31,47 +30,6 @@ def components(layer: str, output: str = OUTPUT) -> list[str]:
     """The components of a layer, without the word `component`."""
     lines = final(layer, output)
     return [line.removeprefix("component ") for line in lines if line.startswith("component ")]
-
-
-def test_kaldis_names_of_this_family_are_all_there() -> None:
-    assert set(layer_types()) >= {
-        "input",
-        "output",
-        "output-layer",
-        "relu-layer",
-        "relu-renorm-layer",
-        "relu-batchnorm-dropout-layer",
-        "relu-dropout-layer",
-        "relu-batchnorm-layer",
-        "relu-batchnorm-so-layer",
-        "batchnorm-so-relu-layer",
-        "batchnorm-layer",
-        "sigmoid-layer",
-        "tanh-layer",
-        "fixed-affine-layer",
-        "idct-layer",
-        "affine-layer",
-        "tdnnf-layer",
-        "prefinal-layer",
-        "spec-augment-layer",
-        "renorm-component",
-        "batchnorm-component",
-        "no-op-component",
-        "linear-component",
-        "affine-component",
-        "scale-component",
-        "offset-component",
-        "dim-range-component",
-        "delta-layer",
-    }
-
-
-@pytest.mark.parametrize("name", layer_types())
-def test_each_type_documents_its_options(name: str) -> None:
-    cls = layer_types()[name]
-    assert cls.__doc__
-    for key, option in cls.options.items():
-        assert f"{key}: {option.doc}. Default: " in cls.__doc__
 
 
 @pytest.mark.parametrize(

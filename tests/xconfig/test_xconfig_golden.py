@@ -13,14 +13,7 @@ from nnet.xconfig import Expansion, expand
 from nnet.xconfig.texts import config_texts, matrix_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nets"
-NETS = [
-    "tdnn_renorm",
-    "tdnn_batchnorm",
-    "tdnnf",
-    "tdnnf_lda",
-    "denoising_autoencoder",
-    "trivial",
-]
+NETS = sorted(path.name for path in GOLDEN.iterdir())
 FILES = [
     "init.config",
     "ref.config",

@@ -1,0 +1,147 @@
+"""Training on a CPU: a TDNN-F of 4.3 M parameters, 64 chunks of 150 frames a minibatch.
+
+The shape is that of Kaldi's mini_librispeech recipe (1j): 768 units, bottlenecks of 96, prefinal
+192, output at a third of the frame rate; the objective is frame-level cross-entropy. Ours with
+natural gradient and max-change, and the same module with AdamW, against the net hand-written in
+plain torch with AdamW, with the time that the arithmetic takes at the machine's sgemm peak.
+
+    python -m benchmarks.training_cpu [--chunks 64] [--threads 1 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import nnet
+from benchmarks.harness import Row, best_seconds, save, sgemm_peak
+from benchmarks.plain_tdnnf import PlainTdnnf
+from nnet.modules.compiled import CompiledNetwork
+from nnet.training.natural_sgd import NaturalGradientSGD
+
+FRAMES = 150
+PDFS = 1024
+STRIDES = (1, 1, 1, 0, 3, 3, 3, 3, 3, 3, 3, 3)
+
+XCONFIG = "\n".join(
+    (
+        "input dim=100 name=ivector",
+        "input dim=40 name=input",
+        "affine-layer name=lda dim=220 input=Append(-1,0,1,ReplaceIndex(ivector, t, 0))",
+        "relu-batchnorm-layer name=tdnn1 dim=768",
+        *(
+            f"tdnnf-layer name=tdnnf{n} bypass-scale=0.66 dim=768 bottleneck-dim=96 time-stride={s}"
+            for n, s in enumerate(STRIDES, 2)
+        ),
+        "linear-component name=prefinal-l dim=192 orthonormal-constraint=-1.0",
+        "prefinal-layer name=prefinal-chain small-dim=192 big-dim=768",
+        f"output-layer name=output dim={PDFS}",
+    )
+)
+
+
+def main() -> None:
+    """Prints rows and writes results/training_cpu.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=64, help="chunks in a minibatch")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    network = nnet.build(XCONFIG)
+    rows, shares = [], {}
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        found, share = measure(network, arguments.chunks, threads, arguments.repeats)
+        rows += found
+        shares[threads] = share
+        for row in found:
+            print(row)
+        print("  " + "   ".join(f"{name} {value:.3g}" for name, value in share.items()))
+    save("training_cpu", rows, figures=shares)
+
+
+def measure(
+    network: nnet.Network, chunks: int, threads: int, repeats: int
+) -> tuple[list[Row], dict[str, float]]:
+    """Rows for a number of threads; frames a second, natural gradient's share of a step, and the
+    share of the sgemm peak that the arithmetic of the plain plan comes to."""
+    module = nnet.compile(network).train()
+    request = module.chunk_request(FRAMES, subsampling=3)
+    features = torch.randn(chunks, dict(request.inputs)["input"].count, 40)
+    inputs = {"input": features, "ivector": torch.randn(chunks, 1, 100)}
+    targets = torch.randint(0, PDFS, (chunks, FRAMES // 3))
+    seconds = {}
+    optimizer = NaturalGradientSGD(module)
+    seconds["ng"] = best_seconds(_step(module, optimizer, inputs, request, targets), repeats)
+    optimizer.detach()
+    optimizer = NaturalGradientSGD(module, natural_gradient=False)
+    seconds["no ng"] = best_seconds(_step(module, optimizer, inputs, request, targets), repeats)
+    optimizer.detach()
+    adamw = torch.optim.AdamW(module.parameters(), fused=True)
+    seconds["adamw"] = best_seconds(_step(module, adamw, inputs, request, targets), repeats)
+    plain = PlainTdnnf(network)
+    peer = torch.optim.AdamW(plain.parameters(), fused=True)
+    seconds["plain"] = best_seconds(_plain_step(plain, peer, inputs, targets), repeats)
+    shape, name = f"{chunks} x {FRAMES} frames", "plain torch, all frames, AdamW"
+    rows = [
+        Row("natural gradient", shape, threads, seconds["ng"], name, seconds["plain"]),
+        Row("AdamW", shape, threads, seconds["adamw"], name, seconds["plain"]),
+    ]
+    flop = 3 * _forward_flop(module, inputs, request)
+    figures = {
+        "frames_per_second": chunks * FRAMES / seconds["ng"],
+        "natural_gradient_share": 1.0 - seconds["no ng"] / seconds["ng"],
+        "share_of_sgemm_peak": flop / sgemm_peak() / seconds["ng"],
+        "gflop": flop / 1e9,
+    }
+    return rows, figures
+
+
+def _step(
+    module: CompiledNetwork,
+    optimizer: torch.optim.Optimizer,
+    inputs: dict[str, Tensor],
+    request: nnet.Request,
+    targets: Tensor,
+) -> Callable[[], None]:
+    def step() -> None:
+        optimizer.zero_grad()
+        outputs = module(inputs, request)["output"]
+        functional.nll_loss(outputs.flatten(0, 1), targets.flatten(), reduction="sum").backward()
+        optimizer.step()
+
+    return step
+
+
+def _plain_step(
+    plain: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: dict[str, Tensor],
+    targets: Tensor,
+) -> Callable[[], None]:
+    def step() -> None:
+        optimizer.zero_grad()
+        outputs = plain(inputs["input"], inputs["ivector"][:, 0]).log_softmax(-1)
+        functional.nll_loss(outputs.flatten(0, 1), targets.flatten(), reduction="sum").backward()
+        optimizer.step()
+
+    return step
+
+
+def _forward_flop(
+    module: CompiledNetwork, inputs: dict[str, Tensor], request: nnet.Request
+) -> float:
+    """Multiplications and additions of the matrix products of a forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(inputs, request)
+    return float(counter.get_total_flops())
+
+
+if __name__ == "__main__":
+    main()

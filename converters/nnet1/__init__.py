@@ -1,0 +1,1 @@
+"""Kaldi's nnet1: its components and files."""

@@ -1,0 +1,1 @@
+"""Kaldi's nnet2: its components and files."""

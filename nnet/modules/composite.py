@@ -1,0 +1,48 @@
+"""Several components, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnet.modules.registry import ComponentModule, implements, make_module
+from nnet.plan.times import Times
+
+
+@implements("CompositeComponent")
+class Composite(ComponentModule):
+    """Applies the modules `component1`, `component2` and so on."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        for number, component in enumerate(spec.components, start=1):
+            self.add_module(f"component{number}", make_module(component))
+
+    @property
+    def inner(self) -> list[ComponentModule]:
+        """The modules, in order."""
+        numbers = range(1, len(self.spec.components) + 1)
+        return [self.get_submodule(f"component{number}") for number in numbers]  # type: ignore[misc]
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        for module in self.inner:
+            x = module(x, times)
+        return x
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        values = [x]
+        with torch.no_grad():
+            for module in self.inner[:-1]:
+                values.append(module(values[-1], times))
+        values.append(y)
+        for number, module in reversed(list(enumerate(self.inner))):
+            gradient = module.derivative(values[number], values[number + 1], gradient, times)
+        return gradient
+
+    def to_spec(self) -> Any:
+        return dataclasses.replace(
+            self.spec, components=tuple(module.to_spec() for module in self.inner)
+        )

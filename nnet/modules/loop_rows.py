@@ -1,0 +1,220 @@
+"""The buffers of a loop while it runs, and the rows of them that its operations read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nnet.kernels.spliced_affine import Term
+from nnet.plan.ir import Plan, Value
+from nnet.plan.layout import Layout, Piece
+from nnet.plan.storage import Place, Storage
+from nnet.plan.times import Times
+
+
+class RowsOf:
+    """A place in a tensor `(rows, batch, width)` whose first row of data is row `front`."""
+
+    def __init__(self, tensor: Tensor, place: Place, front: int) -> None:
+        self.place = place
+        self.count = place.count
+        self.batch = tensor.shape[1]
+        self.first = front + place.start
+        self.tensor = tensor
+        self.columns = tensor.narrow(2, place.column, place.dim)
+        self.index: Tensor | None = None
+        self.flat_columns: Tensor | None = None
+        if place.index is not None:
+            self.index = torch.from_numpy(place.index + front).to(tensor.device)
+        elif (place.step == 1 or place.count == 1) and tensor.is_contiguous():
+            flat = tensor.view(-1, tensor.shape[2])
+            self.flat_columns = flat.narrow(1, place.column, place.dim)
+
+    def take(self, first: int, end: int) -> Tensor:
+        """Rows `first` up to `end`, `(rows, batch, dim)`; a view if the place is regular."""
+        if self.index is not None:
+            return self.columns.index_select(0, self.index[first:end])
+        step = self.place.step
+        if step == 1 or end - first == 1:
+            return self.columns.narrow(0, self.first + first * step, end - first)
+        if step == 0:
+            return self.columns.narrow(0, self.first, 1).expand(end - first, -1, -1)
+        start = self.first + first * step
+        return self.columns[start : start + (end - first - 1) * step + 1 : step]
+
+    def flat(self, first: int, end: int) -> Tensor:
+        """The same as a matrix, `(rows * batch, dim)`."""
+        if self.flat_columns is not None:
+            batch = self.batch
+            return self.flat_columns.narrow(0, (self.first + first) * batch, (end - first) * batch)
+        return self.take(first, end).reshape(-1, self.place.dim)
+
+    def all(self) -> Tensor:
+        return self.take(0, self.count)
+
+    def add(self, first: int, end: int, rows: Tensor, scale: float = 1.0) -> None:
+        """Adds `scale * rows` to rows `first` up to `end`."""
+        if self.index is not None:
+            self.columns.index_add_(0, self.index[first:end], rows, alpha=scale)
+        elif self.place.step == 0 and end - first > 1:
+            self.columns.narrow(0, self.first, 1).add_(rows.sum(0, keepdim=True), alpha=scale)
+        else:
+            self.take(first, end).add_(rows, alpha=scale)
+
+    def add_product(self, first: int, end: int, rows: Tensor, block: Tensor, scale: float) -> None:
+        """Adds `scale * rows block` to rows `first` up to `end`; `rows` is a matrix."""
+        if self.flat_columns is not None:
+            self.flat(first, end).addmm_(rows, block, alpha=scale)
+        else:
+            shape = (end - first, self.batch, block.shape[1])
+            self.add(first, end, torch.mm(rows, block).view(shape), scale)
+
+    def term(self, source: int, scale: float = 1.0) -> Term:
+        """All rows, as a term of an affine transform of the tensor."""
+        place = self.place
+        return Term(
+            source, self.first, place.step, place.count, self.index, place.column, place.dim, scale
+        )
+
+
+class Run:
+    """The buffers of one run of a loop, and of its derivatives."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        storage: Storage,
+        outer: Mapping[Value, Tensor],
+        like: Tensor,
+        tracked: bool,
+    ) -> None:
+        self.plan = plan
+        self.layout = layout
+        self.storage = storage
+        self.computed = storage.computed
+        self.outer = outer
+        self.like = like
+        self.tracked = tracked
+        self.buffers = self._allocate(zeros=False)
+        self.gradient_buffers: dict[Value, Tensor] = {}
+        self.outer_gradients: dict[Value, Tensor] = {}
+        self.parameter_gradients: dict[int, Tensor] = {}
+        self._wanted: set[int] = set()
+
+    def _allocate(self, zeros: bool) -> dict[Value, Tensor]:
+        batch = self.like.shape[1]
+        tensors = {}
+        for value, buffer in self.storage.buffers.items():
+            shape = (buffer.front + buffer.rows + buffer.back, batch, buffer.width)
+            tensors[value] = self.like.new_zeros(shape) if zeros else self.like.new_empty(shape)
+            tensors[value][: buffer.front].zero_()
+            tensors[value][buffer.front + buffer.rows :].zero_()
+        return tensors
+
+    def start_backward(self, parameters: Sequence[Tensor]) -> None:
+        self.gradient_buffers = self._allocate(zeros=True)
+        self.outer_gradients = {}
+        self.parameter_gradients = {}
+        self._wanted = {id(parameter) for parameter in parameters}
+
+    def inside(self, value: Value) -> bool:
+        return value in self.storage.places
+
+    def rows(self, value: Value, place: Place | None = None) -> RowsOf:
+        """A value of the loop, or a place in its buffer."""
+        place = place or self.storage.places[value]
+        return RowsOf(self.buffers[place.buffer], place, self.storage.buffers[place.buffer].front)
+
+    def gradients(self, value: Value, place: Place | None = None) -> RowsOf:
+        place = place or self.storage.places[value]
+        front = self.storage.buffers[place.buffer].front
+        return RowsOf(self.gradient_buffers[place.buffer], place, front)
+
+    def operand(
+        self, value: Value, piece: Piece, columns: tuple[int, int] | None = None
+    ) -> Operand:
+        """What an operation reads of a value, inside the loop or outside."""
+        if self.inside(value):
+            place = self.storage.places[value]
+        else:
+            rows = self.outer[value].shape[0] if value in self.outer else 0
+            place = Place(value, 0, 1, rows, 0, self.plan.dim(value))
+        place = place.through(piece.rows)
+        return Operand(self, value, place.columns(*columns) if columns else place)
+
+    def add_parameter(self, parameter: Tensor | None, gradient: Tensor | None) -> None:
+        """Adds to the gradient of a parameter, if it is wanted."""
+        if parameter is None or gradient is None or id(parameter) not in self._wanted:
+            return
+        known = self.parameter_gradients.get(id(parameter))
+        self.parameter_gradients[id(parameter)] = gradient if known is None else known + gradient
+
+    def outer_gradient(self, value: Value) -> Tensor | None:
+        """Where the gradient of an outer value is added up; None if nobody wants it."""
+        if not self.outer[value].requires_grad:
+            return None
+        if value not in self.outer_gradients:
+            self.outer_gradients[value] = torch.zeros_like(
+                self.outer[value], memory_format=torch.contiguous_format
+            )
+        return self.outer_gradients[value]
+
+
+class Operand:
+    """The rows of a value that an operation reads, for each of its own rows."""
+
+    def __init__(self, run: Run, value: Value, place: Place) -> None:
+        self.run = run
+        self.value = value
+        self.place = place
+        self.inside = run.inside(value)
+        tensor = None if self.inside else run.outer.get(value)
+        if self.inside:
+            self.rows = run.rows(value, place)
+        elif tensor is not None:
+            self.rows = RowsOf(tensor, place, 0)
+
+    def gradient(self) -> RowsOf | None:
+        """Where the gradient for these rows goes."""
+        if self.inside:
+            return self.run.gradients(self.value, self.place)
+        target = self.run.outer_gradient(self.value)
+        return None if target is None else RowsOf(target, self.place, 0)
+
+
+class Step:
+    """One operation of a loop; this base class does nothing before the steps and after them."""
+
+    def __init__(self, run: Run, value: Value) -> None:
+        self.run = run
+        self.value = value
+        self.own = run.rows(value)
+        self.own_gradient = self.own
+
+    def times(self, first: int, end: int) -> Times:
+        """The times of rows `first` up to `end`."""
+        own = self.run.layout.times[self.value]
+        if own.regular:
+            return Times(own.start + first * own.step, own.step, end - first)
+        return Times.of(own.array()[first:end])
+
+    def prepare(self) -> None:
+        """Computes what does not depend on the loop, for all rows."""
+
+    def forward(self, first: int, end: int) -> None:
+        """Computes rows `first` up to `end`."""
+        raise NotImplementedError
+
+    def start_backward(self) -> None:
+        """Finds the places of the gradients, which are there from now on."""
+        self.own_gradient = self.run.gradients(self.value)
+
+    def backward(self, first: int, end: int) -> None:
+        """From the gradient for these rows to those for the rows of the loop that they read."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Gradients for parameters and for values outside, over all rows."""

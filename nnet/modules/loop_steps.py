@@ -1,0 +1,282 @@
+"""The operations of a loop: what each does before the steps, in a step, and after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnet.modules.affine import AnyAffine
+from nnet.modules.dropout import RandomModule
+from nnet.modules.loop_affine import AffineStep
+from nnet.modules.loop_rows import Operand, RowsOf, Run, Step
+from nnet.modules.registry import ComponentModule, WindowModule
+from nnet.plan import ir
+from nnet.plan.ir import Value
+from nnet.plan.storage import Place
+from nnet.plan.times import Times
+from nnet.plan.windows import WindowRows
+
+
+class ApplyStep(Step):
+    """A component, row by row. A random one draws its masks for all rows before the steps."""
+
+    def __init__(
+        self, run: Run, value: Value, operation: ir.Apply, module: ComponentModule
+    ) -> None:
+        super().__init__(run, value)
+        self.module = module
+        self.operand = run.operand(operation.source.value, run.layout.reads[value][0])
+        self.mask: Tensor | None = None
+
+    def prepare(self) -> None:
+        if isinstance(self.module, RandomModule):
+            count = self.own.count
+            ones = torch.ones_like(self.own.take(0, count))
+            self.mask = self.module(ones, self.times(0, count))
+
+    def forward(self, first: int, end: int) -> None:
+        source = self.operand.rows.take(first, end)
+        if self.mask is not None:
+            torch.mul(source, self.mask[first:end], out=self.own.take(first, end))
+        else:
+            self.module.forward_into(source, self.times(first, end), self.own.take(first, end))
+
+    def start_backward(self) -> None:
+        super().start_backward()
+        self._source_gradient = self.run.gradients(self.operand.value, self.operand.place)
+        count = self.own.count
+        self.factors = (
+            None
+            if self.mask is not None
+            else self.module.derivative_factors(
+                self.operand.rows.take(0, count), self.own.take(0, count), self.times(0, count)
+            )
+        )
+
+    def backward(self, first: int, end: int) -> None:
+        gradient = self.own_gradient.take(first, end)
+        if self.mask is not None:
+            found = gradient * self.mask[first:end]
+        elif self.factors is not None:
+            source = self.operand.rows.take(first, end)
+            found = self.module.derivative_from(self.factors[first:end], source, gradient)
+        else:
+            found = self.module.derivative(
+                self.operand.rows.take(first, end),
+                self.own.take(first, end),
+                gradient,
+                self.times(first, end),
+            )
+        self._source_gradient.add(first, end, found)
+
+    def finish(self) -> None:
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        if not parameters or self.mask is not None:
+            return
+        count = self.own.count
+        found = self.module.parameter_derivatives(
+            self.operand.rows.take(0, count),
+            self.own.take(0, count),
+            self.own_gradient.take(0, count),
+            self.times(0, count),
+        )
+        for parameter, gradient in zip(parameters, found, strict=True):
+            self.run.add_parameter(parameter, gradient)
+
+
+class AppendStep(Step):
+    """Copies the parts that were not computed in place."""
+
+    def __init__(self, run: Run, value: Value, operation: ir.Append) -> None:
+        super().__init__(run, value)
+        self.outer: list[tuple[Operand, RowsOf]] = []
+        self.inner: list[tuple[Operand, Place]] = []
+        column = 0
+        for source, piece in zip(operation.sources, run.layout.reads[value], strict=True):
+            operand = run.operand(source.value, piece)
+            place = self.own.place.columns(column, operand.place.dim)
+            column += operand.place.dim
+            if not operand.inside:
+                self.outer.append((operand, run.rows(value, place)))
+            elif operand.place != place:
+                self.inner.append((operand, place))
+        self.copied = [(operand.rows, run.rows(value, place)) for operand, place in self.inner]
+
+    def prepare(self) -> None:
+        for operand, target in self.outer:
+            target.all().copy_(operand.rows.all())
+
+    def forward(self, first: int, end: int) -> None:
+        for source, target in self.copied:
+            target.take(first, end).copy_(source.take(first, end))
+
+    def start_backward(self) -> None:
+        super().start_backward()
+        self._gradients = [
+            (self.run.gradients(o.value, o.place), self.run.gradients(self.value, place))
+            for o, place in self.inner
+        ]
+
+    def backward(self, first: int, end: int) -> None:
+        for source, own in self._gradients:
+            source.add(first, end, own.take(first, end))
+
+    def finish(self) -> None:
+        for operand, target in self.outer:
+            gradient = operand.gradient()
+            if gradient is not None:
+                rows = self.run.gradients(self.value, target.place).all()
+                gradient.add(0, self.own.count, rows)
+
+
+class SumStep(Step):
+    """A weighted sum."""
+
+    def __init__(self, run: Run, value: Value, operation: ir.Sum) -> None:
+        super().__init__(run, value)
+        pieces = run.layout.reads[value]
+        operands = [run.operand(s.value, p) for s, p in zip(operation.sources, pieces, strict=True)]
+        self.terms = list(zip(operands, operation.scales, strict=True))
+
+    def forward(self, first: int, end: int) -> None:
+        result = self.own.take(first, end)
+        (operand, scale), *rest = self.terms
+        torch.mul(operand.rows.take(first, end), scale, out=result)
+        for other, factor in rest:
+            result.add_(other.rows.take(first, end), alpha=factor)
+
+    def start_backward(self) -> None:
+        super().start_backward()
+        self._gradients = [
+            (self.run.gradients(o.value, o.place), scale) for o, scale in self.terms if o.inside
+        ]
+
+    def backward(self, first: int, end: int) -> None:
+        gradient = self.own_gradient.take(first, end)
+        for target, scale in self._gradients:
+            target.add(first, end, gradient, scale)
+
+    def finish(self) -> None:
+        for operand, scale in self.terms:
+            target = None if operand.inside else operand.gradient()
+            if target is not None:
+                target.add(0, self.own.count, self.own_gradient.all(), scale)
+
+
+class ScatteredStep(Step):
+    """Failover and Switch: each row comes from one of the operands."""
+
+    def __init__(self, run: Run, value: Value, operation: ir.Operation) -> None:
+        super().__init__(run, value)
+        self.parts: list[tuple[Operand, np.ndarray]] = []
+        for source, piece in zip(operation.operands, run.layout.reads[value], strict=True):
+            if piece.rows.count:
+                into = np.arange(self.own.count) if piece.into is None else piece.into
+                self.parts.append((run.operand(source, piece), into))
+
+    def _within(self, into: np.ndarray, first: int, end: int) -> tuple[int, int, Tensor]:
+        """Which of an operand's rows go to rows `first` up to `end`, and where there."""
+        a, b = np.searchsorted(into, [first, end]).tolist()
+        return a, b, torch.from_numpy(into[a:b] - first).to(self.run.like.device)
+
+    def forward(self, first: int, end: int) -> None:
+        result = self.own.take(first, end)
+        for operand, into in self.parts:
+            a, b, where = self._within(into, first, end)
+            if a < b:
+                result.index_copy_(0, where, operand.rows.take(a, b))
+
+    def backward(self, first: int, end: int) -> None:
+        gradient = self.own_gradient.take(first, end)
+        for operand, into in self.parts:
+            a, b, where = self._within(into, first, end)
+            target = operand.gradient() if a < b else None
+            if target is not None:
+                target.add(a, b, gradient.index_select(0, where))
+
+
+class WindowStep(Step):
+    """A component that looks at a window of frames, all of them made at earlier steps or before.
+
+    Rows whose windows have the same frames are computed together.
+    """
+
+    def __init__(
+        self, run: Run, value: Value, operation: ir.ApplyWindow, module: WindowModule
+    ) -> None:
+        super().__init__(run, value)
+        self.module = module
+        source = operation.source.value
+        self.operand = run.operand(source, run.layout.reads[value][0])
+        self.window = run.plan.components[operation.component].window
+        times = run.layout.times
+        self.index = WindowRows(self.window, times[source], times[value]).index
+        self.order = np.argsort(np.asarray(self.window.offsets), kind="stable")
+
+    def _alike(self, first: int, end: int) -> Iterator[tuple[Tensor, Tensor, WindowRows]]:
+        """Rows (counted from `first`), the rows that they read, and the window as these have it."""
+        index = self.index[first:end][:, self.order]
+        patterns, number = np.unique(index >= 0, axis=0, return_inverse=True)
+        offsets = np.asarray(self.window.offsets, dtype=np.int64)[self.order]
+        device = self.run.like.device
+        for i, present in enumerate(patterns):
+            where = np.flatnonzero(number.reshape(-1) == i)
+            read = index[where][:, present].T.reshape(-1)
+            rows = WindowRows(self.window, Times.of(offsets[present]), Times(0, 1, 1))
+            yield torch.from_numpy(where).to(device), torch.from_numpy(read).to(device), rows
+
+    def _apply(self, read: Tensor, where: Tensor, rows: WindowRows) -> tuple[Tensor, Tensor]:
+        """The component on some rows: its input, and its output `(rows, batch, dim)`."""
+        batch = self.own.batch
+        source = self.operand.rows.all().index_select(0, read)
+        source = source.view(rows.stored.count, len(where) * batch, -1)
+        source.requires_grad_(torch.is_grad_enabled())
+        result = self.module(source, rows.own, rows)
+        return source, result.view(len(where), batch, -1)
+
+    def forward(self, first: int, end: int) -> None:
+        own = self.own.take(first, end)
+        for where, read, rows in self._alike(first, end):
+            own.index_copy_(0, where, self._apply(read, where, rows)[1])
+
+    def backward(self, first: int, end: int) -> None:
+        own = self.own_gradient.take(first, end)
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        target = self.run.gradients(self.operand.value, self.operand.place)
+        for where, read, rows in self._alike(first, end):
+            with torch.enable_grad():
+                source, result = self._apply(read, where, rows)
+            gradients = torch.autograd.grad(
+                result, [source, *parameters], own.index_select(0, where), allow_unused=True
+            )
+            for parameter, gradient in zip(parameters, gradients[1:], strict=True):
+                self.run.add_parameter(parameter, gradient)
+            if gradients[0] is not None:
+                found = gradients[0].view(len(read), self.own.batch, -1)
+                target.all().index_add_(0, read, found)
+
+
+def make_step(run: Run, value: Value, modules: Mapping[str, ComponentModule]) -> Step:
+    """The step that carries out an operation."""
+    operation = run.plan.operations[value]
+    match operation:
+        case ir.SplicedAffine(component=component, scale_offset=name):
+            module = modules[component]
+            assert isinstance(module, AnyAffine)
+            return AffineStep(run, value, operation, module, modules.get(name))
+        case ir.Apply(component=component):
+            return ApplyStep(run, value, operation, modules[component])
+        case ir.Append():
+            return AppendStep(run, value, operation)
+        case ir.Sum():
+            return SumStep(run, value, operation)
+        case ir.Failover() | ir.Switch():
+            return ScatteredStep(run, value, operation)
+        case ir.ApplyWindow(component=component):
+            module = modules[component]
+            assert isinstance(module, WindowModule)
+            return WindowStep(run, value, operation, module)
+    raise TypeError(f"no way to carry out {type(operation).__name__} in a loop")

@@ -1,0 +1,234 @@
+"""The unit-by-unit part of LSTMs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from nnet.modules.registry import implements
+from nnet.modules.statistics import SumsModule
+from nnet.plan.times import Times
+
+SIGMOIDS = (0, 1, 3)
+"""Of the five nonlinearities i, f, c, o and m, those that are no tanh."""
+
+CACHED_ELEMENTS = 2**15
+"""Elements of a gate that are worked on at a time."""
+
+
+@implements("LstmNonlinearityComponent")
+class LstmNonlinearity(SumsModule):
+    """Gates, cell and output of an LSTM with peepholes; see the specification.
+
+    The derivative is linear in the output's. Its factors, (time, batch, 6, cell_dim), take the
+    cell's derivative to those of i, f, c, the output's to that of o, the cell's to the previous
+    cell's, and the output's to the cell's; with self-repair, six terms more are added to these.
+    Nothing is derived by dropout masks.
+    """
+
+    value_sum: Tensor
+    deriv_sum: Tensor
+    repaired_units: Tensor
+    count: Tensor
+    self_repair_config: Tensor
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.cell_dim = int(spec.cell_dim)
+        self.weights = self.parameter("weights")
+        config = torch.tensor(spec.self_repair_config, dtype=torch.float64).view(2, 5, 1)
+        self.register_buffer("self_repair_config", config, persistent=False)
+        self.keep_sum("count", spec.count)
+        for name, average in (("value_sum", spec.value_avg), ("deriv_sum", spec.deriv_avg)):
+            self.keep_sum(name, torch.tensor(average, dtype=torch.float64) * spec.count)
+        share = torch.tensor(spec.self_repair_prob, dtype=torch.float64)
+        self.keep_sum("repaired_units", share * spec.count * self.cell_dim)
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        if torch.is_grad_enabled() and (x.requires_grad or self.weights.requires_grad):
+            result: Tensor = _Lstm.apply(x, self.weights, self)
+            return result
+        return self._computed(x)
+
+    def _computed(self, x: Tensor) -> Tensor:
+        out = x.new_empty((*x.shape[:-1], 2 * self.cell_dim))
+        self._compute_into(x, out)
+        return out
+
+    @torch.no_grad()
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        self._compute_into(x, out)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """The inputs of i and f (time, batch, 2, cell_dim), of c and o, c', and dropout masks."""
+        c = self.cell_dim
+        sizes = (2 * c, c, c, c, 3) if self.spec.use_dropout else (2 * c, c, c, c)
+        gates, candidate, gate, previous, *masks = x.split_with_sizes(sizes, -1)
+        gates = gates.view(*x.shape[:-1], 2, c)
+        return gates, candidate, gate, previous, masks[0] if masks else None
+
+    def _compute_into(self, x: Tensor, out: Tensor) -> None:
+        weights = self.weights.detach()
+        gates, candidate, gate, previous, masks = self._split(x)
+        gates = torch.addcmul(gates, previous.unsqueeze(-2), weights[:2]).sigmoid_()
+        if masks is not None:
+            gates *= masks[..., :2].unsqueeze(-1)
+        i, f = gates.unbind(-2)
+        cell, output = out.split(self.cell_dim, -1)
+        torch.mul(f, previous, out=cell)
+        cell.addcmul_(i, candidate.tanh())
+        gate = torch.addcmul(gate, cell, weights[2]).sigmoid_()
+        if masks is not None:
+            gate *= masks[..., 2:]
+        torch.tanh(cell, out=output)
+        output *= gate
+
+    def _activations(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of the five nonlinearities i, f, c, o and m, before dropout."""
+        weights = self.weights.detach()
+        gates, candidate, gate, previous, _ = self._split(x)
+        cell = y.narrow(-1, 0, self.cell_dim)
+        gates = torch.addcmul(gates, previous.unsqueeze(-2), weights[:2]).sigmoid_()
+        gate = torch.addcmul(gate, cell, weights[2]).sigmoid_()
+        return (*gates.unbind(-2), candidate.tanh(), gate, cell.tanh())
+
+    def _in_cache(self, x: Tensor) -> list[slice]:
+        """Stretches of time that are so short that intermediate results stay in the cache."""
+        steps = max(1, CACHED_ELEMENTS // max(1, x.shape[1] * self.cell_dim))
+        return [slice(t, t + steps) for t in range(0, x.shape[0], steps)]
+
+    @torch.no_grad()
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor:
+        factors = x.new_empty((*x.shape[:-1], 12 if self.storing else 6, self.cell_dim))
+        for part in self._in_cache(x):
+            self._factors_into(x[part], y[part], factors[part])
+        return factors
+
+    def _factors_into(self, x: Tensor, y: Tensor, factors: Tensor) -> None:
+        w_ic, w_fc, w_oc = self.weights.detach()
+        previous, masks = self._split(x)[3:]
+        i, f, g, o, m = activations = self._activations(x, y)
+        to_i, to_f, to_c, to_o, to_previous, to_cell = factors[..., :6, :].unbind(-2)
+        aten = torch.ops.aten
+        aten.sigmoid_backward.grad_input(g, i, grad_input=to_i)
+        aten.sigmoid_backward.grad_input(previous, f, grad_input=to_f)
+        aten.tanh_backward.grad_input(i, g, grad_input=to_c)
+        aten.sigmoid_backward.grad_input(m, o, grad_input=to_o)
+        aten.tanh_backward.grad_input(o, m, grad_input=to_cell)
+        to_previous.copy_(f)
+        if masks is not None:
+            for mask, scaled in zip(
+                masks.split(1, -1),
+                ((to_i, to_c), (to_f, to_previous), (to_o, to_cell)),
+                strict=True,
+            ):
+                for factor in scaled:
+                    factor *= mask
+        to_previous.addcmul_(to_i, w_ic).addcmul_(to_f, w_fc)
+        to_cell.addcmul_(to_o, w_oc)
+        if self.storing:
+            self._add_repair(torch.stack(activations, dim=-2), factors[..., 6:, :])
+
+    def _add_repair(self, activations: Tensor, terms: Tensor) -> None:
+        """Fills in what self-repair adds to the derivatives, in the order of the factors."""
+        scales = self._wrong() * self.self_repair_config[1]
+        push = activations.clone()
+        push[..., SIGMOIDS, :] = push[..., SIGMOIDS, :] * 2 - 1
+        push *= scales.to(push.dtype)
+        w_ic, w_fc, w_oc = self.weights.detach()
+        terms[..., :4, :] = push[..., :4, :]
+        terms[..., 4, :] = push[..., 0, :] * w_ic + push[..., 1, :] * w_fc
+        terms[..., 5, :] = push[..., 3, :] * w_oc + push[..., 4, :]
+
+    def _wrong(self) -> Tensor:
+        """1 for units whose average derivative is too small, (5, cell_dim)."""
+        average = self.deriv_sum / (1.0 + self.count)
+        return (average < self.self_repair_config[0]).to(average.dtype)
+
+    def derivative_from(self, factors: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        c = self.cell_dim
+        of_cell, of_output = gradient.split(c, -1)
+        of_cell = torch.addcmul(of_cell, factors.select(-2, 5), of_output)
+        repaired = factors.shape[-2] > 6
+        if repaired:
+            of_cell += factors.select(-2, 11)
+        result = x.new_empty(x.shape)
+        if self.spec.use_dropout:
+            result.narrow(-1, 5 * c, 3).zero_()
+        blocks = result.narrow(-1, 0, 5 * c).view(*x.shape[:-1], 5, c)
+        torch.mul(factors.narrow(-2, 0, 5), of_cell.unsqueeze(-2), out=blocks)
+        torch.mul(factors.select(-2, 3), of_output, out=blocks.select(-2, 3))
+        if repaired:
+            blocks += factors.narrow(-2, 6, 5)
+        return result
+
+    @torch.no_grad()
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        return self.derivative_from(self.derivative_factors(x, y, times), x, gradient)
+
+    @torch.no_grad()
+    def parameter_derivatives(
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times
+    ) -> Sequence[Tensor | None]:
+        found = self.derivative(x, y, gradient, times)
+        result = self._weights_gradient(x, y, found)
+        self._store(x, y)
+        return [result] if self.weights.requires_grad else []
+
+    def _weights_gradient(self, x: Tensor, y: Tensor, found: Tensor) -> Tensor:
+        """From the derivative by the input to that by the peephole weights, (3, cell_dim)."""
+        c = self.cell_dim
+        result = torch.zeros_like(self.weights)
+        for part in self._in_cache(x):
+            of_gates, _, of_output, _, _ = self._split(found[part])
+            previous, cell = x[part].narrow(-1, 4 * c, c), y[part].narrow(-1, 0, c)
+            result[:2] += (of_gates * previous.unsqueeze(-2)).sum(dim=(0, 1))
+            result[2] += (of_output * cell).sum(dim=(0, 1))
+        return result
+
+    def _store(self, x: Tensor, y: Tensor) -> None:
+        if not self.storing:
+            return
+        values = torch.stack(self._activations(x, y), dim=-2).flatten(0, 1)
+        slopes = 1 - values * values
+        slopes[:, SIGMOIDS] = values[:, SIGMOIDS] * (1 - values[:, SIGMOIDS])
+        self.add_to_sums(
+            repaired_units=self._wrong().sum(dim=1) * len(values),
+            value_sum=values.sum(dim=0),
+            deriv_sum=slopes.sum(dim=0),
+            count=len(values),
+        )
+
+    def stored(self) -> dict[str, Any]:
+        count = float(self.count)
+        return {
+            "count": count,
+            "value_avg": self.average(self.value_sum, count),
+            "deriv_avg": self.average(self.deriv_sum, count),
+            "self_repair_prob": self.average(self.repaired_units, count * self.cell_dim),
+        }
+
+
+class _Lstm(Function):
+    """The module's own derivative, over all rows at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, module: LstmNonlinearity) -> Tensor:
+        y = module._computed(x)
+        ctx.save_for_backward(x, y, weights)
+        ctx.module = module
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y, _ = ctx.saved_tensors
+        module = ctx.module
+        factors = module.derivative_factors(x, y, None)
+        found = module.derivative_from(factors, x, gradient)
+        weights = module._weights_gradient(x, y, found) if ctx.needs_input_grad[1] else None
+        module._store(x, y)
+        return found, weights, None

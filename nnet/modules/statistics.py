@@ -1,0 +1,287 @@
+"""What nnet3 stores about nonlinearities in training, and self-repair, which is guided by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from nnet.components.nonlinearity import UNSET_THRESHOLD
+from nnet.components.nonlinearity import Nonlinearity as NonlinearitySpec
+from nnet.modules.registry import ComponentModule
+from nnet.plan.times import Times
+
+COUNTS = (
+    "nonlinearity_count",
+    "oderiv_count",
+    "num_dims_self_repaired",
+    "num_dims_processed",
+)
+AVERAGES = NonlinearitySpec.averaged_over
+"""Stored averages and the counts that they are over."""
+
+REPAIR_PROBABILITY = 0.5
+STORE_PROBABILITY = 0.5
+STORE_DERIVATIVE_PROBABILITY = 0.75
+
+
+class StatisticsModule(ComponentModule):
+    """A component that, in training with `store_statistics`, stores statistics as nnet3 does."""
+
+    store_statistics = False
+
+    @property
+    def storing(self) -> bool:
+        """Whether statistics are stored, and units that they show to be saturated self-repaired."""
+        return self.store_statistics and self.training
+
+    def zero_stats(self) -> None:
+        """Forgets the stored statistics."""
+        raise NotImplementedError
+
+
+class SumsModule(StatisticsModule):
+    """A component whose statistics are sums of fixed shape, kept as float64 buffers."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self._sums: list[str] = []
+        self._changed = False
+
+    def keep_sum(self, name: str, value: Any) -> None:
+        """Makes a buffer `name` of the sum so far."""
+        self.register_buffer(name, torch.as_tensor(value, dtype=torch.float64).clone())
+        self._sums.append(name)
+
+    @torch.no_grad()
+    def add_to_sums(self, **values: Tensor | float) -> None:
+        """Adds to sums by name."""
+        for name, value in values.items():
+            getattr(self, name).add_(value)
+        self._changed = True
+
+    def stored(self) -> dict[str, Any]:
+        """The statistics as the specification's fields."""
+        raise NotImplementedError
+
+    def zero_stats(self) -> None:
+        for name in self._sums:
+            getattr(self, name).zero_()
+        self._changed = True
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._changed = True
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def to_spec(self) -> Any:
+        """The specification with the statistics so far; unchanged ones keep the file's bits."""
+        spec = super().to_spec()
+        return dataclasses.replace(spec, **self.stored()) if self._changed else spec
+
+    @staticmethod
+    def average(total: Tensor, count: Tensor | float) -> np.ndarray:
+        """A sum over a count, as nnet3 stores it."""
+        values = total.detach().cpu().float()
+        return (values * (1.0 / float(count)) if float(count) else values).numpy()
+
+
+class Nonlinearity(StatisticsModule):
+    """A function of single rows that can store statistics of its values and derivatives.
+
+    With `store_statistics`, in training, a random half of the minibatches is added to the averages
+    of values and derivatives and three quarters to that of the objective's derivatives, always the
+    first; then units whose average derivative is out of bounds are self-repaired in half of the
+    minibatches, if the component has a self-repair-scale. Sums are kept in float64.
+
+    Subclasses define `function` and, if its derivatives are stored, `slope`.
+    """
+
+    lower_threshold = UNSET_THRESHOLD
+    slope: Callable[[Tensor], Tensor] | None = None
+    """From outputs to the derivatives there; None if they are not stored."""
+    _stores_values = False
+    """Whether values are stored although derivatives are not."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.counts = {name: float(getattr(spec, name)) for name in COUNTS}
+        self._changed = False
+        self._repaired: Tensor | None = None
+        for name, count in AVERAGES.items():
+            average = torch.tensor(getattr(spec, name), dtype=torch.float64)
+            power = average.square() if name == "oderiv_rms" else average
+            self.register_buffer(_buffer(name), power * self.counts[count], persistent=False)
+
+    def function(self, x: Tensor) -> Tensor:
+        """The function itself."""
+        raise NotImplementedError
+
+    def repair(self, y: Tensor) -> Tensor | None:
+        """Towards which input self-repair pushes, by element, before scaling; None for nothing."""
+        return None
+
+    def forward(self, x: Tensor, times: Times) -> Tensor:
+        if not (self.storing and torch.is_grad_enabled()):
+            return self.function(x)
+        output: list[Tensor] = []
+        result = self.function(_Repaired.apply(x, self, output) if self._repairs() else x)
+        output.append(result.detach())
+        self._store(output[0])
+        if result.requires_grad:
+            result.register_hook(self._store_derivative)
+        return result
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        out.copy_(self.function(x))
+
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor | None:
+        if self.storing or self.slope is None:
+            return None
+        return self.slope(y)
+
+    def derivative_from(self, factors: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        return gradient * factors
+
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        """In a loop, as in nnet3, statistics are stored and units repaired step by step."""
+        if self.slope is None:
+            return super().derivative(x, y, gradient, times)
+        result = gradient * self.slope(y)
+        if self.storing:
+            self._store(y)
+            result = self.repaired(result, y) if self._repairs() else result
+            self._store_derivative(gradient)
+        return result
+
+    def sums(self, name: str) -> Tensor:
+        """The sum, float64 (dim,) or empty, that a stored average is made of."""
+        return getattr(self, _buffer(name))
+
+    def _repairs(self) -> bool:
+        return bool(self.spec.self_repair_scale) and self.lower_threshold != UNSET_THRESHOLD
+
+    @torch.no_grad()
+    def _store(self, y: Tensor) -> None:
+        slope = self.slope
+        if slope is None and not self._stores_values:
+            return
+        if self.counts["nonlinearity_count"] and chance() >= STORE_PROBABILITY:
+            return
+        rows = y.reshape(-1, y.shape[-1])
+        self._add("value_avg", _column_sums(rows), len(rows))
+        if slope is not None:
+            self._add("deriv_avg", _column_sums(slope(rows)), 0)
+
+    @torch.no_grad()
+    def _store_derivative(self, gradient: Tensor) -> None:
+        if self.counts["oderiv_count"] and chance() >= STORE_DERIVATIVE_PROBABILITY:
+            return
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        self._add("oderiv_rms", _column_sums(rows.square()), len(rows))
+
+    def _add(self, name: str, total: Tensor, rows: int) -> None:
+        sums = self.sums(name)
+        if sums.numel() != total.numel():
+            sums = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
+            setattr(self, _buffer(name), sums)
+        sums += total
+        self.counts[AVERAGES[name]] += rows
+        self._changed = True
+
+    @torch.no_grad()
+    def repaired(self, gradient: Tensor, y: Tensor) -> Tensor:
+        """The gradient of minus the objective by the input, with self-repair; y is the output."""
+        sums, count = self.sums("deriv_avg"), self.counts["nonlinearity_count"]
+        if not count or not sums.numel():
+            return gradient
+        self.counts["num_dims_processed"] += self._processed(before=True)
+        if chance() > REPAIR_PROBABILITY:
+            return gradient
+        self.counts["num_dims_processed"] += self._processed(before=False)
+        wrong = self._wrong(sums / count)
+        number = wrong.abs().sum()
+        self._repaired = number if self._repaired is None else self._repaired + number
+        push = self.repair(y)
+        scale = self.spec.self_repair_scale / REPAIR_PROBABILITY
+        term = wrong.to(gradient.dtype) * scale
+        return gradient + (term if push is None else term * push)
+
+    def _processed(self, *, before: bool) -> int:
+        """The units counted as processed, before it is known whether there will be a repair."""
+        return self.spec.dim if before else 0
+
+    def _wrong(self, slope: Tensor) -> Tensor:
+        """1 for the units whose average derivative is too small."""
+        lower = self.spec.self_repair_lower_threshold
+        lower = self.lower_threshold if lower == UNSET_THRESHOLD else lower
+        return (slope < lower).to(slope.dtype)
+
+    def zero_stats(self) -> None:
+        """Forgets the stored statistics."""
+        for name in AVERAGES:
+            self.sums(name).zero_()
+        self.counts = dict.fromkeys(COUNTS, 0.0)
+        self._repaired = None
+        self._changed = True
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Sums and counts; before there are any, sums are empty."""
+        self._settle()
+        return {"counts": dict(self.counts), "sums": {n: self.sums(n).clone() for n in AVERAGES}}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state["counts"])
+        self._repaired = None
+        for name, value in state["sums"].items():
+            setattr(self, _buffer(name), value.to(self.sums(name).device).clone())
+        self._changed = True
+
+    def _settle(self) -> None:
+        if self._repaired is not None:
+            self.counts["num_dims_self_repaired"] += self._repaired.item()
+            self._repaired = None
+
+    def to_spec(self) -> Any:
+        """The specification with the statistics so far; unchanged ones keep the file's bits."""
+        if not self._changed:
+            return self.spec
+        self._settle()
+        averages = {}
+        for name, count in AVERAGES.items():
+            total = self.sums(name).cpu().float()
+            average = total * (1.0 / self.counts[count]) if self.counts[count] else total
+            average = average.clamp_min(0).sqrt() if name == "oderiv_rms" else average
+            averages[name] = average.numpy()
+        return dataclasses.replace(self.spec, **averages, **self.counts)
+
+
+class _Repaired(Function):
+    """The identity, whose derivative is self-repaired; `output` will hold the function's output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: Nonlinearity, output: list[Tensor]) -> Tensor:
+        ctx.module, ctx.output = module, output
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.module.repaired(gradient, ctx.output[0]), None, None
+
+
+def _column_sums(rows: Tensor) -> Tensor:
+    """Sums over rows; as a product with ones this is much faster on a CPU."""
+    return rows.new_ones(len(rows)) @ rows
+
+
+def _buffer(name: str) -> str:
+    return f"{name}_sum"
+
+
+def chance() -> float:
+    """A random number from 0 to 1, of the CPU's generator so that no device is waited for."""
+    return float(torch.rand(()))

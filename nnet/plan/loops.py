@@ -1,0 +1,196 @@
+"""Recurrences in a plan: which values depend on themselves, and in what steps they are computed.
+
+A step computes a block of frames of every value of a loop. Value v at time t belongs to step
+floor((t + phase[v]) / block) in a loop that goes forward in time, floor((-t + phase[v]) / block)
+in one that goes backward. Within a step values are computed in the order of the plan; a row of a
+carried value is there one step after it was made. Phases and the largest block for which all this
+can hold are found as longest paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import lcm
+
+from nnet.errors import NnetError
+from nnet.graph.cycles import strongly_connected
+from nnet.plan import ir
+from nnet.plan.ir import Operation, Plan, Value
+from nnet.plan.times import At, RoundDown, Shift, TimeMap
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A strongly connected part of a plan.
+
+    Attributes:
+        values: in the order in which a step computes them.
+        forward: whether it goes forward in time, reading the past.
+        block: frames a step.
+        phases: for each value, by how many frames it is ahead of the steps.
+    """
+
+    values: tuple[Value, ...]
+    forward: bool
+    block: int
+    phases: Mapping[Value, int]
+
+    def step_of(self, value: Value, time: int) -> int:
+        """The number of the step that computes row `time` of `value`."""
+        return ((time if self.forward else -time) + self.phases[value]) // self.block
+
+
+def find_groups(plan: Plan) -> tuple[Value | Loop, ...]:
+    """All values, each loop as one, in an order in which they can be computed.
+
+    Raises:
+        NnetError: a recurrence goes neither forward nor backward in time.
+    """
+    if not any(isinstance(o, ir.Carried) for o in plan.operations):
+        return tuple(range(len(plan.operations)))
+    graph = {value: _sources(operation) for value, operation in enumerate(plan.operations)}
+    return tuple(
+        group[0] if len(group) == 1 else _loop(plan, tuple(sorted(group)))
+        for group in strongly_connected(graph)
+    )
+
+
+def _sources(operation: Operation) -> tuple[Value, ...]:
+    if isinstance(operation, ir.Carried):
+        return (operation.of,)
+    return operation.operands
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """Row t of `value` reads rows t + first .. t + last of `source`."""
+
+    value: Value
+    source: Value
+    first: int
+    last: int
+    carried: bool
+
+
+def _loop(plan: Plan, values: tuple[Value, ...]) -> Loop:
+    edges = [e for v in values for e in _edges(plan, v) if e.source in values]
+    widest = sum(max(abs(e.first), abs(e.last)) for e in edges)
+    for forward in (True, False):
+        phases = _phases(values, edges, forward, 1)
+        if phases is None:
+            continue
+        good, bad = 1, widest + 1
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            tried = _phases(values, edges, forward, middle)
+            if tried is None:
+                bad = middle
+            else:
+                good, phases = middle, tried
+        return Loop(values, forward, good, phases)
+    origins = ", ".join(dict.fromkeys(plan.operations[v].origin for v in values))
+    raise NnetError(
+        f"the recurrence through {origins} cannot be put in order: going around it does not always "
+        "lead back in time, or always forward"
+    )
+
+
+def _phases(
+    values: tuple[Value, ...], edges: list[_Edge], forward: bool, block: int
+) -> dict[Value, int] | None:
+    """Phases for steps of `block` frames, or None if a row would have to be made before itself."""
+    phases = dict.fromkeys(values, 0)
+    for _ in range(len(values) + 1):
+        changed = False
+        for edge in edges:
+            reach = edge.last if forward else -edge.first
+            least = phases[edge.source] + reach + (block if edge.carried else 0)
+            if phases[edge.value] < least:
+                phases[edge.value] = least
+                changed = True
+        if not changed:
+            return phases
+    return None
+
+
+def looping(plan: Plan) -> set[Value]:
+    """The values that are part of a loop."""
+    return {v for group in plan.groups if isinstance(group, Loop) for v in group.values}
+
+
+def total_reach(plan: Plan) -> int:
+    """No chain of operations, each at most once, reaches further in time."""
+    total = 0
+    for value in range(len(plan.operations)):
+        reaches = [max(abs(e.first), abs(e.last)) for e in _edges(plan, value)]
+        total += max((r for r in reaches if r < ANYWHERE // 2), default=0)
+    return total
+
+
+def period(plan: Plan) -> int:
+    """A number of frames by which all times can be moved without other change."""
+    periods = [1]
+    for operation in plan.operations:
+        match operation:
+            case ir.Look(maps=maps):
+                periods += _moduli(maps)
+            case ir.SplicedAffine(terms=terms, bypass=bypass):
+                for rows in (*terms, *bypass):
+                    periods += _moduli(rows.maps)
+            case ir.Switch(sources=sources):
+                periods.append(len(sources))
+            case ir.ApplyWindow(component=component):
+                window = plan.components[component].window
+                periods += [window.modulus, window.every]
+    return lcm(*periods)
+
+
+def _moduli(maps: tuple[TimeMap, ...]) -> list[int]:
+    return [step.modulus for step in maps if isinstance(step, RoundDown)]
+
+
+def fixed_times(operation: Operation) -> list[int]:
+    """The times that an operation reads whatever the time of the row."""
+    match operation:
+        case ir.Look(maps=maps):
+            return [step.time for step in maps if isinstance(step, At)]
+        case ir.SplicedAffine(terms=terms, bypass=bypass):
+            steps = [step for rows in (*terms, *bypass) for step in rows.maps]
+            return [step.time for step in steps if isinstance(step, At)]
+    return []
+
+
+def _edges(plan: Plan, value: Value) -> Iterator[_Edge]:
+    operation = plan.operations[value]
+    match operation:
+        case ir.Carried(of=of):
+            yield _Edge(value, of, 0, 0, carried=True)
+        case ir.Look(source=source, maps=maps):
+            yield _Edge(value, source.value, *_reach(maps), carried=False)
+        case ir.SplicedAffine(terms=terms, bypass=bypass):
+            for rows in (*terms, *bypass):
+                yield _Edge(value, rows.value, *_reach(rows.maps), carried=False)
+        case ir.ApplyWindow(component=component, source=source):
+            window = plan.components[component].window
+            yield _Edge(value, source.value, window.first, window.last, carried=False)
+        case _:
+            for source_value in operation.operands:
+                yield _Edge(value, source_value, 0, 0, carried=False)
+
+
+ANYWHERE = 10**9
+
+
+def _reach(maps: tuple[TimeMap, ...]) -> tuple[int, int]:
+    """The first and last row that is read, relative to the own one."""
+    first = last = 0
+    for step in maps:
+        match step:
+            case Shift(by=by):
+                first, last = first + by, last + by
+            case RoundDown(modulus=modulus):
+                first -= modulus - 1
+            case At():
+                first, last = -ANYWHERE, ANYWHERE
+    return first, last

@@ -1,0 +1,348 @@
+"""nnet3's update of the parameters as one torch optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nnet.errors import NnetError
+from nnet.modules.batchnorm import BatchNorm
+from nnet.modules.registry import ComponentModule
+from nnet.modules.statistics import StatisticsModule
+from nnet.training.max_change import MaxChange, MaxChangeStats
+from nnet.training.natural_gradient import OnlineNaturalGradient, update_estimates
+from nnet.training.orthonormal import constrain_orthonormal
+from nnet.training.preconditioners import Preconditioner, preconditioned, settle
+from nnet.training.random_state import random_state, set_random_state
+
+Group = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class UpdateOptions:
+    """Options of nnet3-train, with its names and defaults.
+
+    Args:
+        max_param_change: largest 2-norm of a minibatch's change of all parameters; 0: no limit.
+        momentum: share of the last change that is added to this one; the effective learning rate
+            stays the same.
+        l2_regularize_factor: multiplies every component's l2-regularize.
+        batchnorm_stats_scale: by which stored batch-norm statistics are scaled after each
+            minibatch.
+        backstitch_training_scale: how far to step back before the step ahead; 0: not at all.
+        backstitch_training_interval: backstitch in every so many minibatches.
+        natural_gradient: whether it is used where components ask for it.
+        store_component_stats: whether nonlinearities store statistics, which guide self-repair.
+        seed: of what is random in the update.
+    """
+
+    max_param_change: float = 2.0
+    momentum: float = 0.0
+    l2_regularize_factor: float = 1.0
+    batchnorm_stats_scale: float = 0.8
+    backstitch_training_scale: float = 0.0
+    backstitch_training_interval: int = 1
+    natural_gradient: bool = True
+    store_component_stats: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.backstitch_training_scale > 0 and self.momentum > 0:
+            raise NnetError(
+                f"--momentum is {self.momentum} and --backstitch-training-scale "
+                f"{self.backstitch_training_scale}; expected: one of them 0"
+            )
+        if not 0 <= self.momentum < 1 or self.backstitch_training_interval < 1:
+            raise NnetError(
+                f"--momentum is {self.momentum}, --backstitch-training-interval "
+                f"{self.backstitch_training_interval}; expected: 0 to 1 (without it), and 1 or more"
+            )
+
+
+class NaturalGradientSGD(Optimizer):
+    """Stochastic gradient descent as nnet3 does it: natural gradient, l2, max-change, momentum,
+    backstitch, orthonormal constraint, batch-norm statistics.
+
+    There is one parameter group for each component, with its `lr` (from the model file),
+    `lrate_factor`, `max_change` and `l2_regularize`. The loss has to be minus the objective summed
+    over the frames of the minibatch, not its mean. Made, it lets the module's components observe
+    what natural gradient needs; `detach` ends that.
+
+    Example:
+        >>> import nnet, torch
+        >>> from nnet.training.natural_sgd import NaturalGradientSGD
+        >>> module = nnet.compile(nnet.load("init.raw")).train()
+        >>> optimizer = NaturalGradientSGD(module, max_param_change=2.0, momentum=0.9)
+        >>> for features, targets in data:  # (batch, time, dim), (batch, time)
+        ...     optimizer.zero_grad()
+        ...     log_probs = module({"input": features})["output"]
+        ...     loss = torch.nn.functional.nll_loss(log_probs.mT, targets, reduction="sum")
+        ...     loss.backward()
+        ...     optimizer.step(sequences=len(features))
+        >>> nnet.save(nnet.Model(module.to_network()), "trained.raw")
+
+    Args:
+        module: a compiled network, or any module with such components in it.
+        options: fields of UpdateOptions.
+
+    Raises:
+        NnetError: there is nothing to train, or options contradict each other.
+    """
+
+    def __init__(self, module: nn.Module, **options: Any) -> None:
+        self.options = UpdateOptions(**options)
+        self._modules = dict(_components(module))
+        groups = [_group(name, m) for name, m in self._modules.items() if _is_trained(m)]
+        if not groups:
+            raise NnetError(
+                "the network has nothing to train: all its components are fixed or have "
+                "learning-rate-factor=0"
+            )
+        super().__init__(groups, {})
+        self.minibatches = 0
+        self.max_change: MaxChange | None = None
+        self.max_change_stats = MaxChangeStats([group["name"] for group in self.param_groups])
+        self.reduce: Callable[[Sequence[Tensor]], None] | None = None
+        """Adds tensors up over processes, for training by several of them in step: each makes the
+        gradient of its part of the minibatch, and all make the same update."""
+        self._generator = torch.Generator().manual_seed(self.options.seed)
+        self._preconditioners: dict[str, Preconditioner] = {}
+        if self.options.natural_gradient:
+            trained = {g["name"] for g in self.param_groups}
+            chosen = ((n, m) for n, m in self._modules.items() if n in trained)
+            self._preconditioners = preconditioned(chosen)
+        for storing in self._of_type(StatisticsModule):
+            storing.store_statistics = self.options.store_component_stats
+
+    def detach(self) -> None:
+        """Ends the observation of the module's components."""
+        for preconditioner in self._preconditioners.values():
+            preconditioner.detach()
+        for module in self._of_type(StatisticsModule):
+            module.store_statistics = False
+
+    def backstitches_next(self) -> bool:
+        """Whether the next step will call its closure twice."""
+        interval = self.options.backstitch_training_interval
+        due = self.minibatches % interval == self.options.seed % interval
+        return self.options.backstitch_training_scale > 0 and due
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None, *, sequences: int = 1) -> Any:
+        """Updates the parameters by their gradients.
+
+        Args:
+            closure: clears the gradients, computes the loss and its gradients and returns
+                anything. Backstitch needs it, as it calls it twice.
+            sequences: of the minibatch; the l2 penalty counts once for each.
+
+        Returns:
+            What the closure returned (at its second call, if there were two).
+
+        Raises:
+            NnetError: this minibatch is to be backstitched and there is no closure.
+        """
+        l2 = sequences * self.options.l2_regularize_factor
+        result = None
+        if self.backstitches_next():
+            result = self._backstitch(closure, l2)
+        else:
+            if closure is not None:
+                with torch.enable_grad():
+                    result = closure()
+            applied = self._update(1.0 - self.options.momentum, 1.0, l2)
+            self._scale_batchnorm()
+            self._constrain_orthonormal()
+            self._fade_momentum(applied)
+        self.minibatches += 1
+        return result
+
+    def _backstitch(self, closure: Callable[[], Any] | None, l2: float) -> Any:
+        """A step back with the scale, then from there one ahead with the scale plus 1."""
+        if closure is None:
+            raise NnetError("backstitch training needs a closure for NaturalGradientSGD.step")
+        scale = self.options.backstitch_training_scale
+        state = random_state()
+        self._freeze(True)
+        with torch.enable_grad():
+            closure()
+        self._update(-scale, scale, 0.0)
+        self._constrain_orthonormal()
+        self._freeze(False)
+        set_random_state(state)
+        with torch.enable_grad():
+            result = closure()
+        self._update(1.0 + scale, 1.0 + scale, l2 / (1.0 + scale))
+        self._scale_batchnorm()
+        return result
+
+    def _update(self, scale: float, max_change_scale: float, l2: float) -> Tensor:
+        """Changes the parameters; whether it did (not if a change is not finite)."""
+        found = [self._preconditioners[n] for n in self._names() if n in self._preconditioners]
+        if self.reduce is not None:
+            l2 = self._add_up(found, l2)
+        settle(found)
+        factors: dict[nn.Parameter, Tensor] = {}
+        for preconditioner in found:
+            factors.update(preconditioner.apply())
+        changes = [self._changes(group, factors, l2) for group in self.param_groups]
+        change = MaxChange.of(
+            [group["name"] for group in self.param_groups],
+            [[delta for _, delta in group] for group in changes],
+            [group["max_change"] for group in self.param_groups],
+            self.options.max_param_change,
+            scale,
+            max_change_scale,
+        )
+        self.max_change = change
+        self.max_change_stats.add(change)
+        if change.applied.device.type != "cpu" or change.applied:
+            for group, multiplier in zip(changes, change.multipliers, strict=True):
+                for parameter, delta in group:
+                    parameter.addcmul_(change.finite(delta), multiplier)
+            estimates = [e for p in found for e in p.estimates if e.updating]
+            update_estimates(estimates)
+        for preconditioner in found:
+            for estimate in preconditioner.estimates:
+                estimate.finish()
+        return change.applied
+
+    def _add_up(self, found: Sequence[Preconditioner], l2: float) -> float:
+        """Sums gradients and what was observed over processes; the l2 scale of all together."""
+        assert self.reduce is not None
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        seen = [e.observation for p in found for e in p.estimates if e.observation is not None]
+        numbers = [l2, *(observation.count for observation in seen)]
+        counts = torch.tensor(numbers, dtype=torch.float64, device=parameters[0].device)
+        self.reduce([*gradients, counts, *(t for o in seen for t in o.tensors())])
+        total, *rows = counts.tolist()
+        for observation, count in zip(seen, rows, strict=True):
+            observation.count = round(count)
+        return float(total)
+
+    def _names(self) -> Iterator[str]:
+        """Components whose parameters have gradients."""
+        for group in self.param_groups:
+            if any(parameter.grad is not None for parameter in group["params"]):
+                yield group["name"]
+
+    def _changes(
+        self, group: Group, factors: dict[nn.Parameter, Tensor], l2: float
+    ) -> list[tuple[nn.Parameter, Tensor]]:
+        """The change of each parameter before max-change and `scale`; takes the gradient's place.
+
+        With momentum it is added to what is left of the changes before.
+        """
+        rate = group["lr"]
+        changes = []
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if parameter in factors:
+                gradient.mul_(factors[parameter].to(gradient.dtype) * -rate)
+            else:
+                gradient.mul_(-rate)
+            penalty = 2.0 * l2 * rate * group["l2_regularize"]
+            if penalty:
+                gradient.add_(parameter, alpha=-penalty)
+            if self.options.momentum:
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                gradient = state["momentum_buffer"].add_(gradient)
+            changes.append((parameter, gradient))
+        return changes
+
+    def _fade_momentum(self, applied: Tensor) -> None:
+        for state in self.state.values():
+            buffer = state["momentum_buffer"]
+            buffer.mul_(self.options.momentum)
+            if applied.device.type != "cpu" or not applied:
+                buffer.copy_(torch.where(applied, buffer, 0.0))
+
+    def _scale_batchnorm(self) -> None:
+        scale = self.options.batchnorm_stats_scale
+        if scale != 1.0:
+            for module in self._of_type(BatchNorm):
+                module.count.mul_(scale)
+
+    def _constrain_orthonormal(self) -> None:
+        """As in nnet3, each component's constraint is applied in a quarter of the minibatches."""
+        for name, module in self._modules.items():
+            constraint = getattr(module.spec, "orthonormal_constraint", 0.0)
+            if constraint and self._is_constrained(name):
+                constrain_orthonormal(module.linear, constraint)  # type: ignore[arg-type]
+
+    def _is_constrained(self, name: str) -> bool:
+        """Whether a component with a constraint is constrained in this minibatch."""
+        return bool(torch.rand((), generator=self._generator) < 0.25)
+
+    def _freeze(self, frozen: bool) -> None:
+        for estimate in self._estimates():
+            estimate.frozen = frozen
+
+    def _estimates(self) -> Iterator[OnlineNaturalGradient]:
+        for preconditioner in self._preconditioners.values():
+            yield from preconditioner.estimates
+
+    def _of_type(self, kind: type[Any]) -> Iterator[Any]:
+        return (module for module in self._modules.values() if isinstance(module, kind))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later steps depend on, besides the module."""
+        return {
+            **super().state_dict(),
+            "natural_gradient": [estimate.state() for estimate in self._estimates()],
+            "minibatches": self.minibatches,
+            "random": self._generator.get_state(),
+            "max_change_stats": self.max_change_stats.state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        state = dict(state_dict)
+        device = self.param_groups[0]["params"][0].device
+        for estimate, stored in zip(self._estimates(), state.pop("natural_gradient"), strict=True):
+            estimate.set_state(stored, device)
+        self.minibatches = int(state.pop("minibatches"))
+        self._generator.set_state(state.pop("random"))
+        self.max_change_stats.set_state(state.pop("max_change_stats"))
+        super().load_state_dict(state)
+
+
+def _components(module: nn.Module) -> Iterator[tuple[str, ComponentModule]]:
+    """The components in a module by name (for a compiled network, of the model file)."""
+    prefix = "components."
+    for name, submodule in module.named_modules():
+        if isinstance(submodule, ComponentModule):
+            yield name.removeprefix(prefix).replace("/", "."), submodule
+
+
+def _is_trained(module: ComponentModule) -> bool:
+    """Whether it has parameters of its own; those of a component with factor 0 are frozen."""
+    parameters = list(module.parameters(recurse=False))
+    if getattr(module.spec, "learning_rate_factor", 1.0) == 0.0:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        return False
+    return bool(parameters)
+
+
+def _group(name: str, module: ComponentModule) -> Group:
+    spec = module.spec
+    return {
+        "params": list(module.parameters(recurse=False)),
+        "name": name,
+        "lr": float(getattr(spec, "learning_rate", math.nan)),
+        "lrate_factor": float(getattr(spec, "learning_rate_factor", 1.0)),
+        "max_change": float(getattr(spec, "max_change", 0.0)),
+        "l2_regularize": float(getattr(spec, "l2_regularize", 0.0)),
+    }

@@ -1,0 +1,166 @@
+"""Two processes on one machine, with gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from nnet.graph.build import build_network
+from nnet.graph.network import Network
+from nnet.modelfile.model import Model, read_model, write_model
+from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.text.parse import parse_config
+from nnet.training.distribution import average_over_processes, sum_over_processes
+from nnet.training.natural_sgd import NaturalGradientSGD
+
+CONFIG = """
+input-node name=input dim=5
+component name=a type=TdnnComponent time-offsets=-1,0,1 input-dim=5 output-dim=8 \
+learning-rate=0.01 max-change=0.75 l2-regularize=0.01
+component-node name=a component=a input=input
+component name=relu type=TanhComponent dim=8
+component-node name=relu component=relu input=a
+{norm}
+component name=out type=NaturalGradientAffineComponent input-dim=8 output-dim=4
+component-node name=out component=out input={last}
+component name=sm type=LogSoftmaxComponent dim=4
+component-node name=sm component=sm input=out
+output-node name=output input=sm
+"""
+NORM = """
+component name=bn type=BatchNormComponent dim=8
+component-node name=bn component=bn input=relu
+"""
+
+
+def network(norm: bool) -> Network:
+    text = CONFIG.format(norm=NORM if norm else "", last="bn" if norm else "relu")
+    return build_network(parse_config(text), rng=np.random.default_rng(1))
+
+
+def part_of_minibatch(number: int, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(number)
+    features = torch.randn(8, 14, 5, generator=generator)
+    return features[part], features[part, 1:-1, :4].argmax(-1)
+
+
+def train(module: CompiledNetwork, optimizer: NaturalGradientSGD, part: slice, every: int) -> float:
+    for number in range(24):
+        features, targets = part_of_minibatch(number, part)
+        optimizer.zero_grad()
+        outputs = module({"input": features}, module.chunk_request(12))["output"]
+        loss = torch.nn.functional.nll_loss(outputs.mT, targets, reduction="sum")
+        loss.backward()
+        optimizer.step(sequences=len(features))
+        if every and (number + 1) % every == 0:
+            average_over_processes(module)
+    return loss.item() / targets.numel()
+
+
+def work(rank: int, folder: str, mode: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    module = compile_network(network(norm=mode == "average")).train()
+    optimizer = NaturalGradientSGD(module)
+    if mode == "sum":
+        optimizer.reduce = sum_over_processes
+    train(module, optimizer, slice(4 * rank, 4 * rank + 4), 6 if mode == "average" else 0)
+    write_model(Model(module.to_network()), f"{folder}/{rank}.raw")
+    dist.destroy_process_group()
+
+
+def trained(folder: Path, mode: str) -> list[dict[str, np.ndarray]]:
+    mp.spawn(work, (str(folder), mode), nprocs=2)
+    networks = [read_model(folder / f"{rank}.raw").network for rank in range(2)]
+    return [
+        {f"{n}.{k}": a for n, c in net.components.items() for k, a in c.parameters().items()}
+        for net in networks
+    ]
+
+
+def test_two_processes_in_step_train_as_one_with_the_whole_minibatch(tmp_path: Path) -> None:
+    first, second = trained(tmp_path, "sum")
+    module = compile_network(network(norm=False)).train()
+    train(module, NaturalGradientSGD(module), slice(None), 0)
+    initial = network(norm=False)
+    for name, wanted in (
+        (f"{n}.{k}", a)
+        for n, c in module.to_network().components.items()
+        for k, a in c.parameters().items()
+    ):
+        np.testing.assert_array_equal(first[name], second[name])
+        component, key = name.split(".")
+        change = np.linalg.norm(wanted - getattr(initial.components[component], key))
+        assert np.linalg.norm(first[name] - wanted) < 1e-3 * change
+
+
+def test_processes_that_average_agree_and_learn(tmp_path: Path) -> None:
+    first, second = trained(tmp_path, "average")
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name])
+    module = compile_network(read_model(tmp_path / "0.raw").network).eval()
+    features, targets = part_of_minibatch(99, slice(None))
+    with torch.no_grad():
+        outputs = module({"input": features}, module.chunk_request(12))["output"]
+    start = torch.nn.functional.nll_loss(outputs.mT, targets).item()
+    assert start < 1.2
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, object]) -> None:
+    from nnet.training.options import TrainingOptions
+    from nnet.training.session import train as run_training
+    from nnet.training.tables import Archives
+
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    given = dict(arguments)
+    resume = bool(given.pop("resume", False))
+    options = TrainingOptions(
+        optimizer="natural-gradient",
+        num_epochs=4,
+        initial_effective_lrate=0.01,
+        tensorboard=False,
+        **given,  # type: ignore[arg-type]
+    )
+    golden = Path(__file__).parents[1] / "golden/training/frame_level"
+    egs = f"ark:{golden}/egs_compressed_unmerged.ark"
+    data = Archives((egs,), f"ark:{golden}/egs.ark", "8,1:4", 100)
+    run_training(read_model(golden / "plain/init.raw"), Path(folder) / "out", data, options, resume)
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "options", [{"distributed": "sum"}, {"distributed": "average", "average_every": 3}]
+)
+def test_a_run_of_two_processes_learns_and_is_resumed(
+    options: dict[str, object], tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(train_in_process, (str(tmp_path), port, options), nprocs=2)
+    lines = (tmp_path / "out/train.jsonl").read_text().splitlines()
+    found = [e["objective"] for e in map(json.loads, lines) if e["event"] == "validation"]
+    assert len(found) == 4
+    assert found[-1] > found[0] > -2.2
+    before = (tmp_path / "out/final.raw").read_bytes()
+    mp.spawn(train_in_process, (str(tmp_path), port, {**options, "resume": True}), nprocs=2)
+    assert (tmp_path / "out/final.raw").read_bytes() == before
