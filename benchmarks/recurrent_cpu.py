@@ -76,7 +76,7 @@ def measure(delay: int, sequences: int, backward: bool, threads: int) -> list[Ro
         result: Tensor = ours({"input": inputs}, request)["output"]
         return result
 
-    _compare(run_ours, plain, x)
+    _compare(network, delay)
     subject = f"LSTMP delay {delay}, " + ("forward+backward" if backward else "forward")
     seconds = best_seconds(_job(run_ours, ours, x, backward), 7)
     peers: dict[str, Callable[[], object]] = {
@@ -111,16 +111,19 @@ def _job(
     return both
 
 
-def _compare(ours: Callable[[Tensor], Tensor], plain: PlainLstmp, x: Tensor) -> None:
-    """Stops if ours and the plain cell disagree in values or in the input's gradient."""
-    first, second = x.clone().requires_grad_(), x.clone().requires_grad_()
-    a, b = ours(first), plain(second)
-    a.square().mean().backward()  # small: nnet3 clips large derivatives
-    b.square().mean().backward()
-    pairs = ((a.detach(), b.detach()), (first.grad, second.grad))
-    for what, (one, two) in zip(("outputs", "gradients"), pairs, strict=True):
-        error = float((one - two).norm() / two.norm())
-        if not error < 1e-4:
+def _compare(network: nnet.Network, delay: int) -> None:
+    """Stops if ours and the plain cell disagree in values or gradients; in float64."""
+    ours, plain = nnet.compile(network).eval().double(), PlainLstmp(network, -delay).double()
+    first = torch.randn(4, FRAMES, DIM, dtype=torch.float64).requires_grad_()
+    second = first.detach().clone().requires_grad_()
+    a = ours({"input": first}, ours.chunk_request(FRAMES))["output"]
+    b = plain(second)
+    for result in (a, b):
+        result.square().mean().backward()  # small: nnet3 clips large derivatives
+    found = {"outputs": (a.detach(), b.detach()), "gradients": (first.grad, second.grad)}
+    for what, (one, two) in found.items():
+        error = float(torch.dist(one, two) / torch.linalg.vector_norm(two))
+        if not error < 1e-9:
             sys.exit(f"{what} differ from plain torch by {error:.1e}; nothing is reported")
 
 

@@ -76,7 +76,7 @@ class Assembly:
         self.clamp = clamp
         self.frozen = False
         self.parts: list[Part] = []
-        self.whole_utterances = False
+        self.sequences: list[tuple[int, int]] = []
         self.edges_differ = False
         self.reach = (0, 0)
         self._prefix = ""
@@ -126,6 +126,14 @@ class Assembly:
         """Notes something for the report, once for each source component."""
         if text not in self.part.notes:
             self.part.notes.append(text)
+
+    def sees_all_frames(self) -> None:
+        """Books that what is made now depends on all frames of an utterance."""
+        self.sequences.append(self.reach)
+
+    def factor(self, wanted: float) -> float:
+        """The factor of a learning rate; 0 for parameters that are not trained."""
+        return 0.0 if self.frozen else wanted
 
     # Nodes.
 

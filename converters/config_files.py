@@ -1,24 +1,42 @@
 """A network as config text for nnet3-init, with its parameters in matrix and vector files.
 
 Config lines name the files where nnet3 has a key for that (`matrix=`, `vector=`, `scales=`,
-`bias=`). Other components' parameters are written beside them all the same, and named in comments.
+`bias=`). A TdnnComponent, which has no such key, becomes an affine or linear component that reads
+the frames side by side. Other components' parameters are written beside the config all the same,
+and named in comments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnet.components.affine import Linear, NaturalGradientAffine
 from nnet.components.base import Component
 from nnet.components.field import Kind
+from nnet.components.normalize import BatchNorm
+from nnet.components.tdnn import Tdnn
+from nnet.errors import NnetError
+from nnet.graph.canonical import canonical
 from nnet.graph.lines import node_lines
-from nnet.graph.network import Network
+from nnet.graph.network import ComponentNode, Network, Node
 from nnet.modelfile.writing import BinaryWriter, TextWriter, save_bytes
+from nnet.text.syntax import Append, Offset
 
 CONFIG = "final.config"
+
+TRAINING_FIELDS = (
+    "learning_rate_factor",
+    "learning_rate",
+    "max_change",
+    "l2_regularize",
+    "orthonormal_constraint",
+)
+"""How a component is trained, without the settings of its natural gradient."""
 
 
 def _affine(component: Any) -> np.ndarray:
@@ -41,13 +59,15 @@ def write_config_files(network: Network, folder: str, *, binary: bool = True) ->
     """Writes `final.config` and a file for each array of parameters to a folder.
 
     Returns:
-        The components whose parameters no config line can hold; their files are there.
+        What the config does not hold: the components whose parameters no config line can name
+        (their files are there), and those with statistics of batch-norm.
 
     Raises:
         NnetError: a file cannot be written.
     """
     place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
+    _make_folder(place)
+    network = _without_tdnn(network)
     lines, left_out = [], []
     for name, component in network.components.items():
         line, arrays = _component_line(name, component, place)
@@ -59,7 +79,52 @@ def write_config_files(network: Network, folder: str, *, binary: bool = True) ->
         lines.append(line)
     lines += node_lines(network)
     save_bytes(("\n".join(lines) + "\n").encode(), place / CONFIG)
-    return left_out
+    return _remarks(network, left_out)
+
+
+def _make_folder(place: Path) -> None:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NnetError(f"cannot make the folder '{place}': {error.strerror}") from None
+
+
+def _remarks(network: Network, left_out: list[str]) -> list[str]:
+    """What the config does not hold, in words."""
+    components = network.components.items()
+    normalizing = [name for name, c in components if isinstance(c, BatchNorm) and c.count > 0]
+    remarks = []
+    if left_out:
+        remarks.append(
+            f"config lines cannot name files for the parameters of: {', '.join(left_out)}"
+        )
+    if normalizing:
+        remarks.append(
+            f"config lines cannot hold the batch-norm statistics of: {', '.join(normalizing)}"
+        )
+    return remarks
+
+
+def _without_tdnn(network: Network) -> Network:
+    """The network with affine components on appended frames in place of TdnnComponents."""
+    components = dict(network.components)
+    nodes: dict[str, Node] = dict(network.nodes)
+    for name, node in network.nodes.items():
+        if isinstance(node, ComponentNode):
+            component = network.components[node.component]
+            if isinstance(component, Tdnn):
+                components[node.component] = _as_affine(component)
+                frames = tuple(Offset(node.input, t) for t in component.time_offsets)
+                nodes[name] = replace(node, input=canonical(Append(frames)))
+    return Network(nodes, components)
+
+
+def _as_affine(tdnn: Tdnn) -> NaturalGradientAffine | Linear:
+    """What a TdnnComponent does with the frames that it reads side by side."""
+    training = {field: getattr(tdnn, field) for field in TRAINING_FIELDS}
+    if tdnn.bias is None:
+        return Linear(linear=tdnn.linear, **training)
+    return NaturalGradientAffine(linear=tdnn.linear, bias=tdnn.bias, **training)
 
 
 def _component_line(

@@ -17,6 +17,7 @@ from nnet.converters.sources import Source, read_source
 from nnet.converters.targets import TargetOptions, target_bytes
 from nnet.errors import NnetError
 from nnet.graph.check import check_network
+from nnet.graph.context import context
 from nnet.graph.network import ComponentNode, Network
 from nnet.modelfile.loading import open_file
 from nnet.modelfile.model import Model
@@ -93,14 +94,10 @@ def convert_legacy(
         raise NnetError("this is a model of nnet3 already; --to says what else it can become")
     found = _with_transform(found, options)
     _attach(found, options)
-    assembly = Assembly(found.components[0].input_dim, clamp=options.clamp_splices)
-    result = _assemble(found, assembly)
-    acoustic = found.transition_model is not None
-    wanted = acoustic if options.log_softmax is None else options.log_softmax
-    logarithm = wanted and _makes_probabilities(found)
-    if logarithm:
-        result = _logarithm(result, assembly)
-    network = assembly.finish(result)
+    assembly, network, logarithm = _converted(found, options, options.clamp_splices)
+    if not assembly.clamp and any(r != context(network) for r in assembly.sequences):
+        # frames repeated beyond the edges for a splice would be seen where all frames are
+        assembly, network, logarithm = _converted(found, options, clamp=True)
     check_network(network)
     _check_pdfs(found, network)
     own = assembly.own_components()
@@ -114,10 +111,24 @@ def convert_legacy(
         model=Model(network, found.transition_model, found.priors),
         parts=assembly.parts,
         logarithm=logarithm,
-        whole_utterances=assembly.whole_utterances,
+        whole_utterances=bool(assembly.sequences) or assembly.clamp,
         edges_differ=assembly.edges_differ,
         own_components=own,
     )
+
+
+def _converted(
+    source: Source, options: ConvertOptions, clamp: bool
+) -> tuple[Assembly, Network, bool]:
+    """The network with all that was booked, and whether its output is a logarithm."""
+    assembly = Assembly(source.components[0].input_dim, clamp=clamp)
+    result = _assemble(source, assembly)
+    acoustic = source.transition_model is not None
+    wanted = acoustic if options.log_softmax is None else options.log_softmax
+    logarithm = wanted and _makes_probabilities(source)
+    if logarithm:
+        result = _logarithm(result, assembly)
+    return assembly, assembly.finish(result), logarithm
 
 
 def _with_transform(source: Source, options: ConvertOptions) -> Source:

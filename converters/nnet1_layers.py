@@ -69,7 +69,7 @@ def _convolution(c: pooling.Convolution, source: Descriptor, to: Assembly) -> De
         patch_dim=c.patch_dim,
         patch_step=c.patch_step,
         patch_stride=c.patch_stride,
-        factor=0.0 if to.frozen else c.learn_rate,
+        factor=to.factor(c.learn_rate),
         rate=Rates().rate,
     )
 
@@ -219,7 +219,7 @@ def _nested_averaging(c: nested.SentenceAveraging, source: Descriptor, to: Assem
 
 def _sentence_mean(source: Descriptor, to: Assembly, shrinkage: float) -> Descriptor:
     """The sum over all frames divided by (frames + shrinkage), at each frame."""
-    to.whole_utterances = True
+    to.sees_all_frames()
     to.note(f"sentences are averaged over {LONGEST_SENTENCE} frames in each direction at most")
     dim = to.dim(source)
     statistics = to.configured(
@@ -252,7 +252,7 @@ def _sentence_mean(source: Descriptor, to: Assembly, shrinkage: float) -> Descri
 
 def _sentence_sum(source: Descriptor, to: Assembly) -> Descriptor:
     """The sum over all frames, at each frame: those up to it and those after it."""
-    to.whole_utterances = True
+    to.sees_all_frames()
     source = to.settled(source, "input")
     until, after = to.loop("until"), to.loop("after")
     dim = to.dim(source)

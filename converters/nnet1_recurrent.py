@@ -25,7 +25,7 @@ from nnet.text.syntax import Descriptor, NodeName
 @NNET1.of("LstmProjected", "BlstmProjected", short="lstm")
 def _lstm(c: AnyLstm, source: Descriptor, to: Assembly) -> Descriptor:
     _note_clipping(c.grad_clip, c.diff_clip, to)
-    to.whole_utterances = True
+    to.sees_all_frames()
     outputs = []
     for direction, delay in zip(c.directions, (1, -1), strict=False):
         with to.inside(direction.rstrip("_")):
@@ -39,12 +39,14 @@ def _lstm(c: AnyLstm, source: Descriptor, to: Assembly) -> Descriptor:
 @NNET1.of("RecurrentComponent", short="recurrent")
 def _recurrent(c: Recurrent, source: Descriptor, to: Assembly) -> Descriptor:
     _note_clipping(c.grad_clip, c.diff_clip, to)
-    to.whole_utterances = True
+    to.sees_all_frames()
     from_input = to.affine(
         source, c.linear, c.bias, Rates(c.learn_rate, c.bias_learn_rate), "input"
     )
     output = to.loop("tanh")
-    recurrent = with_rate(Linear(linear=c.recurrent, use_natural_gradient=False), c.learn_rate)
+    recurrent = with_rate(
+        Linear(linear=c.recurrent, use_natural_gradient=False), to.factor(c.learn_rate)
+    )
     from_last = to.add(recurrent, before(output, 1), "recurrent")
     return to.close(output, Tanh(dim=c.output_dim), total(from_input, from_last))
 
@@ -67,14 +69,18 @@ def _direction(
     cells = p.projection.shape[1]
     from_input = to.split(to.affine(source, p.input, p.bias, rates, "input"), [cells] * 4)
     output, cell = to.loop("output"), to.loop("cell")
-    recurrent = with_rate(Linear(linear=p.recurrent, use_natural_gradient=False), rates.linear)
+    recurrent = with_rate(
+        Linear(linear=p.recurrent, use_natural_gradient=False), to.factor(rates.linear)
+    )
     gates = to.add(recurrent, before(output, delay), "recurrent")
     from_output = to.split(gates, [cells] * 4)
     g, i, f, o = (total(*pair) for pair in zip(from_input, from_output, strict=True))
     last_cell = before(cell, delay)
 
     def peephole(weights: np.ndarray, seen: Descriptor, name: str) -> NodeName:
-        return to.add(with_rate(PerElementScale(scales=weights), rates.linear), seen, name)
+        return to.add(
+            with_rate(PerElementScale(scales=weights), to.factor(rates.linear)), seen, name
+        )
 
     i = to.sigmoid(total(i, peephole(p.peephole_i, last_cell, "peephole-i")), "i")
     f = to.sigmoid(total(f, peephole(p.peephole_f, last_cell, "peephole-f")), "f")
@@ -85,7 +91,9 @@ def _direction(
     _clipped(cell, total(written, kept), cells, clip, to)
     o = to.sigmoid(total(o, peephole(p.peephole_o, cell, "peephole-o")), "o")
     made = to.product(to.tanh(cell, "h"), o, "m")
-    projection = with_rate(Linear(linear=p.projection, use_natural_gradient=False), rates.linear)
+    projection = with_rate(
+        Linear(linear=p.projection, use_natural_gradient=False), to.factor(rates.linear)
+    )
     return to.close(output, projection, made)
 
 

@@ -126,6 +126,8 @@ _NONLINEARITIES = {
 
 def _nonlinearity(c: nonlinear.Nonlinearity, source: Descriptor, to: Assembly) -> Descriptor:
     component = _NONLINEARITIES[c.type_name](dim=c.dim)
+    if isinstance(c, nonlinear.LogSoftmax):
+        to.note("nnet2 raises logarithms below log(1e-20) = -46.1 to that; nnet3 does not")
     if c.count > 0 and c.value_sum.size == c.dim:
         component.value_avg = (c.value_sum / c.count).astype(np.float32)
         component.nonlinearity_count = c.count

@@ -58,7 +58,10 @@ def _summary(converted: Converted) -> list[str]:
         f"{len(network.components)} with {parameters} parameters"
     ]
     if converted.logarithm:
-        lines.append("the output is the logarithm of the source's: log-posteriors")
+        lines.append(
+            "the output is the logarithm of the source's: log-posteriors, without the legacy "
+            "programs' floor at log(1e-20) = -46.1"
+        )
     if converted.whole_utterances:
         lines.append(
             "the source sees whole utterances: compute with --frames-per-chunk as long as the "

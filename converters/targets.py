@@ -49,10 +49,7 @@ def write_target(model: Model, target: str, path: str, options: TargetOptions) -
         return []
     from nnet.converters.config_files import write_config_files
 
-    left_out = write_config_files(model.network, path, binary=options.binary)
-    if not left_out:
-        return []
-    return [f"config lines cannot name files for the parameters of: {', '.join(left_out)}"]
+    return write_config_files(model.network, path, binary=options.binary)
 
 
 def target_bytes(model: Model, target: str, options: TargetOptions) -> bytes:

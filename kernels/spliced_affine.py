@@ -190,8 +190,14 @@ class _SplicedAffine(Function):
             needs_weight,
             ctx.observer,
         )
-        bias_gradient = gradient.sum(dim=(0, 1)) if needs_bias and ctx.has_bias else None
+        bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
         return (None, None, found[0], bias_gradient, *found[1])
+
+
+def column_sums(rows: Tensor) -> Tensor:
+    """The sum of rows `(count, batch, dim)`, as a matrix product: several times faster."""
+    matrix = _rows(rows)
+    return torch.mm(matrix.new_ones((1, matrix.shape[0])), matrix).squeeze(0)
 
 
 def affine_gradients(
@@ -211,21 +217,14 @@ def affine_gradients(
     """
     if observer is not None and needs_weight:
         observer([(term.view(sources[term.source]), term.scale) for term in terms], gradient)
-    weight_gradient = torch.empty_like(weight) if needs_weight else None
+    weight_gradient = _weight_gradient(sources, terms, weight, gradient) if needs_weight else None
     source_gradients: list[Tensor | None] = [None] * len(sources)
     column = 0
     for term in terms:
         columns = slice(column, column + term.dim)
         column += term.dim
-        own = gradient
-        if term.step == 0 and term.positions is None:
-            own = gradient.sum(dim=0, keepdim=True)
-        if weight_gradient is not None:
-            rows = _rows(term.view(sources[term.source]))
-            part = torch.mm(_rows(own).t(), rows, out=weight_gradient[:, columns])
-            if term.scale != 1.0:
-                part.mul_(term.scale)
         if needs_source[term.source]:
+            own = _once(gradient, term)
             target = source_gradients[term.source]
             block = weight[:, columns]
             if target is None:
@@ -234,6 +233,38 @@ def affine_gradients(
             else:
                 _add_rows(target, term, own, block)
     return weight_gradient, source_gradients
+
+
+NARROW = 256
+"""Terms of fewer columns are put side by side with others for the weight's gradient: a product with
+few columns is slower than a copy of them."""
+
+
+def _once(gradient: Tensor, term: Term) -> Tensor:
+    """The gradient for a term's rows: its sum over time if they are the same at all times."""
+    if term.step == 0 and term.positions is None:
+        return gradient.sum(dim=0, keepdim=True)
+    return gradient
+
+
+def _weight_gradient(
+    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, gradient: Tensor
+) -> Tensor:
+    result = torch.empty_like(weight)
+    views = [term.view(sources[term.source]) for term in terms]
+    whole = all(
+        len(view) == len(gradient) and t.scale == 1.0 for view, t in zip(views, terms, strict=True)
+    )
+    if whole and len(terms) > 1 and min(term.dim for term in terms) < NARROW:
+        return torch.mm(_rows(gradient).t(), _rows(torch.cat(views, dim=-1)), out=result)
+    column = 0
+    for term, view in zip(terms, views, strict=True):
+        part = result[:, column : column + term.dim]
+        column += term.dim
+        torch.mm(_rows(_once(gradient, term)).t(), _rows(view), out=part)
+        if term.scale != 1.0:
+            part.mul_(term.scale)
+    return result
 
 
 def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from nnet.errors import NnetError, nearest
+from nnet.process import settle
 
 COMMANDS = {
     "xconfig": "an xconfig file to nnet3 config files",
@@ -30,9 +31,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`nnet COMMAND ...` or `nnet-COMMAND ...`. Exits with 0, or with 1 after one error."""
-    # Threads that wait for each other sleep soon instead of spinning: with the default of GNU's
-    # OpenMP, another program on one of the cores makes training twenty times slower.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    settle()
     words = list(sys.argv[1:] if arguments is None else arguments)
     program = os.path.basename(sys.argv[0])
     if arguments is None and program.startswith("nnet-"):

@@ -152,11 +152,16 @@ def _context(
     expansion: Expansion, config: File, base: Network | None, edits: str
 ) -> tuple[int, int]:
     from nnet.graph.context import context
-    from nnet.graph.edits import edit
     from nnet.modelfile.networks import config_network
 
     network = config_network(config, base, None, expansion)
-    return context(edit(network, edits, "<nnet-edits>") if edits else network)
+    return context(_edited(network, edits) if edits else network)
+
+
+def _edited(network: Network, edits: str) -> Network:
+    from nnet.graph.edits import edit
+
+    return edit(network, edits, "<nnet-edits>")
 
 
 def _write(directory: Path, texts: dict[str, str], matrices: dict[str, str]) -> None:

@@ -86,8 +86,8 @@ def _check_names(network: Network, node: Node) -> None:
 
 
 def _check_source(network: Network, name: str, span: Span | None, node: Node) -> None:
-    usable = [n for n, other in network.nodes.items() if not isinstance(other, OutputNode)]
     if name not in network.nodes:
+        usable = [n for n, other in network.nodes.items() if not isinstance(other, OutputNode)]
         raise TextError(
             span,
             f"node '{node.name}' reads the undefined node '{name}'",

@@ -7,7 +7,7 @@ node reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from nnet.components.affine import Affine, Linear
 from nnet.components.base import Component
+from nnet.components.composite import Composite
 from nnet.components.dropout import Dropout, GeneralDropout, RandomComponent, SpecAugmentTimeMask
 from nnet.components.fixed import FixedAffine, FixedScale
 from nnet.components.normalize import BatchNorm
@@ -59,7 +60,7 @@ def set_test_mode(network: Network) -> None:
     Raises:
         NnetError: a batch-norm component has no statistics.
     """
-    for name, component in network.components.items():
+    for name, component in _with_parts(network.components.items()):
         if isinstance(component, BatchNorm):
             if component.count <= 0:
                 raise NnetError(
@@ -69,6 +70,18 @@ def set_test_mode(network: Network) -> None:
             component.test_mode = True
         elif isinstance(component, RandomComponent):
             component.test_mode = True
+
+
+def _with_parts(components: Iterable[tuple[str, Component]]) -> Iterator[tuple[str, Component]]:
+    """All components by name, those inside of composite ones as `name.component1` and so on.
+
+    nnet3 leaves out the latter, and so normalizes them by the minibatch even in use.
+    """
+    for name, component in components:
+        yield name, component
+        if isinstance(component, Composite):
+            numbered = enumerate(component.components, start=1)
+            yield from _with_parts((f"{name}.component{n}", part) for n, part in numbered)
 
 
 def collapse(network: Network, kinds: tuple[str, ...]) -> Network:

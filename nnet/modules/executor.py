@@ -60,7 +60,8 @@ class Executor:
                 done[position].append(value)
         for group, finished in zip(groups, done, strict=True):
             if isinstance(group, Loop):
-                visible = [v for v in self._members(group) if self._seen_outside(v, group, kept)]
+                wanted = kept | self._read_from(groups, group)
+                visible = [v for v in self._members(group) if v in wanted]
                 runner = LoopRunner(self.plan, self.layout, group, self.modules, visible)
                 self.steps.append((tuple(visible), partial(self._run_loop, runner), finished))
                 continue
@@ -75,12 +76,14 @@ class Executor:
         values = group.values if isinstance(group, Loop) else (group,)
         return [value for value in values if self.layout.times[value].count]
 
-    def _seen_outside(self, value: Value, loop: Loop, kept: set[Value]) -> bool:
-        return value in kept or any(
-            value in operation.operands
-            for reader, operation in enumerate(self.plan.operations)
-            if reader not in loop.phases and self.layout.times[reader].count
-        )
+    def _read_from(self, groups: list[Value | Loop], loop: Loop) -> set[Value]:
+        """What is read outside a loop."""
+        read: set[Value] = set()
+        for group in groups:
+            if group is not loop:
+                for value in self._members(group):
+                    read.update(self.plan.operations[value].operands)
+        return read
 
     def _run_loop(self, runner: LoopRunner, values: Values) -> list[Tensor]:
         outer = {value: values[value] for value in runner.outer}

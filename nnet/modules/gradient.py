@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.modules.registry import implements
+from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
 from nnet.plan.times import IntArray, Times
 
@@ -29,6 +30,14 @@ class LimitsGradient(SumsModule):
 
     @torch.no_grad()
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        out.copy_(self.value(x))
+
+    @torch.no_grad()
+    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
+        sources, results = split(x), split(out)
+        return lambda number: self._write(sources[number], results[number])
+
+    def _write(self, x: Tensor, out: Tensor) -> None:
         out.copy_(self.value(x))
 
 
@@ -90,6 +99,46 @@ class BackpropTruncation(LimitsGradient):
         if zeroed is not None:
             gradient = gradient * ~zeroed
         return gradient
+
+    @torch.no_grad()
+    def derivative_in_steps(
+        self,
+        x: Tensor,
+        y: Tensor,
+        gradient: Tensor,
+        target: Tensor,
+        times: Sequence[Times],
+        split: Split,
+        alone: bool,
+    ) -> StepFunction | None:
+        threshold = self.spec.clipping_threshold
+        if self.storing or threshold <= 0:
+            return None
+        gradients, targets = split(gradient), split(target)
+        scale, batch = self.spec.scale_factor, x.shape[1]
+        at = [self._at_boundaries(moments, batch, x.device) for moments in times]
+
+        def step(number: int) -> None:
+            rows, boundaries = gradients[number], at[number]
+            norms = _norms(rows).mul_(abs(scale))
+            factors = (norms / threshold).clamp_min_(1).reciprocal_().mul_(scale)
+            if boundaries is not None:
+                factors.masked_fill_(boundaries & (norms > self.spec.zeroing_threshold), 0.0)
+            if alone:
+                torch.mul(rows, factors, out=targets[number])
+            else:
+                targets[number].addcmul_(rows, factors)
+
+        return step
+
+    def _at_boundaries(self, times: Times, batch: int, device: torch.device) -> Tensor | None:
+        """Which rows may be set to zero, (time, batch, 1); None if none."""
+        if self.spec.zeroing_threshold <= 0:
+            return None
+        boundaries = self.boundaries(times, batch)
+        if not boundaries.any():
+            return None
+        return torch.from_numpy(boundaries).to(device).unsqueeze(-1)
 
     def _clipped(self, norms: Tensor) -> Tensor | None:
         """The factor on each row that keeps its norm below the threshold."""

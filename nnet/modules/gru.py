@@ -113,7 +113,7 @@ class AnyGruNonlinearity(SumsModule):
 
     @torch.no_grad()
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
     ) -> Sequence[Tensor | None]:
         inner = self._inner(self.derivative_factors(x, y, times), gradient)
         inner = self._repaired(y, inner)

@@ -92,38 +92,36 @@ class LoopRun:
         self.runner = runner
         self.run = Run(runner.plan, runner.layout, runner.storage, outer, like, tracked)
         self.steps = [make_step(self.run, value, runner.modules) for value in self.run.computed]
-        ranges = [runner.storage.steps[value] for value in self.run.computed]
-        self.schedule = list(zip(self.steps, ranges, strict=True))
-        self.count = len(ranges[0])
+        ranges = zip(*(step.ranges for step in self.steps), strict=True)
+        self.schedule = [
+            [step for step, (first, end) in zip(self.steps, row, strict=True) if first < end]
+            for row in ranges
+        ]
 
     def forward(self) -> list[Tensor]:
         """The rows of the visible values."""
         for step in self.steps:
             step.prepare()
-        for number in range(self.count):
-            for step, ranges in self.schedule:
-                first, end = ranges[number]
-                if first < end:
-                    step.forward(first, end)
+        for number, steps in enumerate(self.schedule):
+            for step in steps:
+                step.forward(number)
         return [self.run.rows(value).all() for value in self.runner.visible]
 
     def backward(
         self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
     ) -> list[Tensor | None]:
         """The gradients for the outer values and then for `parameters`."""
-        self.run.start_backward(parameters)
+        alone = (step.written_alone() for step in self.steps)
+        self.run.start_backward(parameters, {value for value in alone if value is not None})
         for step in self.steps:
             step.start_backward()
         for value, gradient in zip(self.runner.visible, gradients, strict=True):
             if gradient is not None:
                 rows = self.run.gradients(value)
                 rows.add(0, rows.count, gradient)
-        backward = self.schedule[::-1]
-        for number in reversed(range(self.count)):
-            for step, ranges in backward:
-                first, end = ranges[number]
-                if first < end:
-                    step.backward(first, end)
+        for number in reversed(range(len(self.schedule))):
+            for step in reversed(self.schedule[number]):
+                step.backward(number)
         for step in self.steps:
             step.finish()
         outer = [self.run.outer_gradients.get(value) for value in self.runner.outer]

@@ -7,16 +7,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nnet.kernels.spliced_affine import ACTIVATIONS, affine_gradients
+from nnet.kernels.spliced_affine import ACTIVATIONS, affine_gradients, column_sums
 from nnet.modules.affine import AnyAffine
 from nnet.modules.elementwise import ScaleOffset
-from nnet.modules.loop_rows import Run, Step
+from nnet.modules.loop_rows import Run, Step, StepRows
 from nnet.plan import ir
 from nnet.plan.ir import Value
 
+HOISTED_ROWS = 512
+
 
 class AffineStep(Step):
-    """Terms outside the loop are multiplied before it, with the bias; the others in it."""
+    """Terms outside the loop are multiplied for many steps at once, with the bias."""
 
     def __init__(
         self, run: Run, value: Value, operation: ir.SplicedAffine, module: AnyAffine, scales: object
@@ -35,10 +37,17 @@ class AffineStep(Step):
             (run.operand(rows.value, piece, (rows.offset, rows.dim)), rows.scale)
             for rows, piece in zip(operation.bypass, reads[count:], strict=True)
         ]
+        self.bypass_rows = [(self.read(operand), scale) for operand, scale in self.bypass]
         blocks = module.linear.detach().split([rows.dim for rows in operation.terms], dim=1)
         triples = list(zip(self.terms, blocks, operation.terms, strict=True))
         self.outer = [(t.rows, block, rows.scale) for t, block, rows in triples if not t.inside]
-        self.inner = [(t, t.rows, block.t(), rows.scale) for t, block, rows in triples if t.inside]
+        self.flat = StepRows(self.own, self.ranges, flat=True)
+        self.inner = [
+            (self.read(t, flat=True), block.t().contiguous(), rows.scale)  # many times the fastest
+            for t, block, rows in triples
+            if t.inside
+        ]
+        self.blocks = [(t, block, rows.scale) for t, block, rows in triples if t.inside]
         self.bias = None if module.bias is None else module.bias.detach()
         self.activated: Tensor | None = None
         if run.tracked and operation.activation:
@@ -46,15 +55,19 @@ class AffineStep(Step):
             self.activated = run.like.new_empty((place.count, run.like.shape[1], place.dim))
 
     def prepare(self) -> None:
-        if not self.outer:
-            return
-        count = self.own.count
-        result = self.own.flat(0, count)
+        self.hoisted = 0
+
+    def _hoist(self, number: int) -> None:
+        """The outer terms and the bias, for the rows of this step and of some after it."""
+        steps = self.ranges[number : number + self._steps_at_once(number)]
+        self.hoisted = number + len(steps)
+        first, end = min(steps)[0], max(end for _, end in steps)
+        result = self.own.flat(first, end)
         started = False
         for rows, block, scale in self.outer:
-            if rows.place.step == 0 and count > 1:
+            if rows.place.step == 0:
                 continue
-            source = rows.flat(0, count)
+            source = rows.flat(first, end)
             if started:
                 result.addmm_(source, block.t(), alpha=scale)
             elif self.bias is None:
@@ -65,57 +78,72 @@ class AffineStep(Step):
         if not started:
             result.copy_(torch.zeros_like(result) if self.bias is None else self.bias)
         for rows, block, scale in self.outer:
-            if rows.place.step == 0 and count > 1:  # the same at all times
-                self.own.all().add_(torch.mm(rows.flat(0, 1), block.t()), alpha=scale)
+            if rows.place.step == 0:  # the same at all times
+                once = torch.mm(rows.flat(first, first + 1), block.t())
+                self.own.take(first, end).add_(once, alpha=scale)
 
-    def forward(self, first: int, end: int) -> None:
-        result = self.own.flat(first, end)
+    def _steps_at_once(self, number: int) -> int:
+        """Many rows make a fast product; few are still in the cache when their step comes."""
+        first, end = self.ranges[number]
+        return max(1, HOISTED_ROWS // max(1, (end - first) * self.own.batch))
+
+    def forward(self, number: int) -> None:
+        if self.outer and number >= self.hoisted:
+            self._hoist(number)
+        result = self.flat[number]
         started = bool(self.outer)
-        for _, rows, block, scale in self.inner:
-            source = rows.flat(first, end)
+        for rows, block, scale in self.inner:
             if started:
-                result.addmm_(source, block, alpha=scale)
+                result.addmm_(rows[number], block, alpha=scale)
             elif self.bias is not None:
-                torch.addmm(self.bias, source, block, alpha=scale, out=result)
+                torch.addmm(self.bias, rows[number], block, alpha=scale, out=result)
             elif scale != 1.0:
-                torch.addmm(result, source, block, alpha=scale, beta=0.0, out=result)
+                torch.addmm(result, rows[number], block, alpha=scale, beta=0.0, out=result)
             else:
-                torch.mm(source, block, out=result)
+                torch.mm(rows[number], block, out=result)
             started = True
-        if not (self.operation.activation or self.scale_offset or self.bypass):
-            return
-        made = self.own.take(first, end)
+        if self.operation.activation or self.scale_offset or self.bypass:
+            self._epilogue(number)
+
+    def _epilogue(self, number: int) -> None:
+        made = self.rows[number]
         if self.operation.activation:
             ACTIVATIONS[self.operation.activation](made)
             if self.activated is not None:
-                self.activated[first:end] = made
+                self.activated[slice(*self.ranges[number])] = made
         if self.scale_offset is not None:
             made.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
-        for operand, scale in self.bypass:
-            made.add_(operand.rows.take(first, end), alpha=scale)
+        for rows, scale in self.bypass_rows:
+            made.add_(rows[number], alpha=scale)
 
     def start_backward(self) -> None:
         super().start_backward()
-        self._inner_gradients = [self.run.gradients(t.value, t.place) for t, *_ in self.inner]
-        self._bypass_gradients = [operand.gradient() for operand, _ in self.bypass]
+        self.flat_gradients = StepRows(self.own_gradient, self.ranges, flat=True)
+        self.inner_targets = [
+            (self.target(t, flat=True), block.contiguous(), scale)
+            for t, block, scale in self.blocks
+        ]
+        self.bypass_targets = [(self.target(operand), scale) for operand, scale in self.bypass]
 
-    def backward(self, first: int, end: int) -> None:
-        rows = self.own_gradient.take(first, end)
-        for (_, scale), target in zip(self.bypass, self._bypass_gradients, strict=True):
+    def backward(self, number: int) -> None:
+        rows = self.gradients[number]
+        for target, scale in self.bypass_targets:
             if target is not None:
-                target.add(first, end, rows, scale)
+                target.add(number, rows, scale)
         if self.scale_offset is not None:
             rows.mul_(self.scale_offset.scales)
         if self.activated is not None:
-            rows.mul_(_SLOPES[self.operation.activation](self.activated[first:end]))
-        gradient = self.own_gradient.flat(first, end)
-        for (_, _, block, scale), target in zip(self.inner, self._inner_gradients, strict=True):
-            target.add_product(first, end, gradient, block.t(), scale)
+            made = self.activated[slice(*self.ranges[number])]
+            rows.mul_(_SLOPES[self.operation.activation](made))
+        gradient = self.flat_gradients[number]
+        for target, block, scale in self.inner_targets:
+            assert target is not None
+            target.add_product(number, gradient, block, scale)
 
     def finish(self) -> None:
         terms = self.operation.terms
         sources = [t.rows.tensor for t in self.terms]
-        needs = [not t.inside and self.run.outer_gradient(t.value) is not None for t in self.terms]
+        needs = [not t.inside and self.run.outer[t.value].requires_grad for t in self.terms]
         weight, found = affine_gradients(
             sources,
             [
@@ -130,11 +158,9 @@ class AffineStep(Step):
         )
         self.run.add_parameter(self.module.linear, weight)
         if self.module.bias is not None and self.module.bias.requires_grad:
-            self.run.add_parameter(self.module.bias, self.own_gradient.all().sum(dim=(0, 1)))
+            self.run.add_parameter(self.module.bias, column_sums(self.own_gradient.all()))
         for operand, gradient in zip(self.terms, found, strict=True):
-            target = self.run.outer_gradient(operand.value) if gradient is not None else None
-            if target is not None and gradient is not None:
-                target.add_(gradient)
+            self.run.add_outer(operand.value, gradient)
 
 
 _SLOPES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -63,20 +63,67 @@ class RowsOf:
         else:
             self.take(first, end).add_(rows, alpha=scale)
 
-    def add_product(self, first: int, end: int, rows: Tensor, block: Tensor, scale: float) -> None:
-        """Adds `scale * rows block` to rows `first` up to `end`; `rows` is a matrix."""
-        if self.flat_columns is not None:
-            self.flat(first, end).addmm_(rows, block, alpha=scale)
-        else:
-            shape = (end - first, self.batch, block.shape[1])
-            self.add(first, end, torch.mm(rows, block).view(shape), scale)
-
     def term(self, source: int, scale: float = 1.0) -> Term:
         """All rows, as a term of an affine transform of the tensor."""
         place = self.place
         return Term(
             source, self.first, place.step, place.count, self.index, place.column, place.dim, scale
         )
+
+
+Ranges = Sequence[tuple[int, int]]
+"""For each step, its first row and the row after its last; all rows once, up or down."""
+
+
+def split(rows: Tensor, ranges: Ranges, batch: int = 1) -> list[Tensor]:
+    """The rows of each step, as views."""
+    down = ranges[0][0] > ranges[-1][0]
+    sizes = [(end - first) * batch for first, end in ranges]
+    parts = list(rows.split_with_sizes(sizes[::-1] if down else sizes))
+    return parts[::-1] if down else parts
+
+
+class StepRows:
+    """The rows that each step reads or writes, `(rows, batch, dim)` or flat `(rows * batch, dim)`.
+
+    Views, all made at once, where the place is regular.
+    """
+
+    def __init__(self, rows: RowsOf, ranges: Ranges, flat: bool = False) -> None:
+        self.rows = rows
+        self.ranges = ranges
+        self.flat = flat
+        self.views: list[Tensor] | None = None
+        if flat and rows.flat_columns is not None:
+            self.views = split(rows.flat(0, rows.count), ranges, rows.batch)
+        elif not flat and rows.index is None:
+            self.views = split(rows.all(), ranges)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if self.views is not None:
+            return self.views[number]
+        first, end = self.ranges[number]
+        return self.rows.flat(first, end) if self.flat else self.rows.take(first, end)
+
+    def write(self, number: int, rows: Tensor) -> None:
+        """Puts `rows` (rows, batch, dim) there; the place must be regular."""
+        self[number].copy_(rows)
+
+    def add(self, number: int, rows: Tensor, scale: float = 1.0) -> None:
+        """Adds `scale * rows` (rows, batch, dim)."""
+        if self.views is not None and not self.flat and self.rows.place.step != 0:
+            self.views[number].add_(rows, alpha=scale)
+        else:
+            self.rows.add(*self.ranges[number], rows, scale)
+
+    def add_product(self, number: int, rows: Tensor, block: Tensor, scale: float) -> None:
+        """Adds `scale * rows block`; `rows` is a matrix."""
+        if self.views is not None and self.flat:
+            self.views[number].addmm_(rows, block, alpha=scale)
+        else:
+            first, end = self.ranges[number]
+            product = torch.mm(rows, block).view(end - first, self.rows.batch, block.shape[1])
+            self.rows.add(first, end, product, scale)
 
 
 class Run:
@@ -98,24 +145,33 @@ class Run:
         self.outer = outer
         self.like = like
         self.tracked = tracked
-        self.buffers = self._allocate(zeros=False)
+        self.buffers = self._allocate(zeroed=())
         self.gradient_buffers: dict[Value, Tensor] = {}
         self.outer_gradients: dict[Value, Tensor] = {}
         self.parameter_gradients: dict[int, Tensor] = {}
         self._wanted: set[int] = set()
 
-    def _allocate(self, zeros: bool) -> dict[Value, Tensor]:
+    def _allocate(self, zeroed: Container[Value]) -> dict[Value, Tensor]:
+        """Buffers with zeros in their padding, and everywhere in those of `zeroed`."""
         batch = self.like.shape[1]
         tensors = {}
         for value, buffer in self.storage.buffers.items():
             shape = (buffer.front + buffer.rows + buffer.back, batch, buffer.width)
-            tensors[value] = self.like.new_zeros(shape) if zeros else self.like.new_empty(shape)
-            tensors[value][: buffer.front].zero_()
-            tensors[value][buffer.front + buffer.rows :].zero_()
+            tensors[value] = tensor = self.like.new_empty(shape)
+            if value in zeroed:
+                tensor.zero_()
+            else:
+                tensor[: buffer.front].zero_()
+                tensor[buffer.front + buffer.rows :].zero_()
         return tensors
 
-    def start_backward(self, parameters: Sequence[Tensor]) -> None:
-        self.gradient_buffers = self._allocate(zeros=True)
+    def start_backward(self, parameters: Sequence[Tensor], written: Set[Value]) -> None:
+        """Makes room for gradients.
+
+        Args:
+            written: buffers all of whose gradient one step writes; others start as zeros.
+        """
+        self.gradient_buffers = self._allocate(self.storage.buffers.keys() - written)
         self.outer_gradients = {}
         self.parameter_gradients = {}
         self._wanted = {id(parameter) for parameter in parameters}
@@ -162,6 +218,12 @@ class Run:
             )
         return self.outer_gradients[value]
 
+    def add_outer(self, value: Value, gradient: Tensor | None) -> None:
+        """Adds to the gradient of a whole outer value; takes the tensor over."""
+        if gradient is not None:
+            known = self.outer_gradients.get(value)
+            self.outer_gradients[value] = gradient if known is None else known.add_(gradient)
+
 
 class Operand:
     """The rows of a value that an operation reads, for each of its own rows."""
@@ -186,13 +248,22 @@ class Operand:
 
 
 class Step:
-    """One operation of a loop; this base class does nothing before the steps and after them."""
+    """One operation of a loop; this base class does nothing before the steps and after them.
+
+    Attributes:
+        ranges: the rows of each step.
+        rows: those rows.
+        gradients: for the derivative, where the gradient for them is.
+    """
 
     def __init__(self, run: Run, value: Value) -> None:
         self.run = run
         self.value = value
+        self.ranges: Ranges = run.storage.steps[value]
         self.own = run.rows(value)
+        self.rows = StepRows(self.own, self.ranges)
         self.own_gradient = self.own
+        self.gradients = self.rows
 
     def times(self, first: int, end: int) -> Times:
         """The times of rows `first` up to `end`."""
@@ -204,17 +275,31 @@ class Step:
     def prepare(self) -> None:
         """Computes what does not depend on the loop, for all rows."""
 
-    def forward(self, first: int, end: int) -> None:
-        """Computes rows `first` up to `end`."""
+    def forward(self, number: int) -> None:
+        """Computes the rows of step `number`."""
         raise NotImplementedError
+
+    def written_alone(self) -> Value | None:
+        """The buffer all of whose gradient this step writes, if there is one."""
+        return None
 
     def start_backward(self) -> None:
         """Finds the places of the gradients, which are there from now on."""
         self.own_gradient = self.run.gradients(self.value)
+        self.gradients = StepRows(self.own_gradient, self.ranges)
 
-    def backward(self, first: int, end: int) -> None:
+    def backward(self, number: int) -> None:
         """From the gradient for these rows to those for the rows of the loop that they read."""
         raise NotImplementedError
 
     def finish(self) -> None:
         """Gradients for parameters and for values outside, over all rows."""
+
+    def read(self, operand: Operand, flat: bool = False) -> StepRows:
+        """The rows of an operand that each step reads."""
+        return StepRows(operand.rows, self.ranges, flat)
+
+    def target(self, operand: Operand, flat: bool = False) -> StepRows | None:
+        """Where the gradient for those rows goes; None if nobody wants it."""
+        rows = operand.gradient()
+        return None if rows is None else StepRows(rows, self.ranges, flat)

@@ -11,8 +11,8 @@ from torch import Tensor
 from nnet.modules.affine import AnyAffine
 from nnet.modules.dropout import RandomModule
 from nnet.modules.loop_affine import AffineStep
-from nnet.modules.loop_rows import Operand, RowsOf, Run, Step
-from nnet.modules.registry import ComponentModule, WindowModule
+from nnet.modules.loop_rows import Operand, RowsOf, Run, Step, StepRows, split
+from nnet.modules.registry import ComponentModule, StepFunction, WindowModule
 from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.plan.storage import Place
@@ -31,46 +31,87 @@ class ApplyStep(Step):
         self.operand = run.operand(operation.source.value, run.layout.reads[value][0])
         self.mask: Tensor | None = None
 
-    def prepare(self) -> None:
-        if isinstance(self.module, RandomModule):
-            count = self.own.count
-            ones = torch.ones_like(self.own.take(0, count))
-            self.mask = self.module(ones, self.times(0, count))
+        self.sources = self.read(self.operand)
+        self.moments = [self.times(first, end) for first, end in self.ranges]
+        self._forward: StepFunction | None = None
+        self._backward: StepFunction | None = None
 
-    def forward(self, first: int, end: int) -> None:
-        source = self.operand.rows.take(first, end)
-        if self.mask is not None:
-            torch.mul(source, self.mask[first:end], out=self.own.take(first, end))
+    def prepare(self) -> None:
+        count = self.own.count
+        if isinstance(self.module, RandomModule):
+            ones = torch.ones_like(self.own.all())
+            self.mask = self.module(ones, self.times(0, count))
+        elif self.operand.rows.index is None:
+            self._forward = self.module.forward_in_steps(
+                self.operand.rows.all(), self.own.all(), self._split
+            )
+
+    def _split(self, rows: Tensor) -> list[Tensor]:
+        return split(rows, self.ranges)
+
+    def written_alone(self) -> Value | None:
+        """What this reads, if nothing else reads it and every row of it is read once."""
+        buffer, uses = self.operand.value, self.run.plan.uses()
+        places = self.run.storage.places
+        alone = all(uses[v] == 1 for v, place in places.items() if place.buffer == buffer)
+        if not alone or buffer not in self.run.storage.buffers:
+            return None
+        stored = self.run.storage.buffers[buffer]
+        whole = Place(buffer, 0, 1, stored.rows, 0, stored.width)
+        same = self.operand.place.is_same(whole) and stored.rows == self.own.count
+        return buffer if same else None
+
+    def forward(self, number: int) -> None:
+        if self._forward is not None:
+            self._forward(number)
+        elif self.mask is not None:
+            mask = self.mask[slice(*self.ranges[number])]
+            torch.mul(self.sources[number], mask, out=self.rows[number])
         else:
-            self.module.forward_into(source, self.times(first, end), self.own.take(first, end))
+            self.module.forward_into(self.sources[number], self.moments[number], self.rows[number])
 
     def start_backward(self) -> None:
         super().start_backward()
-        self._source_gradient = self.run.gradients(self.operand.value, self.operand.place)
-        count = self.own.count
-        self.factors = (
-            None
-            if self.mask is not None
-            else self.module.derivative_factors(
-                self.operand.rows.take(0, count), self.own.take(0, count), self.times(0, count)
-            )
-        )
-
-    def backward(self, first: int, end: int) -> None:
-        gradient = self.own_gradient.take(first, end)
+        target = self.target(self.operand)
+        assert target is not None
+        self.source_gradients = target
+        self.alone = self.written_alone() is not None
+        self.factors: Tensor | None = None
         if self.mask is not None:
-            found = gradient * self.mask[first:end]
+            return
+        source, own = self.operand.rows.all(), self.own.all()
+        if self.operand.rows.index is None and target.rows.index is None:
+            self._backward = self.module.derivative_in_steps(
+                source,
+                own,
+                self.own_gradient.all(),
+                target.rows.all(),
+                self.moments,
+                self._split,
+                self.alone,
+            )
+        if self._backward is None:
+            moments = self.times(0, self.own.count)
+            self.factors = self.module.derivative_factors(source, own, moments)
+
+    def backward(self, number: int) -> None:
+        if self._backward is not None:
+            self._backward(number)
+            return
+        gradient, rows = self.gradients[number], slice(*self.ranges[number])
+        if self.mask is not None:
+            found = gradient * self.mask[rows]
         elif self.factors is not None:
-            source = self.operand.rows.take(first, end)
-            found = self.module.derivative_from(self.factors[first:end], source, gradient)
+            source = self.sources[number]
+            found = self.module.derivative_from(self.factors[rows], source, gradient)
         else:
             found = self.module.derivative(
-                self.operand.rows.take(first, end),
-                self.own.take(first, end),
-                gradient,
-                self.times(first, end),
+                self.sources[number], self.rows[number], gradient, self.moments[number]
             )
-        self._source_gradient.add(first, end, found)
+        if self.alone:
+            self.source_gradients.write(number, found)
+        else:
+            self.source_gradients.add(number, found)
 
     def finish(self) -> None:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -82,6 +123,7 @@ class ApplyStep(Step):
             self.own.take(0, count),
             self.own_gradient.take(0, count),
             self.times(0, count),
+            self.source_gradients.rows.all() if self.alone else None,
         )
         for parameter, gradient in zip(parameters, found, strict=True):
             self.run.add_parameter(parameter, gradient)
@@ -101,28 +143,32 @@ class AppendStep(Step):
             column += operand.place.dim
             if not operand.inside:
                 self.outer.append((operand, run.rows(value, place)))
-            elif operand.place != place:
+            elif not operand.place.is_same(place):
                 self.inner.append((operand, place))
-        self.copied = [(operand.rows, run.rows(value, place)) for operand, place in self.inner]
+        self.copied = [
+            (self.read(operand), StepRows(run.rows(value, place), self.ranges))
+            for operand, place in self.inner
+        ]
 
     def prepare(self) -> None:
         for operand, target in self.outer:
             target.all().copy_(operand.rows.all())
 
-    def forward(self, first: int, end: int) -> None:
+    def forward(self, number: int) -> None:
         for source, target in self.copied:
-            target.take(first, end).copy_(source.take(first, end))
+            target[number].copy_(source[number])
 
     def start_backward(self) -> None:
         super().start_backward()
-        self._gradients = [
-            (self.run.gradients(o.value, o.place), self.run.gradients(self.value, place))
-            for o, place in self.inner
+        self.copied_gradients = [
+            (self.target(operand), StepRows(self.run.gradients(self.value, place), self.ranges))
+            for operand, place in self.inner
         ]
 
-    def backward(self, first: int, end: int) -> None:
-        for source, own in self._gradients:
-            source.add(first, end, own.take(first, end))
+    def backward(self, number: int) -> None:
+        for target, own in self.copied_gradients:
+            if target is not None:
+                target.add(number, own[number])
 
     def finish(self) -> None:
         for operand, target in self.outer:
@@ -141,23 +187,24 @@ class SumStep(Step):
         operands = [run.operand(s.value, p) for s, p in zip(operation.sources, pieces, strict=True)]
         self.terms = list(zip(operands, operation.scales, strict=True))
 
-    def forward(self, first: int, end: int) -> None:
-        result = self.own.take(first, end)
-        (operand, scale), *rest = self.terms
-        torch.mul(operand.rows.take(first, end), scale, out=result)
+        self.read_terms = [(self.read(operand), scale) for operand, scale in self.terms]
+
+    def forward(self, number: int) -> None:
+        result = self.rows[number]
+        (rows, scale), *rest = self.read_terms
+        torch.mul(rows[number], scale, out=result)
         for other, factor in rest:
-            result.add_(other.rows.take(first, end), alpha=factor)
+            result.add_(other[number], alpha=factor)
 
     def start_backward(self) -> None:
         super().start_backward()
-        self._gradients = [
-            (self.run.gradients(o.value, o.place), scale) for o, scale in self.terms if o.inside
-        ]
+        self.targets = [(self.target(o), scale) for o, scale in self.terms if o.inside]
 
-    def backward(self, first: int, end: int) -> None:
-        gradient = self.own_gradient.take(first, end)
-        for target, scale in self._gradients:
-            target.add(first, end, gradient, scale)
+    def backward(self, number: int) -> None:
+        gradient = self.gradients[number]
+        for target, scale in self.targets:
+            if target is not None:
+                target.add(number, gradient, scale)
 
     def finish(self) -> None:
         for operand, scale in self.terms:
@@ -182,15 +229,17 @@ class ScatteredStep(Step):
         a, b = np.searchsorted(into, [first, end]).tolist()
         return a, b, torch.from_numpy(into[a:b] - first).to(self.run.like.device)
 
-    def forward(self, first: int, end: int) -> None:
-        result = self.own.take(first, end)
+    def forward(self, number: int) -> None:
+        first, end = self.ranges[number]
+        result = self.rows[number]
         for operand, into in self.parts:
             a, b, where = self._within(into, first, end)
             if a < b:
                 result.index_copy_(0, where, operand.rows.take(a, b))
 
-    def backward(self, first: int, end: int) -> None:
-        gradient = self.own_gradient.take(first, end)
+    def backward(self, number: int) -> None:
+        first, end = self.ranges[number]
+        gradient = self.gradients[number]
         for operand, into in self.parts:
             a, b, where = self._within(into, first, end)
             target = operand.gradient() if a < b else None
@@ -237,16 +286,16 @@ class WindowStep(Step):
         result = self.module(source, rows.own, rows)
         return source, result.view(len(where), batch, -1)
 
-    def forward(self, first: int, end: int) -> None:
-        own = self.own.take(first, end)
-        for where, read, rows in self._alike(first, end):
+    def forward(self, number: int) -> None:
+        own = self.rows[number]
+        for where, read, rows in self._alike(*self.ranges[number]):
             own.index_copy_(0, where, self._apply(read, where, rows)[1])
 
-    def backward(self, first: int, end: int) -> None:
-        own = self.own_gradient.take(first, end)
+    def backward(self, number: int) -> None:
+        own = self.gradients[number]
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         target = self.run.gradients(self.operand.value, self.operand.place)
-        for where, read, rows in self._alike(first, end):
+        for where, read, rows in self._alike(*self.ranges[number]):
             with torch.enable_grad():
                 source, result = self._apply(read, where, rows)
             gradients = torch.autograd.grad(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.modules.registry import implements
+from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import SumsModule
 from nnet.plan.times import Times
 
@@ -71,6 +71,100 @@ class LstmNonlinearity(SumsModule):
         gates = gates.view(*x.shape[:-1], 2, c)
         return gates, candidate, gate, previous, masks[0] if masks else None
 
+    @torch.no_grad()
+    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
+        if self.spec.use_dropout:
+            return None
+        c, weights = self.cell_dim, self.weights.detach()
+        of_gates, w_oc = weights[:2], weights[2]
+        inputs = split(x[..., : 2 * c].unflatten(-1, (2, c)))
+        candidates, to_output = split(x[..., 2 * c : 3 * c]), split(x[..., 3 * c : 4 * c])
+        previous = split(x[..., 4 * c : 5 * c])
+        repeated = split(x[..., 4 * c : 5 * c].unsqueeze(-2))
+        cells, outputs = split(out[..., :c]), split(out[..., c:])
+        scratch: dict[int, tuple[Tensor, ...]] = {}
+
+        def step(number: int) -> None:
+            cell, output = cells[number], outputs[number]
+            rows = cell.shape[0]
+            if rows not in scratch:
+                gates = x.new_empty((rows, x.shape[1], 2, c))
+                scratch[rows] = (gates, *gates.unbind(-2), torch.empty_like(gates[..., 0, :]))
+            gates, i, f, other = scratch[rows]
+            torch.addcmul(inputs[number], repeated[number], of_gates, out=gates).sigmoid_()
+            torch.mul(f, previous[number], out=cell)
+            torch.tanh(candidates[number], out=other)
+            cell.addcmul_(i, other)
+            torch.addcmul(to_output[number], cell, w_oc, out=other).sigmoid_()
+            torch.tanh(cell, out=output)
+            output.mul_(other)
+
+        return step
+
+    @torch.no_grad()
+    def derivative_in_steps(
+        self,
+        x: Tensor,
+        y: Tensor,
+        gradient: Tensor,
+        target: Tensor,
+        times: Sequence[Times],
+        split: Split,
+        alone: bool,
+    ) -> StepFunction | None:
+        if self.storing:
+            return None
+        c = self.cell_dim
+        of_cells, of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
+        blocks = target[..., : 5 * c].unflatten(-1, (5, c))
+        gates, output_gates = split(blocks[..., :3, :]), split(blocks[..., 3, :])
+        previous = split(blocks[..., 4, :])
+        factors = self._step_factors(x, y, split)
+        if alone:
+            target[..., 5 * c :].zero_()  # dropout masks
+
+        def step(number: int) -> None:
+            to_gates, to_output, to_previous, to_cell = factors(number)
+            of_output = of_outputs[number]
+            of_cell = torch.addcmul(of_cells[number], to_cell, of_output)
+            if alone:
+                torch.mul(to_gates, of_cell.unsqueeze(-2), out=gates[number])
+                torch.mul(to_output, of_output, out=output_gates[number])
+                torch.mul(to_previous, of_cell, out=previous[number])
+            else:
+                gates[number].addcmul_(to_gates, of_cell.unsqueeze(-2))
+                output_gates[number].addcmul_(to_output, of_output)
+                previous[number].addcmul_(to_previous, of_cell)
+
+        return step
+
+    def _step_factors(
+        self, x: Tensor, y: Tensor, split: Split
+    ) -> Callable[[int], tuple[Tensor, ...]]:
+        """The factors of each step's rows, for i, f and c together, o, the previous cell, the cell.
+
+        For many rows they are computed in the step and used from the cache; for a few at once.
+        """
+
+        def parts(factors: Tensor) -> tuple[Tensor, ...]:
+            return factors.narrow(-2, 0, 3), *factors.narrow(-2, 3, 3).unbind(-2)
+
+        xs, ys = split(x), split(y)
+        widest = max(len(rows) for rows in xs) * x.shape[1] * self.cell_dim
+        if widest < CACHED_ELEMENTS // 8:
+            lists = [split(part) for part in parts(self.derivative_factors(x, y, None))]
+            return lambda number: tuple(part[number] for part in lists)
+        scratch: dict[int, Tensor] = {}
+
+        def made(number: int) -> tuple[Tensor, ...]:
+            rows = xs[number]
+            if len(rows) not in scratch:
+                scratch[len(rows)] = x.new_empty((*rows.shape[:-1], 6, self.cell_dim))
+            self._factors_into(rows, ys[number], scratch[len(rows)])
+            return parts(scratch[len(rows)])
+
+        return made
+
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
         gates, candidate, gate, previous, masks = self._split(x)
@@ -102,7 +196,7 @@ class LstmNonlinearity(SumsModule):
         return [slice(t, t + steps) for t in range(0, x.shape[0], steps)]
 
     @torch.no_grad()
-    def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor:
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor:
         factors = x.new_empty((*x.shape[:-1], 12 if self.storing else 6, self.cell_dim))
         for part in self._in_cache(x):
             self._factors_into(x[part], y[part], factors[part])
@@ -172,9 +266,10 @@ class LstmNonlinearity(SumsModule):
 
     @torch.no_grad()
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
     ) -> Sequence[Tensor | None]:
-        found = self.derivative(x, y, gradient, times)
+        if found is None:
+            found = self.derivative(x, y, gradient, times)
         result = self._weights_gradient(x, y, found)
         self._store(x, y)
         return [result] if self.weights.requires_grad else []

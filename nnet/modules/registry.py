@@ -19,6 +19,9 @@ from nnet.errors import NnetError
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
 
+Split = Callable[[Tensor], Sequence[Tensor]]
+StepFunction = Callable[[int], None]
+
 
 class ComponentModule(nn.Module):
     """What a component computes on rows.
@@ -61,6 +64,40 @@ class ComponentModule(nn.Module):
         """`forward` with a place for the result, without a graph; for steps of a loop."""
         out.copy_(self(x, times))
 
+    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
+        """`forward_into` for rows of a loop, with all views made beforehand.
+
+        Args:
+            x, out: the rows of all steps; a step's rows of `x` are there before it.
+            split: from rows of all steps to views of each step's.
+
+        Returns:
+            What makes the rows of a step, called with its number; None if there is no such way.
+        """
+        return None
+
+    def derivative_in_steps(
+        self,
+        x: Tensor,
+        y: Tensor,
+        gradient: Tensor,
+        target: Tensor,
+        times: Sequence[Times],
+        split: Split,
+        alone: bool,
+    ) -> StepFunction | None:
+        """`derivative` for rows of a loop, with all views made beforehand.
+
+        Args:
+            x, y: the rows of all steps.
+            gradient: for `y`; a step's rows are there before it.
+            target: the gradient for `x`; what is made adds a step's derivative to it, or, if
+                `alone`, writes it there.
+            times: of each step's rows.
+            split: from rows of all steps to views of each step's.
+        """
+        return None
+
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         """The gradient for the input, `(time, batch, input_dim)`, as backpropagation defines it.
 
@@ -90,11 +127,14 @@ class ComponentModule(nn.Module):
         raise NotImplementedError
 
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
     ) -> Sequence[Tensor | None]:
         """The gradients for the trainable parameters, in the order of `parameters()`.
 
         Loops call it once, with the rows of all steps; arguments as for `derivative`.
+
+        Args:
+            found: the gradient for `x`, if it is known.
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         with torch.enable_grad():

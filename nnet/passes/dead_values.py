@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from nnet.plan import ir
 from nnet.plan.ir import Builder, Plan, Value
@@ -30,13 +30,4 @@ class DeadValues:
         names: dict[Value, Value] = {}
         for value in sorted(alive):
             names[value] = builder.emit(plan.operations[value].renamed(names))
-        made = builder.plan(plan.results, names)
-        return Plan(made.operations, made.results, _used_components(made))
-
-
-def _used_components(plan: Plan) -> dict[str, Any]:
-    used = set()
-    for operation in plan.operations:
-        used.add(getattr(operation, "component", None))
-        used.add(getattr(operation, "scale_offset", None))
-    return {name: spec for name, spec in plan.components.items() if name in used}
+        return builder.plan(plan.results, names)

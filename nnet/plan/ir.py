@@ -7,7 +7,7 @@ index sets of one request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -304,6 +304,12 @@ def _expected_dim(plan: Plan, operation: Operation) -> int | None:
     return None
 
 
+def _named_components(operations: Iterable[Operation]) -> set[str]:
+    """The names of the components that operations apply."""
+    fields = ("component", "scale_offset")
+    return {getattr(operation, name, "") for operation in operations for name in fields}
+
+
 class Builder:
     """Collects operations; `look`, `append` and `sum` put nested ones into their flat form.
 
@@ -327,7 +333,7 @@ class Builder:
         return len(self.operations) - 1
 
     def plan(self, results: Sequence[tuple[str, Value]], names: Mapping[Value, Value]) -> Plan:
-        """The plan of what was emitted.
+        """The plan of what was emitted, with the components that it names.
 
         Args:
             results: output names and the values that they were.
@@ -337,7 +343,9 @@ class Builder:
         operations = tuple(
             replace(o, of=names[o.of]) if isinstance(o, Carried) else o for o in self.operations
         )
-        return Plan(operations, tuple((name, names[v]) for name, v in results), self.components)
+        named = _named_components(operations)
+        components = {name: spec for name, spec in self.components.items() if name in named}
+        return Plan(operations, tuple((name, names[v]) for name, v in results), components)
 
     def look(self, value: Value, maps: tuple[TimeMap, ...], origin: str) -> Value:
         """`value` seen through `maps`, which move inside appends and join other looks."""

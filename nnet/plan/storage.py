@@ -33,7 +33,11 @@ class Place:
     count: int
     column: int
     dim: int
-    index: IntArray | None = None
+    index: IntArray | None = field(default=None, compare=False)
+
+    def is_same(self, other: Place) -> bool:
+        """True if both are regular and the same."""
+        return self.index is None and other.index is None and self == other
 
     def rows(self) -> IntArray:
         if self.index is not None:
@@ -146,7 +150,8 @@ def _steps(
     """The rows of each computed value that each step makes; steps in the order of their run."""
     sign = 1 if loop.forward else -1
     numbers = {v: (sign * layout.times[v].array() + loop.phases[v]) // loop.block for v in computed}
-    steps = np.unique(np.concatenate(list(numbers.values())))
+    steps = np.sort(np.concatenate(list(numbers.values())))
+    steps = steps[np.flatnonzero(np.diff(steps, prepend=steps[0] - 1))]
     ranges = {}
     for value, own in numbers.items():
         ascending = own if loop.forward else own[::-1]

@@ -105,9 +105,11 @@ def descriptor_of(setting: syntax.Setting, *, short_forms: bool = False) -> synt
     return parse_descriptor(setting.value, span=_place(setting), short_forms=short_forms)
 
 
-def settings_of(setting: syntax.Setting) -> tuple[syntax.Setting, ...]:
+def settings_of(
+    setting: syntax.Setting, language: Language = "config"
+) -> tuple[syntax.Setting, ...]:
     """The settings inside a quoted value, as in `component1="type=TanhComponent dim=8"`."""
-    settings: tuple[syntax.Setting, ...] = _parse("config", "settings", _place(setting))
+    settings: tuple[syntax.Setting, ...] = _parse(language, "settings", _place(setting))
     return settings
 
 

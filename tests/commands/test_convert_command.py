@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 import nnet
 from nnet.commands.main import main
@@ -97,15 +98,34 @@ def test_configs_and_files_make_the_same_network_again(tmp_path: Path) -> None:
             np.testing.assert_array_equal(second[name].parameters()[key], array)
 
 
-def test_parameters_without_a_place_in_configs_are_named(
+def test_time_delay_components_become_affine_ones_in_configs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = GOLDEN / "nets/tdnnf/trained.raw"
+    source, folder = GOLDEN / "nets/tdnnf/init.raw", tmp_path / "c"
+    assert run("convert", source, folder, "--to", "nnet3-config") == 0
+    assert "cannot name" not in capsys.readouterr().err
+    assert run("init", folder / "final.config", tmp_path / "again.raw") == 0
+    networks = [read_model(path).network for path in (source, tmp_path / "again.raw")]
+    modules = [nnet.compile(network, outputs=("output",)) for network in networks]
+    generator = torch.Generator().manual_seed(1)
+    inputs = {n.name: torch.randn(2, 1, n.dim, generator=generator) for n in networks[0].inputs()}
+    inputs["input"] = torch.randn(2, 30, inputs["input"].shape[-1], generator=generator)
+    first, second = (module(inputs)["output"] for module in modules)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+
+
+def test_what_has_no_place_in_configs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = GOLDEN / "nets/fast_lstm_variants/trained.raw"
     assert run("convert", source, tmp_path / "c", "--to", "nnet3-config", "--text") == 0
-    assert "cannot name files for the parameters of: tdnnf2.linear" in capsys.readouterr().err
-    assert (tmp_path / "c/tdnnf2.linear.linear.mat").read_text().startswith(" [\n")
-    lines = (tmp_path / "c/final.config").read_text().splitlines()
-    assert any("type=TdnnComponent" in line and "time-offsets=" in line for line in lines)
+    printed = capsys.readouterr().err
+    assert "cannot name files for the parameters of: " in printed
+    assert "cannot hold the batch-norm statistics of: " in printed
+    named = printed.split("parameters of: ")[1].split("\n")[0].split(", ")
+    for name in named:
+        (file,) = (tmp_path / "c").glob(f"{name}.*.mat")
+        assert file.read_text().startswith(" [\n")
 
 
 LOAD_WITHOUT_NNET = """
@@ -119,8 +139,6 @@ torch.save(program(*torch.load(sys.argv[2])), sys.argv[3])
 
 @pytest.mark.parametrize("name", ["tdnnf", "fast_lstm_variants"])
 def test_exported_programs_load_without_this_package(tmp_path: Path, name: str) -> None:
-    import torch
-
     source = GOLDEN / "nets" / name / "trained.raw"
     words = ["--to", "torch-export", "--frames-per-chunk", 6, "--frame-subsampling-factor", 3]
     assert run("convert", source, tmp_path / "net.pt2", *words) == 0

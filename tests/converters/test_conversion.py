@@ -320,3 +320,32 @@ def test_convolutions_whose_patches_do_not_cover_all_columns() -> None:
             f"patch-stride=7 appended-conv={appended}"
         )
         assert max(part_errors(converted)) < 1e-13
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<RecurrentComponent> <InputDim> 2 <OutputDim> 3 <ParamScale> 1\n"
+        "<Splice> <InputDim> 3 <OutputDim> 9 <BuildVector> -2 0 1 </BuildVector>\n",
+        "<Splice> <InputDim> 2 <OutputDim> 4 <BuildVector> -1 1 </BuildVector>\n"
+        "<SimpleSentenceAveragingComponent> <InputDim> 4 <OutputDim> 4\n"
+        "<Splice> <InputDim> 4 <OutputDim> 8 <BuildVector> 0 2 </BuildVector>\n",
+    ],
+)
+def test_no_repeated_frame_is_seen_where_all_frames_count(text: str) -> None:
+    converted = convert(text)
+    assert converted.whole_utterances
+    assert max(part_errors(converted)) < 1e-13
+    rows = np.random.default_rng(1).standard_normal((9, 2)).astype(np.float32)
+    found = outputs(converted.model, {"a": rows})["a"]
+    assert relative_error(found, converted.source.outputs(rows.astype(float))[-1]) < 1e-5
+
+
+def test_feature_transforms_are_not_trained(tmp_path: Path) -> None:
+    transform = tmp_path / "t.proto"
+    transform.write_text("<RecurrentComponent> <InputDim> 2 <OutputDim> 3\n")
+    network = convert(
+        "<Sigmoid> <InputDim> 3 <OutputDim> 3\n", feature_transform=transform
+    ).model.network
+    rates = [getattr(c, "learning_rate", 0.0) for c in network.components.values()]
+    assert rates == [0.0] * len(rates)

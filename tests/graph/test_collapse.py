@@ -239,3 +239,16 @@ def test_random_networks_keep_their_results(seed: int, kinds: tuple[str, ...]) -
 @pytest.mark.parametrize("seed", range(20))
 def test_random_loops_keep_their_results(seed: int) -> None:
     prepared(random_recurrent_network(seed))
+
+
+def test_test_mode_reaches_into_composite_components() -> None:
+    parts = f'component1="{BATCHNORM}" component2="{RELU}"'
+    network = chain(f"type=CompositeComponent num-components=2 {parts}")
+    composite = network.components["c0"]
+    batchnorm = composite.components[0]  # type: ignore[attr-defined]
+    with pytest.raises(NnetError, match=r"batch-norm component 'c0.component1' has no statistics"):
+        prepare_for_test(network)
+    batchnorm.count, batchnorm.stats_mean = 9.0, np.ones(6, np.float32)
+    batchnorm.stats_var = np.ones(6, np.float32)
+    prepare_for_test(network)
+    assert batchnorm.test_mode

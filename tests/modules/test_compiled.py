@@ -128,3 +128,17 @@ def test_the_public_names_do_the_same():
     model = nnet.load(GOLDEN / "nets" / "tdnnf" / "trained.raw")
     module = nnet.compile(model, test_mode=True, outputs=("output",))
     assert module(some_inputs(12))["output"].shape == (2, 12, 18)
+
+
+def test_without_passes_only_the_components_that_are_applied_become_modules():
+    network = network_from(
+        "input-node name=input dim=4\n"
+        "component name=parts type=DistributeComponent input-dim=4 output-dim=2\n"
+        "component-node name=parts component=parts input=input\n"
+        "component name=unused type=AffineComponent input-dim=4 output-dim=4\n"
+        "output-node name=output input=ReplaceIndex(parts, x, 1)"
+    )
+    module = compile_network(network, passes=())
+    assert not list(module.parameters())
+    x = torch.arange(12.0).reshape(1, 3, 4)
+    torch.testing.assert_close(module({"input": x})["output"], x[..., 2:])

@@ -1,0 +1,24 @@
+"""How a process that computes uses the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = (1 << 31) - 1
+
+
+def settle() -> None:
+    """Settings for the commands, made before torch is loaded.
+
+    Threads that wait for each other sleep soon instead of spinning: with the default of GNU's
+    OpenMP, another program on one of the cores makes training twenty times slower. And memory that
+    was used once is kept for the next minibatch: glibc would give large pieces back at once, and
+    getting them anew, page by page, can take longer than what is computed in them.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
