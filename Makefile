@@ -24,6 +24,8 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmarks]"
 	$(BIN)/python -m benchmarks.inference_cpu
+	$(BIN)/python -m benchmarks.recurrent_cpu
+	$(BIN)/python -m benchmarks.training_cpu
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nnet.modelfile.networks import build as build
     from nnet.modules.compiled import compile_network as compile
     from nnet.plan.request import Request as Request
+    from nnet.plan.request import TimeList as TimeList
     from nnet.plan.request import TimeRange as TimeRange
     from nnet.text.parse import parse_config as parse_config
     from nnet.text.parse import parse_xconfig as parse_xconfig
@@ -23,6 +24,7 @@ _PUBLIC = {
     "Model": ("nnet.modelfile.model", "Model"),
     "Network": ("nnet.graph.network", "Network"),
     "Request": ("nnet.plan.request", "Request"),
+    "TimeList": ("nnet.plan.request", "TimeList"),
     "TimeRange": ("nnet.plan.request", "TimeRange"),
     "build": ("nnet.modelfile.networks", "build"),
     "compile": ("nnet.modules.compiled", "compile_network"),
@@ -37,6 +39,7 @@ __all__ = [
     "Model",
     "Network",
     "Request",
+    "TimeList",
     "TimeRange",
     "build",
     "compile",

@@ -18,4 +18,3 @@ def test_the_example_shows_equality_and_improvement(
     assert shares[1] > shares[0] > 50
     assert differences[0] < 1e-5
     assert differences[1] < 1e-4
-
