@@ -19,6 +19,7 @@ COMMANDS = {
     "compute": "a model's outputs on features",
     "compile": "the plan of a model, before and after each pass",
     "convert": "models of nnet1 and nnet2 to nnet3, and nnet3 to other formats",
+    "get-egs": "features and targets to training examples",
     "train": "train a network from features and targets",
     "compute-prob": "a model's objective and accuracy on examples",
     "average": "the average of models",

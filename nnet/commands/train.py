@@ -112,6 +112,9 @@ def train(
         int, Option(help="Write a checkpoint also every so many minibatches.")
     ] = 0,
     keep_checkpoints: Annotated[int, Option(help="Checkpoints to keep.")] = 3,
+    max_models_combine: Annotated[
+        int, Option(help="Average up to so many of the last checkpoints, by --valid objective.")
+    ] = 0,
     resume: Annotated[
         bool, Option("--resume", help="Go on from the newest checkpoint in OUT_DIR.")
     ] = False,
@@ -123,7 +126,8 @@ def train(
 
     Chunks are drawn at random with their context from the utterances; nothing is stored on disk.
     Several processes train together under torchrun, each on its part of the minibatches.
-    OUT_DIR gets final.raw (final.mdl if NET is an .mdl), checkpoints/, train.jsonl and curves.png.
+    OUT_DIR gets final.raw (final.mdl with new priors if NET is an .mdl), checkpoints/, train.jsonl
+    and curves.png.
 
     Example: nnet train tdnnf.xconfig exp/tdnnf --feats scp:feats.scp --targets ark:ali.ark
     """
@@ -160,7 +164,8 @@ def train(
         device=device,
         num_threads=num_threads,
         checkpoint_every=checkpoint_every,
-        keep_checkpoints=keep_checkpoints,
+        keep_checkpoints=max(keep_checkpoints, max_models_combine),
+        max_models_combine=max_models_combine,
         tensorboard=tensorboard,
     )
     data: Tables | Archives

@@ -65,7 +65,8 @@ def set_test_mode(network: Network) -> None:
             if component.count <= 0:
                 raise NnetError(
                     f"batch-norm component '{name}' has no statistics (its count is 0), so it "
-                    "cannot be used in test mode; train the network first"
+                    "cannot be used in test mode; train the network first, or remove what reads it "
+                    "with edits such as 'remove-output-nodes name=output-xent; remove-orphans'"
                 )
             component.test_mode = True
         elif isinstance(component, RandomComponent):

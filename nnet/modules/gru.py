@@ -65,7 +65,6 @@ class AnyGruNonlinearity(SumsModule):
         self._compute_into(x, out)
         return out
 
-    @torch.no_grad()
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
         self._compute_into(x, out)
 

@@ -59,7 +59,6 @@ class LstmNonlinearity(SumsModule):
         self._compute_into(x, out)
         return out
 
-    @torch.no_grad()
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
         self._compute_into(x, out)
 
@@ -71,7 +70,6 @@ class LstmNonlinearity(SumsModule):
         gates = gates.view(*x.shape[:-1], 2, c)
         return gates, candidate, gate, previous, masks[0] if masks else None
 
-    @torch.no_grad()
     def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
         if self.spec.use_dropout:
             return None

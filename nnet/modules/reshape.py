@@ -91,7 +91,6 @@ class ElementwiseProduct(ComponentModule):
             first = first * block
         return first
 
-    @torch.no_grad()
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
         first, second, *rest = x.split(self.spec.output_dim, dim=-1)
         torch.mul(first, second, out=out)

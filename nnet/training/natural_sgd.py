@@ -241,16 +241,18 @@ class NaturalGradientSGD(Optimizer):
         With momentum it is added to what is left of the changes before.
         """
         rate = group["lr"]
+        penalty = 2.0 * l2 * rate * group["l2_regularize"]
         changes = []
         for parameter in group["params"]:
             gradient = parameter.grad
-            if gradient is None:
-                continue
-            if parameter in factors:
+            if gradient is None:  # nothing that is trained depends on it: the penalty remains
+                if not penalty:
+                    continue
+                gradient = torch.zeros_like(parameter)
+            elif parameter in factors:
                 gradient.mul_(factors[parameter].to(gradient.dtype) * -rate)
             else:
                 gradient.mul_(-rate)
-            penalty = 2.0 * l2 * rate * group["l2_regularize"]
             if penalty:
                 gradient.add_(parameter, alpha=-penalty)
             if self.options.momentum:

@@ -53,6 +53,7 @@ class TrainingOptions:
     num_threads: int = 0
     checkpoint_every: int = 0
     keep_checkpoints: int = 3
+    max_models_combine: int = 0
     tensorboard: bool | None = None
 
     def __post_init__(self) -> None:
@@ -101,7 +102,8 @@ class TrainingOptions:
             _check(name, share, share is None or 0 <= share < 1, "at least 0 and below 1")
         for name in (
             "weight_decay", "max_grad_norm", "valid_every", "num_threads", "checkpoint_every",
-            "max_param_change", "l2_regularize_factor", "backstitch_training_scale",
+            "max_models_combine", "max_param_change", "l2_regularize_factor",
+            "backstitch_training_scale",
         ):  # fmt: skip
             value = getattr(self, name)
             _check(name, value, value is None or value >= 0, "0 or more")

@@ -15,13 +15,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ports:
-    """The inputs and the output of training. `ivector_dim` is None without an i-vector input."""
+    """The inputs and the output of training. `ivector_dim` is None without an i-vector input;
+    `gives_log_probs` says whether the output is a log-softmax."""
 
     feature_dim: int
     ivector_dim: int | None
     output: str
     output_dim: int
     objective: str
+    gives_log_probs: bool = True
 
 
 def find_ports(network: Network) -> Ports:
@@ -43,7 +45,8 @@ def find_ports(network: Network) -> Ports:
             f"the network's outputs are {', '.join(outputs) or 'missing'}; expected: one named "
             "'output', which the targets are for"
         )
-    if chosen.objective == "linear" and not _is_log_softmax(network, chosen):
+    gives_log_probs = _is_log_softmax(network, chosen)
+    if chosen.objective == "linear" and not gives_log_probs:
         log.warning(
             "output '%s' has the linear objective but is no log-softmax, so the objective has no "
             "upper bound and training may diverge; use include-log-softmax=true or "
@@ -51,7 +54,8 @@ def find_ports(network: Network) -> Ports:
             chosen.name,
         )
     dim = node_dim(network, chosen.name)
-    return Ports(inputs["input"], inputs.get("ivector"), chosen.name, dim, chosen.objective)
+    ivector_dim, objective = inputs.get("ivector"), chosen.objective
+    return Ports(inputs["input"], ivector_dim, chosen.name, dim, objective, gives_log_probs)
 
 
 def _is_log_softmax(network: Network, output: OutputNode) -> bool:

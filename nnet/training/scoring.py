@@ -87,6 +87,20 @@ def evaluate(scorer: Scorer, minibatches: Iterable[Minibatch]) -> Averages:
     return Averages(total / weight, correct / weight if has_accuracy else None, weight)
 
 
+@torch.no_grad()
+def average_posterior(scorer: Scorer, minibatches: Iterable[Minibatch]) -> torch.Tensor:
+    """The mean over frames of what a log-softmax output gives, float64 (dim,): Kaldi's priors.
+
+    The module is in training mode afterwards.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    scorer.module.eval()
+    for minibatch in minibatches:
+        total = total + scorer.run(minibatch).exp().flatten(0, -2).sum(0).double().cpu()
+    scorer.module.train()
+    return total / total.sum()
+
+
 def has_statistics(module: nn.Module) -> bool:
     """Whether some component needs statistics of its input in test mode (batch-norm)."""
     return any(isinstance(m, BatchNorm) for m in module.modules())

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, write_model
 from nnet.training.identity import Identity, differences, identity_of
@@ -68,7 +70,8 @@ def train(
     trainer.run()
     if not trainer.leads:
         return out_dir
-    return _write_results(model, trainer, out_dir)
+    priors = _priors(model, ports, trainer)
+    return _write_results(dataclasses.replace(model, priors=priors), trainer, out_dir)
 
 
 def _check_folder(out_dir: Path, resume: bool) -> None:
@@ -171,6 +174,13 @@ def _resume(trainer: Trainer, out_dir: Path, identity: Identity) -> None:
             + "\ngive the same network, data and options as before, or another OUT_DIR"
         )
     trainer.set_state(state)
+
+
+def _priors(model: Model, ports: Ports, trainer: Trainer) -> np.ndarray | None:
+    """For an acoustic model whose output is a log-softmax, its mean posterior: Kaldi's priors."""
+    if not (model.is_acoustic and ports.gives_log_probs):
+        return model.priors
+    return trainer.average_posterior().float().numpy()
 
 
 def _write_results(model: Model, trainer: Trainer, out_dir: Path) -> Path:

@@ -9,10 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
 from nnet.graph.network import Network
-from nnet.training.checkpoint import checkpoint_path, keep_newest, write_checkpoint
+from nnet.training.checkpoint import (
+    checkpoint_path,
+    checkpoints,
+    keep_newest,
+    write_checkpoint,
+)
+from nnet.training.checkpoint_average import combine_checkpoints
 from nnet.training.distribution import Processes
 from nnet.training.dropout_schedule import DropoutSchedule
 from nnet.training.example_feed import ExampleFeed
@@ -29,7 +37,9 @@ from nnet.training.records import (
 )
 from nnet.training.schedules import learning_rate
 from nnet.training.scoring import (
+    Averages,
     Scorer,
+    average_posterior,
     evaluate,
     has_statistics,
     refresh_statistics,
@@ -103,6 +113,7 @@ class Trainer:
                 reporter.start(self.position)
             while self.position.epoch < self._options.num_epochs:
                 self._run_epoch()
+            self._combine()
             self._settle_statistics()
             self._validate()
         finally:
@@ -215,9 +226,7 @@ class Trainer:
         if self._valid is None or not self._processes.leads:
             return
         started = time.monotonic()
-        batches: list[Any] = [*self._valid.whole()]
-        with self._valid.minibatches(batches) as minibatches:
-            averages = evaluate(self._scorer, minibatches)
+        averages = self._evaluate(self._valid)
         record = ValidationRecord(
             step=self.position.step,
             epochs=self.position.epoch + share_of_epoch,
@@ -230,6 +239,24 @@ class Trainer:
         for reporter in self._reporters:
             reporter.validation(record)
 
+    def _evaluate(self, data: Feed | ExampleFeed) -> Averages:
+        batches: list[Any] = [*data.whole()]
+        with data.minibatches(batches) as minibatches:
+            return evaluate(self._scorer, minibatches)
+
+    def _combine(self) -> None:
+        """Averages the last checkpoints if that is better on the validation data."""
+        valid, most = self._valid, self._options.max_models_combine
+        if valid is None or most < 2 or not self._processes.leads:
+            return
+        paths = checkpoints(self._checkpoints)[::-1][:most]
+        combine_checkpoints(self._module, paths, lambda: self._evaluate(valid).objective)
+
+    def average_posterior(self) -> Tensor:
+        """The mean output probabilities on training data, float64 (dim,)."""
+        with self._train.minibatches(self._some_batches()) as minibatches:
+            return average_posterior(self._scorer, minibatches)
+
     def _save(self) -> None:
         if not self._processes.leads:
             return
@@ -241,6 +268,11 @@ class Trainer:
     def _settle_statistics(self) -> None:
         if not self._processes.leads or not has_statistics(self._module):
             return
+        with self._train.minibatches(self._some_batches()) as minibatches:
+            refresh_statistics(self._scorer, minibatches)
+
+    def _some_batches(self) -> list[Any]:
+        """Random training batches, enough for statistics."""
         batches: list[Any] = []
         frames = 0
         epoch: list[Any] = [*self._train.epoch(self._options.num_epochs)]
@@ -249,8 +281,7 @@ class Trainer:
             frames += self._train.frames(batch)
             if frames >= STATISTICS_FRAMES:
                 break
-        with self._train.minibatches(batches) as minibatches:
-            refresh_statistics(self._scorer, minibatches)
+        return batches
 
     def _not_finite(self, minibatch: Minibatch, outcome: Outcome) -> NnetError:
         finite = math.isfinite(outcome.total)

@@ -2,9 +2,11 @@
 
 import pytest
 
+from nnet.graph.context import context
 from nnet.modelfile.model import read_model
 from nnet.modules.compiled import compile_network
 from nnet.modules.inference import ChunkedInference, ChunkOptions
+from nnet.modules.oracle import interpret
 from tests.support import (
     COMPONENT_OUTPUTS,
     GOLDEN,
@@ -29,6 +31,42 @@ def worst_error(folder: str, case: str, output: str, options: ChunkOptions, **co
     results = dict(ChunkedInference(module, options).run(utterances(path)))
     assert results.keys() == expected.keys()
     return max(relative_error(rows, expected[name]) for name, rows in results.items())
+
+
+class Interpreted:
+    """The oracle in place of a compiled network."""
+
+    def __init__(self, network):
+        self.network = network
+        self.left_context, self.right_context = context(network)
+
+    def buffers(self):
+        return iter(())
+
+    def __call__(self, inputs, request):
+        return interpret(self.network, request, inputs)
+
+
+def oracle_error(folder: str, case: str, output: str, options: ChunkOptions, count: int):
+    path = GOLDEN / folder / case
+    network = read_model(last_model(path)).network
+    some = utterances(path)[:count]
+    results = dict(ChunkedInference(Interpreted(network), options).run(some))
+    expected = table(path / output)
+    return max(relative_error(rows, expected[name]) for name, rows in results.items())
+
+
+@pytest.mark.parametrize("output", COMPONENT_OUTPUTS)
+@pytest.mark.parametrize("case", cases("components"))
+def test_the_oracle_on_a_component(case, output):
+    options = COMPONENT_OUTPUTS[output]
+    assert oracle_error("components", case, output, options, 2) < COMPONENT_LIMIT
+
+
+@pytest.mark.parametrize("case", [c for c in cases("nets", "output.ark") if c != "xvector"])
+def test_the_oracle_on_a_net(case):
+    output, options = next(iter(outputs_of_net(GOLDEN / "nets" / case)))
+    assert oracle_error("nets", case, output, options, 1) < NET_LIMIT
 
 
 @pytest.mark.parametrize("test_mode", [True, False], ids=["folded", "plain"])

@@ -1,8 +1,5 @@
 """Random networks: the compiled module, and every pass on the way to it, agree with the oracle."""
 
-import dataclasses
-
-import numpy as np
 import pytest
 import torch
 
@@ -17,6 +14,7 @@ from nnet.passes.pipeline import TEST
 from nnet.plan.layout import bind
 from nnet.plan.lower import lower
 from tests.random_networks import INPUT_DIMS, REQUEST, random_network, random_recurrent_network
+from tests.slopes import check_slopes
 
 CASES = [
     *((random_network, seed) for seed in range(300)),
@@ -80,58 +78,6 @@ def test_trainable_module_is_the_network(make, seed):
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
 
 
-def moved(network, directions, distance):
-    """The network with every parameter moved along its direction, in float64."""
-    components = dict(network.components)
-    for (name, parameter), direction in directions.items():
-        components[name] = with_moved(components[name], parameter, distance * direction)
-    return dataclasses.replace(network, components=components)
-
-
-def with_moved(spec, parameter, change):
-    """The component with a change added to a parameter, such as `linear` or `component1.linear`."""
-    if "." not in parameter:
-        array = getattr(spec, parameter).astype(np.float64)
-        return dataclasses.replace(spec, **{parameter: array + change})
-    inner, parameter = parameter.split(".")
-    number = int(inner.removeprefix("component")) - 1
-    components = list(spec.components)
-    components[number] = with_moved(components[number], parameter, change)
-    return dataclasses.replace(spec, components=tuple(components))
-
-
 @every(2)
 def test_gradients_are_the_slopes_of_the_oracle(make, seed):
-    """Of inputs and parameters, along a random direction of all of them."""
-    network, inputs = make(seed), random_inputs(seed)
-    rng = np.random.default_rng(seed + 1)
-    module = compile_network(network).double().eval()
-    inputs["input"].requires_grad_()
-    result = module(inputs, REQUEST)["output"]
-    weights = torch.from_numpy(rng.normal(size=result.shape))
-    if result.requires_grad:
-        (result * weights).sum().backward()
-    along = torch.from_numpy(rng.normal(size=inputs["input"].shape))
-    directions = {
-        (name, field): rng.normal(size=array.shape)
-        for name, spec in network.components.items()
-        for field, array in spec.parameters().items()
-    }
-    gradients = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
-    total = torch.zeros((), dtype=torch.float64)
-    if inputs["input"].grad is not None:
-        total += (inputs["input"].grad * along).sum()
-    for (name, field), direction in directions.items():
-        gradient = gradients.get(f"components.{name}.{field}")
-        if gradient is not None:
-            total += (gradient * torch.from_numpy(direction)).sum()
-    step = 1e-6
-
-    def objective(distance):
-        given = {**inputs, "input": inputs["input"].detach() + distance * along}
-        return (
-            interpret(moved(network, directions, distance), REQUEST, given)["output"] * weights
-        ).sum()
-
-    slope = (objective(step) - objective(-step)) / (2 * step)
-    torch.testing.assert_close(total, slope, rtol=1e-4, atol=1e-4)
+    check_slopes(make(seed), REQUEST, random_inputs(seed), seed)

@@ -82,16 +82,19 @@ class Log:
 def change_errors(initial: Network, ours: Network, theirs: Network) -> dict[str, float]:
     """By parameter, the relative error of the change that training made.
 
-    A change below 1e-5 of the parameter's norm counts as one of 1e-5: it is noise, such as
-    that of a bias before batch-norm.
+    A change below 1e-5 of the norm of the component's parameters counts as one of that: it is
+    noise, such as that of a bias before batch-norm.
     """
     errors = {}
     for name, component in theirs.components.items():
-        for key, wanted in component.parameters().items():
+        parameters = component.parameters()
+        norm = np.sqrt(
+            sum(np.square(array, dtype=np.float64).sum() for array in parameters.values())
+        )
+        for key, wanted in parameters.items():
             before = initial.components[name].parameters()[key]
             found = ours.components[name].parameters()[key]
-            change = np.linalg.norm(wanted - before)
-            size = max(change, 1e-5 * np.linalg.norm(wanted), 1e-30)
+            size = max(np.linalg.norm(wanted - before), 1e-5 * norm, 1e-30)
             errors[f"{name}.{key}"] = float(np.linalg.norm(found - wanted) / size)
     return errors
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from nnet.errors import NnetError
 from nnet.graph.build import build_network
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model, read_model, write_model
@@ -147,20 +149,64 @@ def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, obj
     dist.destroy_process_group()
 
 
+def validations(folder: Path) -> list[float]:
+    lines = (folder / "out/train.jsonl").read_text().splitlines()
+    return [e["objective"] for e in map(json.loads, lines) if e["event"] == "validation"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @pytest.mark.parametrize(
     "options", [{"distributed": "sum"}, {"distributed": "average", "average_every": 3}]
 )
 def test_a_run_of_two_processes_learns_and_is_resumed(
     options: dict[str, object], tmp_path: Path
 ) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     mp.spawn(train_in_process, (str(tmp_path), port, options), nprocs=2)
-    lines = (tmp_path / "out/train.jsonl").read_text().splitlines()
-    found = [e["objective"] for e in map(json.loads, lines) if e["event"] == "validation"]
+    found = validations(tmp_path)
     assert len(found) == 4
     assert found[-1] > found[0] > -2.2
     before = (tmp_path / "out/final.raw").read_bytes()
     mp.spawn(train_in_process, (str(tmp_path), port, {**options, "resume": True}), nprocs=2)
     assert (tmp_path / "out/final.raw").read_bytes() == before
+
+
+def survive(rank: int, folder: str, port: int, arguments: dict[str, object]) -> None:
+    """Trains; an error becomes a file."""
+    try:
+        train_in_process(rank, folder, port, arguments)
+    except NnetError as error:
+        (Path(folder) / f"error.{rank}").write_text(str(error))
+
+
+@pytest.mark.parametrize("mode", ["sum", "average"])
+def test_a_killed_process_ends_the_run_and_resume_goes_on(mode: str, tmp_path: Path) -> None:
+    options = {"distributed": mode, "average_every": 2, "checkpoint_every": 2}
+    context = mp.get_context("spawn")
+    arguments = (str(tmp_path), free_port(), options)
+    first, second = (context.Process(target=survive, args=(r, *arguments)) for r in range(2))
+    first.start()
+    second.start()
+    while not list(tmp_path.glob("out/checkpoints/*.safetensors")) and first.is_alive():
+        time.sleep(0.02)
+    second.kill()
+    first.join(60)
+    assert not first.is_alive()
+    lost = (tmp_path / "error.0").read_text()
+    assert lost.startswith("another process of this run is lost; start them all again")
+    assert not (tmp_path / "out/final.raw").exists()
+    again = {**options, "resume": True}
+    mp.spawn(train_in_process, (str(tmp_path), free_port(), again), nprocs=2)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    mp.spawn(train_in_process, (str(whole), free_port(), options), nprocs=2)
+    # Not bit by bit: a checkpoint has the activation statistics, and when averaging the parameters
+    # and estimates, of the first process alone.
+    resumed, unbroken = (validations(folder)[-1] for folder in (tmp_path, whole))
+    assert resumed == pytest.approx(unbroken, abs=0.03)
+    assert resumed > -1.45

@@ -1,0 +1,111 @@
+"""`nnet get-egs`: nnet3-get-egs and nnet3-get-egs-dense-targets."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+from typer import Argument, Option
+
+from nnet.errors import NnetError
+
+
+def get_egs(
+    feats: Annotated[str, Argument(help="Rspecifier of features.")],
+    targets: Annotated[
+        str, Argument(help="Rspecifier of targets: alignments, posteriors or matrices.")
+    ],
+    egs: Annotated[str, Argument(help="Wspecifier of examples.")],
+    num_pdfs: Annotated[
+        int, Option("--num-pdfs", "--num-targets", help="Dimension of the network's output.")
+    ] = 0,
+    ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
+    online_ivectors: Annotated[
+        str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
+    ] = "",
+    online_ivector_period: Annotated[
+        int, Option(help="Frames from one online i-vector to the next.")
+    ] = 10,
+    left_context: Annotated[int, Option(help="Input frames before each chunk.")] = 0,
+    right_context: Annotated[int, Option(help="Input frames after each chunk.")] = 0,
+    left_context_initial: Annotated[
+        int, Option(help="At the start of an utterance; -1: as elsewhere.")
+    ] = -1,
+    right_context_final: Annotated[
+        int, Option(help="At the end of an utterance; -1: as elsewhere.")
+    ] = -1,
+    num_frames: Annotated[
+        str, Option(help="Frames per chunk: the usual width, then others for what is left.")
+    ] = "1",
+    frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 1,
+    compress: Annotated[
+        str, Option(metavar="true|false", help="Store matrices compressed.")
+    ] = "true",
+    srand: Annotated[int, Option(help="Seed of the chunks' places.")] = 0,
+) -> None:
+    """Cuts utterances into training examples.
+
+    `nnet train` does this by itself; examples are for other programs and for keeping.
+
+    Example: nnet get-egs scp:feats.scp ark:ali.ark ark:egs.ark --num-pdfs 42 --num-frames 8
+    """
+    from nnet.commands.options import truth
+    from nnet.data.corpus import Sources, load_corpus
+    from nnet.data.cutting import Context, ExampleCutter
+    from nnet.data.examples import ExampleWriter
+
+    if num_pdfs < 1 or frame_subsampling_factor < 1 or min(left_context, right_context) < 0:
+        raise NnetError(
+            f"--num-pdfs is {num_pdfs}, --frame-subsampling-factor {frame_subsampling_factor}, the "
+            f"context {left_context} and {right_context}; expected: 1 or more, 1 or more, no less "
+            "than 0"
+        )
+    sources = Sources(
+        feats=feats,
+        targets=targets,
+        feature_dim=_dim(feats),
+        output_dim=num_pdfs,
+        ivectors=ivectors or None,
+        online_ivectors=online_ivectors or None,
+        online_ivector_period=online_ivector_period,
+        ivector_dim=_dim(ivectors or online_ivectors),
+        subsampling=frame_subsampling_factor,
+    )
+    context = Context(
+        left_context,
+        right_context,
+        left_context_initial if left_context_initial >= 0 else None,
+        right_context_final if right_context_final >= 0 else None,
+    )
+    cutter = ExampleCutter(load_corpus(sources), _widths(num_frames), context, srand)
+    compressed, count = truth("--compress", compress), 0
+    with ExampleWriter(egs) as writer:
+        for key, example in cutter.examples():
+            writer.write(key, example.compressed() if compressed else example)
+            count += 1
+    short = f"; {cutter.too_short} utterances are too short" if cutter.too_short else ""
+    print(f"nnet get-egs: wrote {count} examples{short}", file=sys.stderr)
+
+
+def _dim(rspecifier: str) -> int:
+    """The dimension of the first vector or matrix of a table; 0 without a table."""
+    from nnet.data.matrices import read_vector_or_matrix
+    from nnet.data.specifiers import parse_rspecifier
+    from nnet.data.tables import read_table
+
+    if not rspecifier:
+        return 0
+    if parse_rspecifier(rspecifier).path == "-":
+        raise NnetError(f"{rspecifier}: this table is read twice; expected: a file or a command")
+    for _, values in read_table(rspecifier, read_vector_or_matrix):
+        return int(values.shape[-1])
+    raise NnetError(f"{rspecifier}: the table is empty")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise NnetError(
+            f"--num-frames is '{text}'; expected: frames, such as 8 or 150,110,100"
+        ) from None
