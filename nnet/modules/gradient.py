@@ -33,7 +33,9 @@ class LimitsGradient(SumsModule):
         out.copy_(self.value(x))
 
     @torch.no_grad()
-    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
+    def forward_in_steps(
+        self, x: Tensor, out: Tensor, split: Split, keep: bool
+    ) -> StepFunction | None:
         sources, results = split(x), split(out)
         return lambda number: self._write(sources[number], results[number])
 
@@ -103,8 +105,7 @@ class BackpropTruncation(LimitsGradient):
     @torch.no_grad()
     def derivative_in_steps(
         self,
-        x: Tensor,
-        y: Tensor,
+        forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
         times: Sequence[Times],
@@ -115,8 +116,8 @@ class BackpropTruncation(LimitsGradient):
         if self.storing or threshold <= 0:
             return None
         gradients, targets = split(gradient), split(target)
-        scale, batch = self.spec.scale_factor, x.shape[1]
-        at = [self._at_boundaries(moments, batch, x.device) for moments in times]
+        scale, batch = self.spec.scale_factor, gradient.shape[1]
+        at = [self._at_boundaries(moments, batch, gradient.device) for moments in times]
 
         def step(number: int) -> None:
             rows, boundaries = gradients[number], at[number]

@@ -43,7 +43,7 @@ class ApplyStep(Step):
             self.mask = self.module(ones, self.times(0, count))
         elif self.operand.rows.index is None:
             self._forward = self.module.forward_in_steps(
-                self.operand.rows.all(), self.own.all(), self._split
+                self.operand.rows.all(), self.own.all(), self._split, self.run.tracked
             )
 
     def _split(self, rows: Tensor) -> list[Tensor]:
@@ -82,8 +82,7 @@ class ApplyStep(Step):
         source, own = self.operand.rows.all(), self.own.all()
         if self.operand.rows.index is None and target.rows.index is None:
             self._backward = self.module.derivative_in_steps(
-                source,
-                own,
+                self._forward,
                 self.own_gradient.all(),
                 target.rows.all(),
                 self.moments,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -70,98 +70,23 @@ class LstmNonlinearity(SumsModule):
         gates = gates.view(*x.shape[:-1], 2, c)
         return gates, candidate, gate, previous, masks[0] if masks else None
 
-    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
-        if self.spec.use_dropout:
-            return None
-        c, weights = self.cell_dim, self.weights.detach()
-        of_gates, w_oc = weights[:2], weights[2]
-        inputs = split(x[..., : 2 * c].unflatten(-1, (2, c)))
-        candidates, to_output = split(x[..., 2 * c : 3 * c]), split(x[..., 3 * c : 4 * c])
-        previous = split(x[..., 4 * c : 5 * c])
-        repeated = split(x[..., 4 * c : 5 * c].unsqueeze(-2))
-        cells, outputs = split(out[..., :c]), split(out[..., c:])
-        scratch: dict[int, tuple[Tensor, ...]] = {}
+    def forward_in_steps(
+        self, x: Tensor, out: Tensor, split: Split, keep: bool
+    ) -> StepFunction | None:
+        return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
 
-        def step(number: int) -> None:
-            cell, output = cells[number], outputs[number]
-            rows = cell.shape[0]
-            if rows not in scratch:
-                gates = x.new_empty((rows, x.shape[1], 2, c))
-                scratch[rows] = (gates, *gates.unbind(-2), torch.empty_like(gates[..., 0, :]))
-            gates, i, f, other = scratch[rows]
-            torch.addcmul(inputs[number], repeated[number], of_gates, out=gates).sigmoid_()
-            torch.mul(f, previous[number], out=cell)
-            torch.tanh(candidates[number], out=other)
-            cell.addcmul_(i, other)
-            torch.addcmul(to_output[number], cell, w_oc, out=other).sigmoid_()
-            torch.tanh(cell, out=output)
-            output.mul_(other)
-
-        return step
-
-    @torch.no_grad()
     def derivative_in_steps(
         self,
-        x: Tensor,
-        y: Tensor,
+        forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
         times: Sequence[Times],
         split: Split,
         alone: bool,
     ) -> StepFunction | None:
-        if self.storing:
+        if self.storing or not alone or not isinstance(forward, _Steps):
             return None
-        c = self.cell_dim
-        of_cells, of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
-        blocks = target[..., : 5 * c].unflatten(-1, (5, c))
-        gates, output_gates = split(blocks[..., :3, :]), split(blocks[..., 3, :])
-        previous = split(blocks[..., 4, :])
-        factors = self._step_factors(x, y, split)
-        if alone:
-            target[..., 5 * c :].zero_()  # dropout masks
-
-        def step(number: int) -> None:
-            to_gates, to_output, to_previous, to_cell = factors(number)
-            of_output = of_outputs[number]
-            of_cell = torch.addcmul(of_cells[number], to_cell, of_output)
-            if alone:
-                torch.mul(to_gates, of_cell.unsqueeze(-2), out=gates[number])
-                torch.mul(to_output, of_output, out=output_gates[number])
-                torch.mul(to_previous, of_cell, out=previous[number])
-            else:
-                gates[number].addcmul_(to_gates, of_cell.unsqueeze(-2))
-                output_gates[number].addcmul_(to_output, of_output)
-                previous[number].addcmul_(to_previous, of_cell)
-
-        return step
-
-    def _step_factors(
-        self, x: Tensor, y: Tensor, split: Split
-    ) -> Callable[[int], tuple[Tensor, ...]]:
-        """The factors of each step's rows, for i, f and c together, o, the previous cell, the cell.
-
-        For many rows they are computed in the step and used from the cache; for a few at once.
-        """
-
-        def parts(factors: Tensor) -> tuple[Tensor, ...]:
-            return factors.narrow(-2, 0, 3), *factors.narrow(-2, 3, 3).unbind(-2)
-
-        xs, ys = split(x), split(y)
-        widest = max(len(rows) for rows in xs) * x.shape[1] * self.cell_dim
-        if widest < CACHED_ELEMENTS // 8:
-            lists = [split(part) for part in parts(self.derivative_factors(x, y, None))]
-            return lambda number: tuple(part[number] for part in lists)
-        scratch: dict[int, Tensor] = {}
-
-        def made(number: int) -> tuple[Tensor, ...]:
-            rows = xs[number]
-            if len(rows) not in scratch:
-                scratch[len(rows)] = x.new_empty((*rows.shape[:-1], 6, self.cell_dim))
-            self._factors_into(rows, ys[number], scratch[len(rows)])
-            return parts(scratch[len(rows)])
-
-        return made
+        return forward.derivative(gradient, target, split)
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
@@ -304,6 +229,82 @@ class LstmNonlinearity(SumsModule):
             "deriv_avg": self.average(self.deriv_sum, count),
             "self_repair_prob": self.average(self.repaired_units, count * self.cell_dim),
         }
+
+
+class _Steps:
+    """The cell in a loop: all views are made beforehand, and what the derivative needs is kept."""
+
+    def __init__(
+        self, module: LstmNonlinearity, x: Tensor, out: Tensor, split: Split, keep: bool
+    ) -> None:
+        c = module.cell_dim
+        self.cell_dim = c
+        self.weights = module.weights.detach()
+        self.inputs = split(x[..., : 2 * c].unflatten(-1, (2, c)))
+        self.candidates = split(x[..., 2 * c : 3 * c])
+        self.to_output = split(x[..., 3 * c : 4 * c])
+        self.previous = split(x[..., 4 * c : 5 * c])
+        self.repeated = split(x[..., 4 * c : 5 * c].unsqueeze(-2))
+        self.cells, self.outputs = split(out[..., :c]), split(out[..., c:])
+        self.peepholes, self.w_oc = self.weights[:2], self.weights[2]
+        self.kept: list[tuple[Tensor, ...]] = []
+        if keep:
+            gates = x.new_empty((*x.shape[:-1], 2, c))
+            rest = [x.new_empty((*x.shape[:-1], c)) for _ in range(3)]
+            lists = (split(part) for part in (gates, *gates.unbind(-2), *rest))
+            self.kept = list(zip(*lists, strict=True))
+        self._scratch: dict[int, tuple[Tensor, ...]] = {}
+
+    def _activations(self, number: int) -> tuple[Tensor, ...]:
+        """Where the gates i and f, each of them, the tanh of c, o and m of a step go."""
+        if self.kept:
+            return self.kept[number]
+        cell = self.cells[number]
+        if len(cell) not in self._scratch:
+            gates = cell.new_empty((*cell.shape[:-1], 2, self.cell_dim))
+            rest = [cell.new_empty(cell.shape) for _ in range(3)]
+            self._scratch[len(cell)] = (gates, *gates.unbind(-2), *rest)
+        return self._scratch[len(cell)]
+
+    def __call__(self, number: int) -> None:
+        cell, output = self.cells[number], self.outputs[number]
+        gates, i, f, candidate, o, m = self._activations(number)
+        torch.addcmul(self.inputs[number], self.repeated[number], self.peepholes, out=gates)
+        gates.sigmoid_()
+        torch.mul(f, self.previous[number], out=cell)
+        torch.tanh(self.candidates[number], out=candidate)
+        cell.addcmul_(i, candidate)
+        torch.addcmul(self.to_output[number], cell, self.w_oc, out=o).sigmoid_()
+        torch.tanh(cell, out=m)
+        torch.mul(o, m, out=output)
+
+    def derivative(self, gradient: Tensor, target: Tensor, split: Split) -> StepFunction:
+        """What writes a step's derivative into `target`."""
+        c = self.cell_dim
+        w_ic, w_fc, w_oc = self.weights
+        of_cells, of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
+        targets = [split(target[..., k * c : (k + 1) * c]) for k in range(5)]
+        aten = torch.ops.aten
+        slope, tanh_slope = aten.sigmoid_backward.grad_input, aten.tanh_backward.grad_input
+        buffers: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def step(number: int) -> None:
+            to_i, to_f, to_c, to_o, to_previous = (part[number] for part in targets)
+            _, i, f, candidate, o, m = self.kept[number]
+            of_output = of_outputs[number]
+            if len(i) not in buffers:
+                buffers[len(i)] = (candidate.new_empty(candidate.shape), o.new_empty(o.shape))
+            one, of_cell = buffers[len(i)]
+            slope(torch.mul(of_output, m, out=one), o, grad_input=to_o)
+            tanh_slope(torch.mul(of_output, o, out=one), m, grad_input=of_cell)
+            of_cell.add_(of_cells[number]).addcmul_(to_o, w_oc)
+            slope(torch.mul(of_cell, candidate, out=one), i, grad_input=to_i)
+            slope(torch.mul(of_cell, self.previous[number], out=one), f, grad_input=to_f)
+            tanh_slope(torch.mul(of_cell, i, out=one), candidate, grad_input=to_c)
+            torch.mul(of_cell, f, out=to_previous)
+            to_previous.addcmul_(to_i, w_ic).addcmul_(to_f, w_fc)
+
+        return step
 
 
 class _Lstm(Function):

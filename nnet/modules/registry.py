@@ -64,12 +64,15 @@ class ComponentModule(nn.Module):
         """`forward` with a place for the result, without a graph; for steps of a loop."""
         out.copy_(self(x, times))
 
-    def forward_in_steps(self, x: Tensor, out: Tensor, split: Split) -> StepFunction | None:
+    def forward_in_steps(
+        self, x: Tensor, out: Tensor, split: Split, keep: bool
+    ) -> StepFunction | None:
         """`forward_into` for rows of a loop, with all views made beforehand.
 
         Args:
             x, out: the rows of all steps; a step's rows of `x` are there before it.
             split: from rows of all steps to views of each step's.
+            keep: whether the derivative is wanted afterwards.
 
         Returns:
             What makes the rows of a step, called with its number; None if there is no such way.
@@ -78,8 +81,7 @@ class ComponentModule(nn.Module):
 
     def derivative_in_steps(
         self,
-        x: Tensor,
-        y: Tensor,
+        forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
         times: Sequence[Times],
@@ -89,9 +91,9 @@ class ComponentModule(nn.Module):
         """`derivative` for rows of a loop, with all views made beforehand.
 
         Args:
-            x, y: the rows of all steps.
-            gradient: for `y`; a step's rows are there before it.
-            target: the gradient for `x`; what is made adds a step's derivative to it, or, if
+            forward: what `forward_in_steps` gave, after all steps.
+            gradient: for the output; a step's rows are there before it.
+            target: the gradient for the input; what is made adds a step's derivative to it, or, if
                 `alone`, writes it there.
             times: of each step's rows.
             split: from rows of all steps to views of each step's.
