@@ -38,6 +38,9 @@ class Kind(enum.Enum):
     COMPONENTS = "components"  # a list of components, in model files only
 
 
+LARGEST = float(np.finfo(np.float32).max)
+
+
 def single(value: float) -> float:
     """A number rounded to float32, which is what files can hold."""
     return float(np.float32(value))
@@ -45,7 +48,7 @@ def single(value: float) -> float:
 
 def _real(text: str) -> float:
     value = values.real(text)
-    if abs(value) > float(np.finfo(np.float32).max):
+    if abs(value) > LARGEST:
         raise values.BadValue("a number that fits in 32 bits")
     return single(value)
 

@@ -14,7 +14,7 @@ from nnet.errors import NnetError
 from nnet.graph.network import InputNode, Network, OutputNode
 from nnet.modelfile.examples import Example, NnetIo
 from nnet.modelfile.general_matrix import SparseMatrix
-from nnet.plan.request import Request, TimeRange
+from nnet.plan.request import AnyTimes, Request, TimeList, TimeRange
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,12 @@ def example_minibatch(example: Example, network: Network) -> ExampleMinibatch:
 
     Raises:
         NnetError: the example has an input or output that the network does not have or with
-            another dimension, or its indexes are not all n by the same regular times.
+            another dimension, or its indexes are not all n by the same increasing times.
     """
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Targets] = {}
-    given: dict[str, TimeRange] = {}
-    wanted: dict[str, TimeRange] = {}
+    given: dict[str, AnyTimes] = {}
+    wanted: dict[str, AnyTimes] = {}
     for io in example.io:
         node = network.nodes.get(io.name)
         times = _times(io)
@@ -85,27 +85,27 @@ def example_minibatch(example: Example, network: Network) -> ExampleMinibatch:
     return ExampleMinibatch(Request.of(given, wanted), inputs, targets, sequences.pop())
 
 
-def _times(io: NnetIo) -> TimeRange:
-    """The times of each sequence."""
+def _times(io: NnetIo) -> AnyTimes:
+    """The times of each sequence: a range, or where distances differ a list."""
     sequences = io.sequences
     n, t, x = io.indexes.T
     count = len(t) // sequences
     steps = np.diff(t[:count])
-    step = int(steps[0]) if count > 1 else 1
-    regular = (
+    alike = (
         count * sequences == len(t)
         and not x.any()
         and bool((n == np.repeat(np.arange(sequences), count)).all())
         and bool((t.reshape(sequences, count) == t[:count]).all())
-        and step > 0
-        and bool((steps == step).all())
+        and bool((steps > 0).all())
     )
-    if not regular:
+    if not alike:
         raise NnetError(
             f"the indexes of '{io.name}' in an example are not regular; expected: sequences one "
-            "after the other, each with the same times at equal distances, and x=0"
+            "after the other, each with the same increasing times, and x=0"
         )
-    return TimeRange(int(t[0]), count, step)
+    if len(set(steps.tolist())) > 1:
+        return TimeList(tuple(t[:count].tolist()))
+    return TimeRange(int(t[0]), count, int(steps[0]) if count > 1 else 1)
 
 
 def _targets(io: NnetIo, count: int) -> Targets:

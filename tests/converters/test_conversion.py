@@ -313,6 +313,11 @@ def test_noise_becomes_its_mean() -> None:
     assert "instead of noise, its mean (0.25) is added" in report(converted)
 
 
+def test_the_missing_floor_of_logarithms_is_reported() -> None:
+    found = report(convert("LogSoftmaxComponent dim=3"))
+    assert "nnet2 raises logarithms below log(1e-20) = -46.1 to that" in found
+
+
 def test_convolutions_whose_patches_do_not_cover_all_columns() -> None:
     for appended in ("true", "false"):
         converted = convert(

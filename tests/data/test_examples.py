@@ -15,6 +15,7 @@ from nnet.errors import NnetError
 from nnet.modelfile.examples import Example, NnetIo, frame_indexes
 from nnet.modelfile.general_matrix import FullMatrix
 from nnet.modelfile.model import read_model
+from nnet.modules.compiled import compile_network
 
 GOLDEN = Path(__file__).parents[1] / "golden/training/frame_level"
 UNMERGED = f"ark:{GOLDEN}/egs_compressed_unmerged.ark"
@@ -131,6 +132,19 @@ def test_an_example_becomes_tensors() -> None:
     )
     dense = torch.zeros(5, 8, 9).scatter_add(-1, targets.ids, targets.weights)
     np.testing.assert_allclose(dense.reshape(40, 9), eg.io[1].features.dense(), rtol=1e-6)
+
+
+def test_times_of_an_example_may_be_irregular() -> None:
+    network = read_model(GOLDEN / "plain/init.raw").network
+    _, eg = next(read_examples(f"ark:{GOLDEN}/egs.ark"))
+    features, targets = eg.io
+    kept = np.isin(targets.indexes[:, 1], (0, 1, 5))
+    some = NnetIo("output", targets.indexes[kept], FullMatrix(targets.features.dense()[kept]))
+    minibatch = example_minibatch(Example((features, some)), network)
+    module = compile_network(network).train()
+    outputs = module(minibatch.inputs, minibatch.request)["output"]
+    assert outputs.shape == (5, 3, 9)
+    assert list(dict(minibatch.request.outputs)["output"]) == [0, 1, 5]
 
 
 def test_an_example_that_does_not_fit_the_network_is_refused() -> None:

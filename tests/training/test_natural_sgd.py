@@ -192,3 +192,22 @@ def test_self_repair_pushes_dead_units_up_and_full_ones_down() -> None:
     np.testing.assert_allclose(repaired, -0.02 / 0.5 * 72, rtol=1e-5)
     assert spec.num_dims_processed == 8 * len(repaired)
     assert spec.num_dims_self_repaired >= 2 * len(repaired)
+
+
+def test_the_l2_penalty_is_for_components_without_a_gradient_too() -> None:
+    config = CONFIG + (
+        "component name=b type=NaturalGradientAffineComponent input-dim=8 output-dim=2 "
+        "l2-regularize=0.5 learning-rate=0.1 max-change=0\n"
+        "component-node name=b component=b input=relu\noutput-node name=second input=b\n"
+    )
+    net = build_network(parse_config(config), rng=np.random.default_rng(1))
+    module = compile_network(net).train()
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(6, 14, 5, generator=generator)
+    optimizer = NaturalGradientSGD(module, max_param_change=0.0)
+    outputs = module({"input": features}, module.chunk_request(12, outputs=("output",)))
+    outputs["output"].sum().backward()
+    optimizer.step(sequences=2)
+    trained = module.to_network().components["b"]
+    wanted = net.components["b"].linear * (1 - 2 * 0.1 * 0.5 * 2)
+    np.testing.assert_allclose(trained.linear, wanted, rtol=1e-5)
