@@ -22,6 +22,16 @@ class AnyAffine(ComponentModule):
     observer: Observer | None = None
     """Set by an optimizer that wants to see the rows that the gradient comes from."""
 
+    def transposed(self, first: int, dim: int) -> Tensor:
+        """Columns of the matrix, transposed: kept as long as the matrix stays as it is."""
+        kept = self.__dict__.setdefault("_transposed", {})
+        state = (self.linear.data_ptr(), self.linear._version, self.linear.dtype)
+        if kept.get((first, dim), (None, None))[0] != state:
+            block = self.linear.detach().narrow(1, first, dim)
+            kept[first, dim] = (state, block.t().contiguous())
+        found: Tensor = kept[first, dim][1]
+        return found
+
     def forward(self, x: Tensor, times: Times) -> Tensor:
         if self.observer is not None and torch.is_grad_enabled():
             whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])

@@ -37,10 +37,11 @@ class LimitsGradient(SumsModule):
         self, x: Tensor, out: Tensor, split: Split, keep: bool
     ) -> StepFunction | None:
         sources, results = split(x), split(out)
-        return lambda number: self._write(sources[number], results[number])
 
-    def _write(self, x: Tensor, out: Tensor) -> None:
-        out.copy_(self.value(x))
+        def step(number: int) -> None:
+            results[number].copy_(self.value(sources[number]))
+
+        return step
 
 
 class _Limited(Function):
@@ -108,7 +109,7 @@ class BackpropTruncation(LimitsGradient):
         forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
-        times: Sequence[Times],
+        times: Times,
         split: Split,
         alone: bool,
     ) -> StepFunction | None:
@@ -117,7 +118,10 @@ class BackpropTruncation(LimitsGradient):
             return None
         gradients, targets = split(gradient), split(target)
         scale, batch = self.spec.scale_factor, gradient.shape[1]
-        at = [self._at_boundaries(moments, batch, gradient.device) for moments in times]
+        at: Sequence[Tensor | None] = [None] * len(gradients)
+        if self.spec.zeroing_threshold > 0:
+            boundaries = torch.from_numpy(self.boundaries(times, batch)).to(gradient.device)
+            at = [part if part.any() else None for part in split(boundaries.unsqueeze(-1))]
 
         def step(number: int) -> None:
             rows, boundaries = gradients[number], at[number]
@@ -131,15 +135,6 @@ class BackpropTruncation(LimitsGradient):
                 targets[number].addcmul_(rows, factors)
 
         return step
-
-    def _at_boundaries(self, times: Times, batch: int, device: torch.device) -> Tensor | None:
-        """Which rows may be set to zero, (time, batch, 1); None if none."""
-        if self.spec.zeroing_threshold <= 0:
-            return None
-        boundaries = self.boundaries(times, batch)
-        if not boundaries.any():
-            return None
-        return torch.from_numpy(boundaries).to(device).unsqueeze(-1)
 
     def _clipped(self, norms: Tensor) -> Tensor | None:
         """The factor on each row that keeps its norm below the threshold."""

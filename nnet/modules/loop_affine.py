@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -42,9 +43,10 @@ class AffineStep(Step):
         triples = list(zip(self.terms, blocks, operation.terms, strict=True))
         self.outer = [(t.rows, block, rows.scale) for t, block, rows in triples if not t.inside]
         self.flat = StepRows(self.own, self.ranges, flat=True)
+        columns = [0, *accumulate(rows.dim for rows in operation.terms)]
         self.inner = [
-            (self.read(t, flat=True), block.t().contiguous(), rows.scale)  # many times the fastest
-            for t, block, rows in triples
+            (self.read(t, flat=True), module.transposed(first, rows.dim), rows.scale)
+            for (t, _, rows), first in zip(triples, columns, strict=False)
             if t.inside
         ]
         self.blocks = [(t, block, rows.scale) for t, block, rows in triples if t.inside]

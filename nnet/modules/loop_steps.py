@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,7 +33,6 @@ class ApplyStep(Step):
         self.mask: Tensor | None = None
 
         self.sources = self.read(self.operand)
-        self.moments = [self.times(first, end) for first, end in self.ranges]
         self._forward: StepFunction | None = None
         self._backward: StepFunction | None = None
 
@@ -45,6 +45,11 @@ class ApplyStep(Step):
             self._forward = self.module.forward_in_steps(
                 self.operand.rows.all(), self.own.all(), self._split, self.run.tracked
             )
+
+    @cached_property
+    def moments(self) -> list[Times]:
+        """The times of each step's rows."""
+        return [self.times(first, end) for first, end in self.ranges]
 
     def _split(self, rows: Tensor) -> list[Tensor]:
         return split(rows, self.ranges)
@@ -85,7 +90,7 @@ class ApplyStep(Step):
                 self._forward,
                 self.own_gradient.all(),
                 target.rows.all(),
-                self.moments,
+                self.times(0, self.own.count),
                 self._split,
                 self.alone,
             )

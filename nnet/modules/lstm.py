@@ -80,7 +80,7 @@ class LstmNonlinearity(SumsModule):
         forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
-        times: Sequence[Times],
+        times: Times,
         split: Split,
         alone: bool,
     ) -> StepFunction | None:

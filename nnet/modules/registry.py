@@ -84,7 +84,7 @@ class ComponentModule(nn.Module):
         forward: StepFunction | None,
         gradient: Tensor,
         target: Tensor,
-        times: Sequence[Times],
+        times: Times,
         split: Split,
         alone: bool,
     ) -> StepFunction | None:
@@ -95,7 +95,7 @@ class ComponentModule(nn.Module):
             gradient: for the output; a step's rows are there before it.
             target: the gradient for the input; what is made adds a step's derivative to it, or, if
                 `alone`, writes it there.
-            times: of each step's rows.
+            times: of the rows of all steps.
             split: from rows of all steps to views of each step's.
         """
         return None
