@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -121,6 +121,10 @@ class ApplyStep(Step):
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         if not parameters or self.mask is not None:
             return
+        summed = getattr(self._backward, "parameter_gradients", None)
+        if summed is not None and not self.module.row_observers:
+            self._add_parameters(parameters, summed())
+            return
         count = self.own.count
         found = self.module.parameter_derivatives(
             self.operand.rows.take(0, count),
@@ -129,7 +133,12 @@ class ApplyStep(Step):
             self.times(0, count),
             self.source_gradients.rows.all() if self.alone else None,
         )
-        for parameter, gradient in zip(parameters, found, strict=True):
+        self._add_parameters(parameters, found)
+
+    def _add_parameters(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+    ) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             self.run.add_parameter(parameter, gradient)
 
 

@@ -86,7 +86,7 @@ class LstmNonlinearity(SumsModule):
     ) -> StepFunction | None:
         if self.storing or not alone or not isinstance(forward, _Steps):
             return None
-        return forward.derivative(gradient, target, split)
+        return _DerivativeSteps(forward, gradient, target, split)
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
@@ -278,33 +278,45 @@ class _Steps:
         torch.tanh(cell, out=m)
         torch.mul(o, m, out=output)
 
-    def derivative(self, gradient: Tensor, target: Tensor, split: Split) -> StepFunction:
-        """What writes a step's derivative into `target`."""
-        c = self.cell_dim
-        w_ic, w_fc, w_oc = self.weights
-        of_cells, of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
-        targets = [split(target[..., k * c : (k + 1) * c]) for k in range(5)]
+
+class _DerivativeSteps:
+    """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
+
+    def __init__(self, forward: _Steps, gradient: Tensor, target: Tensor, split: Split) -> None:
+        c = forward.cell_dim
+        self.forward = forward
+        self.of_cells, self.of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
+        self.targets = [split(target[..., k * c : (k + 1) * c]) for k in range(5)]
+        widest = max(len(rows) for rows in self.of_cells)
+        shape = (widest, gradient.shape[1], c)
+        self.sums = gradient.new_zeros((3, *shape))
+        self.scratch = gradient.new_empty((2, *shape))
+
+    def __call__(self, number: int) -> None:
+        forward = self.forward
+        w_ic, w_fc, w_oc = forward.weights
         aten = torch.ops.aten
         slope, tanh_slope = aten.sigmoid_backward.grad_input, aten.tanh_backward.grad_input
-        buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        to_i, to_f, to_c, to_o, to_previous = (part[number] for part in self.targets)
+        _, i, f, candidate, o, m = forward.kept[number]
+        of_output, previous = self.of_outputs[number], forward.previous[number]
+        one, of_cell = self.scratch[:, : len(i)].unbind()
+        sum_i, sum_f, sum_o = self.sums[:, : len(i)].unbind()
+        slope(torch.mul(of_output, m, out=one), o, grad_input=to_o)
+        tanh_slope(torch.mul(of_output, o, out=one), m, grad_input=of_cell)
+        of_cell.add_(self.of_cells[number]).addcmul_(to_o, w_oc)
+        slope(torch.mul(of_cell, candidate, out=one), i, grad_input=to_i)
+        slope(torch.mul(of_cell, previous, out=one), f, grad_input=to_f)
+        tanh_slope(torch.mul(of_cell, i, out=one), candidate, grad_input=to_c)
+        torch.mul(of_cell, f, out=to_previous)
+        to_previous.addcmul_(to_i, w_ic).addcmul_(to_f, w_fc)
+        sum_i.addcmul_(to_i, previous)
+        sum_f.addcmul_(to_f, previous)
+        sum_o.addcmul_(to_o, forward.cells[number])
 
-        def step(number: int) -> None:
-            to_i, to_f, to_c, to_o, to_previous = (part[number] for part in targets)
-            _, i, f, candidate, o, m = self.kept[number]
-            of_output = of_outputs[number]
-            if len(i) not in buffers:
-                buffers[len(i)] = (candidate.new_empty(candidate.shape), o.new_empty(o.shape))
-            one, of_cell = buffers[len(i)]
-            slope(torch.mul(of_output, m, out=one), o, grad_input=to_o)
-            tanh_slope(torch.mul(of_output, o, out=one), m, grad_input=of_cell)
-            of_cell.add_(of_cells[number]).addcmul_(to_o, w_oc)
-            slope(torch.mul(of_cell, candidate, out=one), i, grad_input=to_i)
-            slope(torch.mul(of_cell, self.previous[number], out=one), f, grad_input=to_f)
-            tanh_slope(torch.mul(of_cell, i, out=one), candidate, grad_input=to_c)
-            torch.mul(of_cell, f, out=to_previous)
-            to_previous.addcmul_(to_i, w_ic).addcmul_(to_f, w_fc)
-
-        return step
+    def parameter_gradients(self) -> Sequence[Tensor | None]:
+        """The gradient for the peepholes, (3, cell_dim), after all steps."""
+        return [self.sums.sum(dim=(1, 2))]
 
 
 class _Lstm(Function):

@@ -90,6 +90,9 @@ class ComponentModule(nn.Module):
     ) -> StepFunction | None:
         """`derivative` for rows of a loop, with all views made beforehand.
 
+        If what is made has a method `parameter_gradients`, that is asked for the trainable
+        parameters' gradients after all steps, in place of `parameter_derivatives`.
+
         Args:
             forward: what `forward_in_steps` gave, after all steps.
             gradient: for the output; a step's rows are there before it.
