@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from nnet.process import settle
 
-settle()  # as the commands do, for all that is compared
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+settle()  # memory is kept as the commands do, for all that is compared
 
 RESULTS = Path(__file__).parent / "results"
 

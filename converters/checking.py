@@ -27,7 +27,6 @@ def part_errors(converted: Converted, rows: np.ndarray | None = None) -> list[fl
     """
     import torch
 
-    import nnet.modules.compiled  # noqa: F401  (registers the components)
     from nnet.modules.oracle import interpret
     from nnet.plan.request import Request, TimeRange
 

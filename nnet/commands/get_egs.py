@@ -54,12 +54,15 @@ def get_egs(
     from nnet.data.cutting import Context, ExampleCutter
     from nnet.data.examples import ExampleWriter
 
-    if num_pdfs < 1 or frame_subsampling_factor < 1 or min(left_context, right_context) < 0:
-        raise NnetError(
-            f"--num-pdfs is {num_pdfs}, --frame-subsampling-factor {frame_subsampling_factor}, the "
-            f"context {left_context} and {right_context}; expected: 1 or more, 1 or more, no less "
-            "than 0"
-        )
+    least = {
+        "num-pdfs": (num_pdfs, 1),
+        "frame-subsampling-factor": (frame_subsampling_factor, 1),
+        "left-context": (left_context, 0),
+        "right-context": (right_context, 0),
+    }
+    for option, (value, limit) in least.items():
+        if value < limit:
+            raise NnetError(f"--{option} is {value}, expected at least {limit}")
     sources = Sources(
         feats=feats,
         targets=targets,

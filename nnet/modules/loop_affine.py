@@ -16,6 +16,7 @@ from nnet.plan import ir
 from nnet.plan.ir import Value
 
 HOISTED_ROWS = 512
+"""About how many rows are multiplied at once by what does not feed back."""
 
 
 class AffineStep(Step):
