@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.kernels.lstm_cpu import NativeLimit, runs_natively, step_ranges
 from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
 from nnet.plan.times import IntArray, Times
@@ -113,14 +115,16 @@ class BackpropTruncation(LimitsGradient):
         split: Split,
         alone: bool,
     ) -> StepFunction | None:
+        scale, batch = self.spec.scale_factor, gradient.shape[1]
+        boundaries = torch.from_numpy(self.boundaries(times, batch)).to(gradient.device)
+        if runs_natively(gradient, target):
+            return _NativeTruncation(self, gradient, target, boundaries, split, alone)
         threshold = self.spec.clipping_threshold
         if self.storing or threshold <= 0:
             return None
         gradients, targets = split(gradient), split(target)
-        scale, batch = self.spec.scale_factor, gradient.shape[1]
         at: Sequence[Tensor | None] = [None] * len(gradients)
         if self.spec.zeroing_threshold > 0:
-            boundaries = torch.from_numpy(self.boundaries(times, batch)).to(gradient.device)
             at = [part if part.any() else None for part in split(boundaries.unsqueeze(-1))]
 
         def step(number: int) -> None:
@@ -161,6 +165,48 @@ class BackpropTruncation(LimitsGradient):
 
     def stored(self) -> dict[str, Any]:
         return {name: float(getattr(self, name)) for name in self._sums}
+
+
+class _NativeTruncation:
+    """The derivative of a truncation in a loop, in one pass over memory a step."""
+
+    def __init__(
+        self,
+        module: BackpropTruncation,
+        gradient: Tensor,
+        target: Tensor,
+        boundaries: Tensor,
+        split: Split,
+        alone: bool,
+    ) -> None:
+        spec = module.spec
+        self.module = module
+        self.boundaries = boundaries
+        self.native = NativeLimit(
+            gradient,
+            target,
+            boundaries if spec.zeroing_threshold > 0 else None,
+            scale=spec.scale_factor,
+            clipping=spec.clipping_threshold or math.inf,
+            zeroing=spec.zeroing_threshold,
+            adds=not alone,
+        )
+        self.ranges = step_ranges(gradient, split(gradient))
+
+    def __call__(self, number: int) -> None:
+        self.native.limit(*self.ranges[number])
+
+    def parameter_gradients(self) -> Sequence[Tensor | None]:
+        """There are none; stores the statistics of all steps."""
+        if self.module.storing:
+            clipped, zeroed = self.native.counts.tolist()
+            self.module.add_to_sums(
+                count=self.boundaries.numel(),
+                num_clipped=clipped,
+                count_zeroing_boundaries=int(self.boundaries.sum()),
+                num_zeroed=zeroed,
+            )
+        return []
 
 
 @implements("ClipGradientComponent")

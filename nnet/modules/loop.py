@@ -44,7 +44,7 @@ class LoopRunner:
         self.loop = loop
         self.modules = modules
         self.visible = tuple(visible)
-        self.storage = arrange(plan, layout, loop)
+        self.storage = arrange(plan, layout, loop, self.visible)
         operations = [plan.operations[v] for v in self.storage.computed]
         self.outer = tuple(
             dict.fromkeys(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence, Set
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from nnet.kernels.spliced_affine import Term
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
-from nnet.plan.storage import Place, Storage
+from nnet.plan.storage import Buffer, Place, Storage
 from nnet.plan.times import Times
 
 
@@ -145,17 +146,19 @@ class Run:
         self.outer = outer
         self.like = like
         self.tracked = tracked
-        self.buffers = self._allocate(zeroed=())
+        self.buffers = self._allocate(storage.values.buffers)
         self.gradient_buffers: dict[Value, Tensor] = {}
         self.outer_gradients: dict[Value, Tensor] = {}
         self.parameter_gradients: dict[int, Tensor] = {}
         self._wanted: set[int] = set()
 
-    def _allocate(self, zeroed: Container[Value]) -> dict[Value, Tensor]:
+    def _allocate(
+        self, buffers: Mapping[Value, Buffer], zeroed: Container[Value] = ()
+    ) -> dict[Value, Tensor]:
         """Buffers with zeros in their padding, and everywhere in those of `zeroed`."""
         batch = self.like.shape[1]
         tensors = {}
-        for value, buffer in self.storage.buffers.items():
+        for value, buffer in buffers.items():
             shape = (buffer.front + buffer.rows + buffer.back, batch, buffer.width)
             tensors[value] = tensor = self.like.new_empty(shape)
             if value in zeroed:
@@ -171,35 +174,33 @@ class Run:
         Args:
             written: buffers all of whose gradient one step writes; others start as zeros.
         """
-        self.gradient_buffers = self._allocate(self.storage.buffers.keys() - written)
+        buffers = self.storage.gradients.buffers
+        self.gradient_buffers = self._allocate(buffers, buffers.keys() - written)
         self.outer_gradients = {}
         self.parameter_gradients = {}
         self._wanted = {id(parameter) for parameter in parameters}
 
     def inside(self, value: Value) -> bool:
-        return value in self.storage.places
+        return value in self.storage.gradients.places
 
     def rows(self, value: Value, place: Place | None = None) -> RowsOf:
-        """A value of the loop, or a place in its buffer."""
-        place = place or self.storage.places[value]
-        return RowsOf(self.buffers[place.buffer], place, self.storage.buffers[place.buffer].front)
+        """A value of the loop, or a place in a buffer."""
+        values = self.storage.values
+        place = place or values.place(value)
+        return RowsOf(self.buffers[place.buffer], place, values.buffers[place.buffer].front)
 
     def gradients(self, value: Value, place: Place | None = None) -> RowsOf:
-        place = place or self.storage.places[value]
-        front = self.storage.buffers[place.buffer].front
+        """The gradient for a value of the loop, or a place in a buffer."""
+        gradients = self.storage.gradients
+        place = place or gradients.places[value]
+        front = gradients.buffers[place.buffer].front
         return RowsOf(self.gradient_buffers[place.buffer], place, front)
 
     def operand(
         self, value: Value, piece: Piece, columns: tuple[int, int] | None = None
     ) -> Operand:
         """What an operation reads of a value, inside the loop or outside."""
-        if self.inside(value):
-            place = self.storage.places[value]
-        else:
-            rows = self.outer[value].shape[0] if value in self.outer else 0
-            place = Place(value, 0, 1, rows, 0, self.plan.dim(value))
-        place = place.through(piece.rows)
-        return Operand(self, value, place.columns(*columns) if columns else place)
+        return Operand(self, value, piece, *(columns or (0, self.plan.dim(value))))
 
     def add_parameter(self, parameter: Tensor | None, gradient: Tensor | None) -> None:
         """Adds to the gradient of a parameter, if it is wanted."""
@@ -226,25 +227,50 @@ class Run:
 
 
 class Operand:
-    """The rows of a value that an operation reads, for each of its own rows."""
+    """Rows `piece` and columns `offset` .. `offset + dim` of a value that an operation reads."""
 
-    def __init__(self, run: Run, value: Value, place: Place) -> None:
+    def __init__(self, run: Run, value: Value, piece: Piece, offset: int, dim: int) -> None:
         self.run = run
         self.value = value
-        self.place = place
+        self.piece = piece
+        self.offset = offset
+        self.dim = dim
         self.inside = run.inside(value)
-        tensor = None if self.inside else run.outer.get(value)
+
+    @cached_property
+    def place(self) -> Place:
+        """Where the values are."""
         if self.inside:
-            self.rows = run.rows(value, place)
-        elif tensor is not None:
-            self.rows = RowsOf(tensor, place, 0)
+            seen = self.run.storage.values.place(self.value, self.offset, self.dim)
+            return seen.through(self.piece.rows)
+        return self._outer_place()
+
+    @cached_property
+    def gradient_place(self) -> Place:
+        """Where the gradient for them is."""
+        if self.inside:
+            seen = self.run.storage.gradients.places[self.value]
+            return seen.through(self.piece.rows).columns(self.offset, self.dim)
+        return self._outer_place()
+
+    def _outer_place(self) -> Place:
+        tensor = self.run.outer.get(self.value)
+        rows = 0 if tensor is None else tensor.shape[0]
+        return Place(self.value, 0, 1, rows, self.offset, self.dim).through(self.piece.rows)
+
+    @cached_property
+    def rows(self) -> RowsOf:
+        """The values."""
+        if self.inside:
+            return self.run.rows(self.value, self.place)
+        return RowsOf(self.run.outer[self.value], self.place, 0)
 
     def gradient(self) -> RowsOf | None:
         """Where the gradient for these rows goes."""
         if self.inside:
-            return self.run.gradients(self.value, self.place)
+            return self.run.gradients(self.value, self.gradient_place)
         target = self.run.outer_gradient(self.value)
-        return None if target is None else RowsOf(target, self.place, 0)
+        return None if target is None else RowsOf(target, self.gradient_place, 0)
 
 
 class Step:
@@ -253,17 +279,25 @@ class Step:
     Attributes:
         ranges: the rows of each step.
         rows: those rows.
-        gradients: for the derivative, where the gradient for them is.
+        gradients: where the gradient for them is, once it is asked for.
     """
+
+    own_gradient: RowsOf
+    gradients: StepRows
 
     def __init__(self, run: Run, value: Value) -> None:
         self.run = run
         self.value = value
         self.ranges: Ranges = run.storage.steps[value]
-        self.own = run.rows(value)
-        self.rows = StepRows(self.own, self.ranges)
-        self.own_gradient = self.own
-        self.gradients = self.rows
+
+    @cached_property
+    def own(self) -> RowsOf:
+        """All its rows."""
+        return self.run.rows(self.value)
+
+    @cached_property
+    def rows(self) -> StepRows:
+        return StepRows(self.own, self.ranges)
 
     def times(self, first: int, end: int) -> Times:
         """The times of rows `first` up to `end`."""

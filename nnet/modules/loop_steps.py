@@ -33,6 +33,7 @@ class ApplyStep(Step):
         self.mask: Tensor | None = None
 
         self.sources = self.read(self.operand)
+        self.in_place = self.operand.inside and self.operand.place.is_same(self.own.place)
         self._forward: StepFunction | None = None
         self._backward: StepFunction | None = None
 
@@ -41,7 +42,7 @@ class ApplyStep(Step):
         if isinstance(self.module, RandomModule):
             ones = torch.ones_like(self.own.all())
             self.mask = self.module(ones, self.times(0, count))
-        elif self.operand.rows.index is None:
+        elif self.operand.rows.index is None and not self.in_place:
             self._forward = self.module.forward_in_steps(
                 self.operand.rows.all(), self.own.all(), self._split, self.run.tracked
             )
@@ -57,16 +58,18 @@ class ApplyStep(Step):
     def written_alone(self) -> Value | None:
         """What this reads, if nothing else reads it and every row of it is read once."""
         buffer, uses = self.operand.value, self.run.plan.uses()
-        places = self.run.storage.places
-        alone = all(uses[v] == 1 for v, place in places.items() if place.buffer == buffer)
-        if not alone or buffer not in self.run.storage.buffers:
+        gradients = self.run.storage.gradients
+        shared = any(uses[v] != 1 for v, p in gradients.places.items() if p.buffer == buffer)
+        if shared or buffer not in gradients.buffers:
             return None
-        stored = self.run.storage.buffers[buffer]
+        stored = gradients.buffers[buffer]
         whole = Place(buffer, 0, 1, stored.rows, 0, stored.width)
-        same = self.operand.place.is_same(whole) and stored.rows == self.own.count
+        same = self.operand.gradient_place.is_same(whole) and stored.rows == self.own.count
         return buffer if same else None
 
     def forward(self, number: int) -> None:
+        if self.in_place:
+            return
         if self._forward is not None:
             self._forward(number)
         elif self.mask is not None:
@@ -119,11 +122,11 @@ class ApplyStep(Step):
 
     def finish(self) -> None:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        if not parameters or self.mask is not None:
-            return
         summed = getattr(self._backward, "parameter_gradients", None)
         if summed is not None and not self.module.row_observers:
             self._add_parameters(parameters, summed())
+            return
+        if not parameters or self.mask is not None:
             return
         count = self.own.count
         found = self.module.parameter_derivatives(
@@ -143,25 +146,26 @@ class ApplyStep(Step):
 
 
 class AppendStep(Step):
-    """Copies the parts that were not computed in place."""
+    """Copies the parts that were not computed in place, if they are read side by side."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Append) -> None:
         super().__init__(run, value)
-        self.outer: list[tuple[Operand, RowsOf]] = []
-        self.inner: list[tuple[Operand, Place]] = []
+        self.count = run.layout.times[value].count
+        self.parts: list[tuple[Operand, int]] = []
         column = 0
         for source, piece in zip(operation.sources, run.layout.reads[value], strict=True):
-            operand = run.operand(source.value, piece)
-            place = self.own.place.columns(column, operand.place.dim)
-            column += operand.place.dim
-            if not operand.inside:
-                self.outer.append((operand, run.rows(value, place)))
-            elif not operand.place.is_same(place):
-                self.inner.append((operand, place))
-        self.copied = [
-            (self.read(operand), StepRows(run.rows(value, place), self.ranges))
-            for operand, place in self.inner
-        ]
+            self.parts.append((run.operand(source.value, piece), column))
+            column += run.plan.dim(source.value)
+        self.copied: list[tuple[StepRows, StepRows]] = []
+        self.outer: list[tuple[Operand, RowsOf]] = []
+        if run.storage.values.is_made(value):
+            own = Place(value, 0, 1, self.count, 0, operation.dim)
+            for operand, column in self.parts:
+                target = run.rows(value, own.columns(column, operand.dim))
+                if not operand.inside:
+                    self.outer.append((operand, target))
+                elif not operand.place.is_same(target.place):
+                    self.copied.append((self.read(operand), StepRows(target, self.ranges)))
 
     def prepare(self) -> None:
         for operand, target in self.outer:
@@ -173,9 +177,16 @@ class AppendStep(Step):
 
     def start_backward(self) -> None:
         super().start_backward()
+        self.gradients_of_parts = [
+            (operand, self.run.gradients(self.value, place))
+            for operand, column in self.parts
+            for place in (self.own_gradient.place.columns(column, operand.dim),)
+            if not (operand.inside and operand.gradient_place.is_same(place))
+        ]
         self.copied_gradients = [
-            (self.target(operand), StepRows(self.run.gradients(self.value, place), self.ranges))
-            for operand, place in self.inner
+            (self.target(operand), StepRows(rows, self.ranges))
+            for operand, rows in self.gradients_of_parts
+            if operand.inside
         ]
 
     def backward(self, number: int) -> None:
@@ -184,11 +195,10 @@ class AppendStep(Step):
                 target.add(number, own[number])
 
     def finish(self) -> None:
-        for operand, target in self.outer:
-            gradient = operand.gradient()
+        for operand, rows in self.gradients_of_parts:
+            gradient = None if operand.inside else operand.gradient()
             if gradient is not None:
-                rows = self.run.gradients(self.value, target.place).all()
-                gradient.add(0, self.own.count, rows)
+                gradient.add(0, self.count, rows.all())
 
 
 class SumStep(Step):
@@ -307,7 +317,7 @@ class WindowStep(Step):
     def backward(self, number: int) -> None:
         own = self.gradients[number]
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        target = self.run.gradients(self.operand.value, self.operand.place)
+        target = self.run.gradients(self.operand.value, self.operand.gradient_place)
         for where, read, rows in self._alike(*self.ranges[number]):
             with torch.enable_grad():
                 source, result = self._apply(read, where, rows)

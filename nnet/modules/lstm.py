@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.kernels.lstm_cpu import NativeLstm, NativeLstmDerivative, runs_natively, step_ranges
 from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import SumsModule
 from nnet.plan.times import Times
@@ -73,6 +74,8 @@ class LstmNonlinearity(SumsModule):
     def forward_in_steps(
         self, x: Tensor, out: Tensor, split: Split, keep: bool
     ) -> StepFunction | None:
+        if runs_natively(x, out, self.weights):
+            return _NativeSteps(self, x, out, split, keep)
         return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
 
     def derivative_in_steps(
@@ -84,6 +87,8 @@ class LstmNonlinearity(SumsModule):
         split: Split,
         alone: bool,
     ) -> StepFunction | None:
+        if alone and isinstance(forward, _NativeSteps) and runs_natively(gradient, target):
+            return _NativeDerivative(forward, gradient, target)
         if self.storing or not alone or not isinstance(forward, _Steps):
             return None
         return _DerivativeSteps(forward, gradient, target, split)
@@ -152,14 +157,17 @@ class LstmNonlinearity(SumsModule):
 
     def _add_repair(self, activations: Tensor, terms: Tensor) -> None:
         """Fills in what self-repair adds to the derivatives, in the order of the factors."""
-        scales = self._wrong() * self.self_repair_config[1]
         push = activations.clone()
         push[..., SIGMOIDS, :] = push[..., SIGMOIDS, :] * 2 - 1
-        push *= scales.to(push.dtype)
+        push *= self.repair_scales().to(push.dtype)
         w_ic, w_fc, w_oc = self.weights.detach()
         terms[..., :4, :] = push[..., :4, :]
         terms[..., 4, :] = push[..., 0, :] * w_ic + push[..., 1, :] * w_fc
         terms[..., 5, :] = push[..., 3, :] * w_oc + push[..., 4, :]
+
+    def repair_scales(self) -> Tensor:
+        """How strongly each unit is self-repaired, (5, cell_dim)."""
+        return self._wrong() * self.self_repair_config[1]
 
     def _wrong(self) -> Tensor:
         """1 for units whose average derivative is too small, (5, cell_dim)."""
@@ -209,16 +217,24 @@ class LstmNonlinearity(SumsModule):
         return result
 
     def _store(self, x: Tensor, y: Tensor) -> None:
-        if not self.storing:
-            return
-        values = torch.stack(self._activations(x, y), dim=-2).flatten(0, 1)
-        slopes = 1 - values * values
-        slopes[:, SIGMOIDS] = values[:, SIGMOIDS] * (1 - values[:, SIGMOIDS])
+        if self.storing:
+            self.store(torch.stack(self._activations(x, y), dim=-2))
+
+    def store(self, activations: Tensor) -> None:
+        """Adds the five nonlinearities' outputs, (time, batch, 5, cell_dim), to the statistics."""
+        count = activations.shape[0] * activations.shape[1]
+        value_sum, square_sum = torch.zeros((2, *self.value_sum.shape), dtype=torch.float64)
+        for part in self._in_cache(activations):
+            values = activations[part].flatten(0, 1)
+            value_sum += values.sum(dim=0)
+            square_sum += (values * values).sum(dim=0)
+        slope_sum = count - square_sum
+        slope_sum[list(SIGMOIDS)] = (value_sum - square_sum)[list(SIGMOIDS)]
         self.add_to_sums(
-            repaired_units=self._wrong().sum(dim=1) * len(values),
-            value_sum=values.sum(dim=0),
-            deriv_sum=slopes.sum(dim=0),
-            count=len(values),
+            repaired_units=self._wrong().sum(dim=1) * count,
+            value_sum=value_sum,
+            deriv_sum=slope_sum,
+            count=count,
         )
 
     def stored(self) -> dict[str, Any]:
@@ -229,6 +245,40 @@ class LstmNonlinearity(SumsModule):
             "deriv_avg": self.average(self.deriv_sum, count),
             "self_repair_prob": self.average(self.repaired_units, count * self.cell_dim),
         }
+
+
+class _NativeSteps:
+    """The cell in a loop, in one pass over memory a step."""
+
+    def __init__(
+        self, module: LstmNonlinearity, x: Tensor, out: Tensor, split: Split, keep: bool
+    ) -> None:
+        self.module = module
+        self.native = NativeLstm(x, module.weights.detach(), out, keep)
+        self.ranges = step_ranges(x, split(x))
+
+    def __call__(self, number: int) -> None:
+        self.native.forward(*self.ranges[number])
+
+
+class _NativeDerivative:
+    """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
+
+    def __init__(self, forward: _NativeSteps, gradient: Tensor, target: Tensor) -> None:
+        self.forward = forward
+        module = forward.module
+        repair = module.repair_scales() if module.storing else None
+        self.native = NativeLstmDerivative(forward.native, gradient, target, repair)
+
+    def __call__(self, number: int) -> None:
+        self.native.backward(*self.forward.ranges[number])
+
+    def parameter_gradients(self) -> Sequence[Tensor | None]:
+        """The gradient for the peepholes, (3, cell_dim), after all steps."""
+        module, kept = self.forward.module, self.forward.native.kept
+        if module.storing and kept is not None:
+            module.store(kept)
+        return [self.native.sums.to(module.weights.dtype)] if module.weights.requires_grad else []
 
 
 class _Steps:

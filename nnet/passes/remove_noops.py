@@ -7,9 +7,8 @@ from typing import ClassVar
 
 from nnet.passes.base import keep, rewrite
 from nnet.plan import ir
+from nnet.plan.derived import IDENTITIES
 from nnet.plan.ir import Builder, Operation, Plan, Value
-
-IDENTITIES = frozenset(("NoOpComponent", "BackpropTruncationComponent", "ClipGradientComponent"))
 
 
 @dataclass(frozen=True)

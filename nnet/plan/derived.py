@@ -30,6 +30,15 @@ def is_affine(spec: Any) -> bool:
     return spec.type_name in AFFINE
 
 
+IDENTITIES = frozenset(("NoOpComponent", "BackpropTruncationComponent", "ClipGradientComponent"))
+"""Components whose value is the input's, but for a scale that BackpropTruncation may have."""
+
+
+def is_identity(spec: Any) -> bool:
+    """Whether a component gives what it is given (its derivative may be another one)."""
+    return spec.type_name in IDENTITIES and getattr(spec, "scale_factor", 1.0) == 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class FoldedAffine:
     """y = linear x + bias; `linear` is (output_dim, input_dim), `bias` (output_dim,)."""

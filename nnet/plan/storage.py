@@ -3,17 +3,18 @@
 Values that are computed have a buffer, rows in the order of their times. Values that only look at
 others (at another time, at some columns, as zeros where there is nothing) have none: they are
 places in a buffer, and the zeros are rows of padding around it. A value that is appended to others
-is computed where the append has it.
+is computed where the append has it. Gradients have buffers of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nnet.plan import ir
+from nnet.plan.derived import is_identity
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
 from nnet.plan.loops import Loop
@@ -100,48 +101,196 @@ class Buffer:
 
 
 @dataclass
+class Buffers:
+    """Buffers by the value that they are for, with padding for all places in them."""
+
+    buffers: dict[Value, Buffer] = field(default_factory=dict)
+
+    def pad(self, places: Iterable[Place]) -> None:
+        """Makes room around the buffers for rows of places that lie outside."""
+        for place in places:
+            if place.count:
+                buffer = self.buffers[place.buffer]
+                rows = place.rows() if place.index is not None else place.rows()[[0, -1]]
+                buffer.front = max(buffer.front, -int(rows.min()))
+                buffer.back = max(buffer.back, int(rows.max()) - buffer.rows + 1)
+
+
+@dataclass
 class Storage:
     """What a loop needs to run under a layout.
 
     Attributes:
         computed: the values that steps compute, in order.
         steps: for each of `computed` the rows `first` up to `end` that each step computes.
-        places: where every value of the loop lies.
-        buffers: by the value that they are for.
+        values: where values lie.
+        gradients: where gradients lie.
     """
 
     computed: tuple[Value, ...]
     steps: Mapping[Value, list[tuple[int, int]]]
-    places: dict[Value, Place] = field(default_factory=dict)
-    buffers: dict[Value, Buffer] = field(default_factory=dict)
+    values: ValueStorage
+    gradients: GradientStorage
 
 
 VIEWS = (ir.Carried, ir.Look, ir.Columns, ir.IfDefined)
 
 
-def arrange(plan: Plan, layout: Layout, loop: Loop) -> Storage:
-    """Buffers and steps for the values of a loop that a layout needs."""
+def arrange(plan: Plan, layout: Layout, loop: Loop, visible: Sequence[Value]) -> Storage:
+    """Buffers and steps for the values of a loop that a layout needs.
+
+    Args:
+        visible: the values that are wanted outside.
+    """
     needed = [v for v in loop.values if layout.times[v].count]
     computed = tuple(v for v in needed if not isinstance(plan.operations[v], VIEWS))
-    storage = Storage(computed, _steps(layout, loop, computed))
     inside = _written_inside(plan, layout, computed)
-    for value in computed:
-        count, dim = layout.times[value].count, plan.dim(value)
-        if value in inside:
-            buffer, column = inside[value]
-            storage.places[value] = Place(buffer, 0, 1, count, column, dim)
+    values = ValueStorage(plan, layout, loop, inside)
+    values.resolve(computed, visible)
+    gradients = GradientStorage(plan, layout, inside)
+    gradients.resolve(needed, computed)
+    return Storage(computed, _steps(layout, loop, computed), values, gradients)
+
+
+class ValueStorage(Buffers):
+    """Where the values of a loop lie: columns are read where they were first made.
+
+    Views, columns of one part of an append, and components that are the identity have no buffer;
+    an append has one if something reads columns of several of its parts.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: Layout, loop: Loop, inside: Mapping[Value, tuple[Value, int]]
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.layout = layout
+        self.loop = loop
+        self.inside = inside
+        self._known: dict[tuple[Value, int, int], Place] = {}
+
+    def resolve(self, computed: Sequence[Value], visible: Sequence[Value]) -> None:
+        """Finds the places of all that is made and read."""
+        for value in (*self.inside, *visible):
+            self.place(value)
+        appends = [v for v in computed if isinstance(self.plan.operations[v], ir.Append)]
+        for value in computed:
+            if value not in appends:
+                self.place(value)
+                self._resolve_operands(value)
+        while made := [v for v in appends if self.is_made(v)]:
+            for value in made:  # reading their parts may make others
+                self._resolve_operands(value)
+                appends.remove(value)
+        self.pad(self._known.values())
+
+    def _resolve_operands(self, value: Value) -> None:
+        operation = self.plan.operations[value]
+        if isinstance(operation, ir.SplicedAffine):
+            columns = [(r.value, r.offset, r.dim) for r in (*operation.terms, *operation.bypass)]
         else:
-            storage.places[value] = Place(value, 0, 1, count, 0, dim)
-            storage.buffers[value] = Buffer(count, dim)
-    for value in needed:
-        _place(value, plan, layout, storage)
-    for place in storage.places.values():
-        if place.count:
-            buffer_ = storage.buffers[place.buffer]
-            rows = place.rows() if place.index is not None else place.rows()[[0, -1]]
-            buffer_.front = max(buffer_.front, -int(rows.min()))
-            buffer_.back = max(buffer_.back, int(rows.max()) - buffer_.rows + 1)
-    return storage
+            columns = [(operand, 0, self.plan.dim(operand)) for operand in operation.operands]
+        for operand, offset, dim in columns:
+            if operand in self.loop.phases:
+                self.place(operand, offset, dim)
+
+    def place(self, value: Value, offset: int = 0, dim: int | None = None) -> Place:
+        """The place of columns `offset` .. `offset + dim` of a value, at its own times."""
+        key = (value, offset, self.plan.dim(value) if dim is None else dim)
+        if key not in self._known:
+            self._known[key] = self._find(*key)
+        return self._known[key]
+
+    def is_made(self, value: Value) -> bool:
+        """Whether an append has a buffer of its own."""
+        return value in self.buffers
+
+    def _find(self, value: Value, offset: int, dim: int) -> Place:
+        operation, count = self.plan.operations[value], self.layout.times[value].count
+        if value in self.inside:
+            buffer, column = self.inside[value]
+            self._buffer(buffer)
+            return Place(buffer, 0, 1, count, column + offset, dim)
+        pieces = self.layout.reads[value]
+        match operation:
+            case ir.Carried(of=of):
+                return self._seen(value, pieces[0], of, offset, dim)
+            case ir.IfDefined() if not pieces[0].rows.count:
+                self.buffers[value] = Buffer(0, operation.dim)  # nothing but padding
+                return Place(value, -1, 0, count, offset, dim)
+            case ir.IfDefined(source=source) | ir.Look(source=source):
+                return self._seen(value, pieces[0], source.value, offset, dim)
+            case ir.Columns(source=source, offset=column):
+                return self._seen(value, pieces[0], source.value, column + offset, dim)
+            case ir.Apply(component=component, source=source) if source.value in self.loop.phases:
+                if is_identity(self.plan.components[component]):
+                    return self._seen(value, pieces[0], source.value, offset, dim)
+            case ir.Append(sources=sources):
+                for source, piece in zip(sources, pieces, strict=True):
+                    width = self.plan.dim(source.value)
+                    if offset >= 0 and offset + dim <= width and source.value in self.loop.phases:
+                        return self._seen(value, piece, source.value, offset, dim)
+                    offset -= width
+                offset += operation.dim
+        self._buffer(value)
+        return Place(value, 0, 1, count, offset, dim)
+
+    def _buffer(self, value: Value) -> None:
+        self.buffers.setdefault(value, Buffer(self.layout.times[value].count, self.plan.dim(value)))
+
+    def _seen(self, value: Value, piece: Piece, source: Value, offset: int, dim: int) -> Place:
+        """The place of a value that has the rows that a piece takes of another one."""
+        seen = self.place(source, offset, dim)
+        stored = self.buffers[seen.buffer].rows
+        return seen.padded(piece, self.layout.times[value].count, stored)
+
+
+class GradientStorage(Buffers):
+    """Where the gradients of a loop's values lie.
+
+    Only views have no buffer: their gradients are added to those of what they look at.
+    """
+
+    def __init__(
+        self, plan: Plan, layout: Layout, inside: Mapping[Value, tuple[Value, int]]
+    ) -> None:
+        super().__init__()
+        self.plan = plan
+        self.layout = layout
+        self.inside = inside
+        self.places: dict[Value, Place] = {}
+
+    def resolve(self, needed: Sequence[Value], computed: Sequence[Value]) -> None:
+        """Finds the places of all values."""
+        for value in computed:
+            count, dim = self.layout.times[value].count, self.plan.dim(value)
+            if value in self.inside:
+                buffer, column = self.inside[value]
+                self.places[value] = Place(buffer, 0, 1, count, column, dim)
+            else:
+                self.places[value] = Place(value, 0, 1, count, 0, dim)
+                self.buffers[value] = Buffer(count, dim)
+        for value in needed:
+            self._place(value)
+        self.pad(self.places.values())
+
+    def _place(self, value: Value) -> Place:
+        """The place of a value; views are found through what they look at."""
+        if value in self.places:
+            return self.places[value]
+        operation, count = self.plan.operations[value], self.layout.times[value].count
+        piece = self.layout.reads[value][0]
+        if isinstance(operation, ir.IfDefined) and not piece.rows.count:
+            self.buffers[value] = Buffer(0, operation.dim)  # nothing but padding
+            place = Place(value, -1, 0, count, 0, operation.dim)
+        else:
+            source = operation.of if isinstance(operation, ir.Carried) else operation.operands[0]
+            seen = self._place(source)
+            place = seen.padded(piece, count, self.buffers[seen.buffer].rows)
+            if isinstance(operation, ir.Columns):
+                place = place.columns(operation.offset, operation.dim)
+        self.places[value] = place
+        return place
 
 
 def _steps(
@@ -180,23 +329,3 @@ def _written_inside(
                 inside[part] = (value, column)
             column += plan.dim(part)
     return inside
-
-
-def _place(value: Value, plan: Plan, layout: Layout, storage: Storage) -> Place:
-    """The place of a value; views are found through what they look at."""
-    if value in storage.places:
-        return storage.places[value]
-    operation = plan.operations[value]
-    piece = layout.reads[value][0]
-    source = operation.of if isinstance(operation, ir.Carried) else operation.operands[0]
-    if isinstance(operation, ir.IfDefined) and not piece.rows.count:
-        storage.buffers[value] = Buffer(0, operation.dim)  # nothing but padding
-        place = Place(value, -1, 0, layout.times[value].count, 0, operation.dim)
-    else:
-        seen = _place(source, plan, layout, storage)
-        stored = storage.buffers[seen.buffer].rows
-        place = seen.padded(piece, layout.times[value].count, stored)
-        if isinstance(operation, ir.Columns):
-            place = place.columns(operation.offset, operation.dim)
-    storage.places[value] = place
-    return place

@@ -1,0 +1,91 @@
+"""C++ of this package, compiled once for this machine by the compiler that is found, and kept.
+
+Where there is no C++ compiler (`CXX`, c++, g++ or clang++), callers use their plain torch code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fopenmp-simd",
+    "-shared",
+    "-fPIC",
+]
+"""No -ffast-math: linking with it changes how the whole process treats denormal numbers."""
+
+WIDE = "-mprefer-vector-width=512"
+"""For x86: all of a vector register, where the default is half of it."""
+
+
+@functools.cache
+def native_library(name: str) -> ctypes.CDLL | None:
+    """The library made of `NAME.cpp` in this folder; None without a working compiler.
+
+    Compiling takes a second or two; the result is kept in the user's cache folder for this source,
+    compiler and processor.
+    """
+    compiler = next(filter(None, map(shutil.which, _compilers())), None)
+    if compiler is None:
+        return None
+    source = Path(__file__).with_name(f"{name}.cpp")
+    flags = [*FLAGS, WIDE] if platform.machine() in ("x86_64", "AMD64") else FLAGS
+    made = " ".join([compiler, _version(compiler), *flags, _processor()])
+    key = hashlib.sha256(source.read_bytes() + made.encode()).hexdigest()[:24]
+    library = _cache() / f"{name}-{key}.so"
+    if not library.exists() and not _compile([compiler, *flags], source, library):
+        return None
+    return ctypes.CDLL(str(library))
+
+
+def _compilers() -> list[str]:
+    return [os.environ.get("CXX", "c++"), "c++", "g++", "clang++"]
+
+
+def _version(compiler: str) -> str:
+    found = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return found.stdout.partition("\n")[0]
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "nnet"
+
+
+def _compile(command: list[str], source: Path, library: Path) -> bool:
+    """Puts the library there, whole; False if the compiler or the folder refuses."""
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            made = Path(folder) / library.name
+            done = subprocess.run(
+                [*command, str(source), "-o", str(made)], capture_output=True, check=False
+            )
+            if done.returncode == 0:
+                made.replace(library)
+            return done.returncode == 0
+    except OSError:
+        return False

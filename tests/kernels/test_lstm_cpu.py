@@ -1,0 +1,131 @@
+"""The LSTM cell in C++ against plain torch in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from nnet.kernels import native
+from nnet.kernels.lstm_cpu import (
+    NativeLimit,
+    NativeLstm,
+    NativeLstmDerivative,
+    runs_natively,
+    step_ranges,
+)
+
+
+def cell(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """[c, y], and the five activations, by definition."""
+    cells = weights.shape[1]
+    i, f, c, o, previous = x[..., : 5 * cells].split(cells, dim=-1)
+    masks = x[..., 5 * cells :] if x.shape[-1] > 5 * cells else torch.ones(3)
+    drop_i, drop_f, drop_o = masks.split(1, dim=-1)
+    i, f = torch.sigmoid(i + weights[0] * previous), torch.sigmoid(f + weights[1] * previous)
+    g = torch.tanh(c)
+    new = drop_f * f * previous + drop_i * i * g
+    o, m = torch.sigmoid(o + weights[2] * new), torch.tanh(new)
+    return torch.cat((new, drop_o * o * m), dim=-1), torch.stack((i, f, g, o, m), dim=-2)
+
+
+def inputs(cells: int, masked: bool, size: float = 2.0) -> tuple[Tensor, Tensor]:
+    """Rows of 5 times and 3 sequences that lie apart in memory, and peepholes."""
+    torch.manual_seed(cells)
+    width = 5 * cells + (3 if masked else 0)
+    x = torch.full((5, 4, width + 7), math.nan)[:, :3, 2 : 2 + width]
+    x.copy_(size * torch.randn(5, 3, width))
+    if masked:
+        x[..., -3:] = torch.tensor([0.0, 1.25, 0.5])
+    return x, torch.randn(3, cells)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("cells", [1, 15, 16, 63, 130])
+def test_values_and_derivatives(cells: int, masked: bool) -> None:
+    x, weights = inputs(cells, masked)
+    out = torch.full((5, 3, 2 * cells), math.nan)
+    assert runs_natively(x, weights, out)
+    forward = NativeLstm(x, weights, out, keep=True)
+    for first in range(5):
+        forward.forward(first, first + 1)
+    exact_x = x.double().requires_grad_()
+    exact_w = weights.double().requires_grad_()
+    expected, activations = cell(exact_x, exact_w)
+    torch.testing.assert_close(out.double(), expected, rtol=2e-6, atol=2e-6)
+    torch.testing.assert_close(forward.kept.double(), activations, rtol=2e-6, atol=2e-6)
+
+    gradient = torch.randn(5, 3, 2 * cells)
+    repair = torch.rand(5, cells)
+    target = torch.full((5, 3, x.shape[2] + 1), math.nan)[..., 1:]
+    back = NativeLstmDerivative(forward, gradient, target, None)
+    back.backward(2, 5)
+    back.backward(0, 2)
+    found = torch.autograd.grad(expected, (exact_x, exact_w), gradient.double())
+    found[0][..., 5 * cells :] = 0  # nothing is derived by masks
+    torch.testing.assert_close(target.double(), found[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.sums, found[1], rtol=1e-5, atol=1e-5)
+
+    NativeLstmDerivative(forward, torch.zeros_like(gradient), target, repair).backward(0, 5)
+    i, f, g, o, m = activations.detach().unbind(-2)
+    push = [(2 * a - 1) * r for a, r in zip((i, f, o), repair[[0, 1, 3]].double(), strict=True)]
+    torch.testing.assert_close(
+        target[..., 3 * cells : 4 * cells].double(), push[2], rtol=1e-5, atol=1e-5
+    )
+    of_cell = push[2] * weights[2] + repair[4] * m
+    of_g = of_cell * i * (1 - g * g) * (x[..., -3:-2] if masked else 1) + repair[2] * g
+    torch.testing.assert_close(
+        target[..., 2 * cells : 3 * cells].double(), of_g.double(), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_saturated_units_are_neither_nan_nor_denormal() -> None:
+    x, weights = inputs(64, masked=False, size=150.0)
+    out = torch.empty(5, 3, 128)
+    forward = NativeLstm(x, weights, out, keep=True)
+    forward.forward(0, 5)
+    expected, _ = cell(x.double(), weights.double())
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-6)
+    tiny = torch.finfo(torch.float32).tiny
+    for values in (out, forward.kept):
+        assert not ((values != 0) & (values.abs() < tiny)).any()
+
+
+def test_nan_stays_nan() -> None:
+    x, weights = inputs(16, masked=False)
+    x[1, 2, 3] = math.nan
+    out = torch.zeros(5, 3, 32)
+    NativeLstm(x, weights, out, keep=False).forward(0, 5)
+    assert out[1, 2, 3].isnan()
+    assert out.isnan().sum() == 2
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_rows_are_limited(adds: bool) -> None:
+    torch.manual_seed(1)
+    gradient, target = torch.randn(6, 4, 33), torch.randn(6, 4, 40)[..., 3:36]
+    before = target.clone()
+    boundaries = torch.rand(6, 4) < 0.4
+    native_limit = NativeLimit(
+        gradient, target, boundaries, scale=0.5, clipping=2.5, zeroing=2.8, adds=adds
+    )
+    native_limit.limit(0, 6)
+    norms = 0.5 * gradient.norm(dim=-1, keepdim=True)
+    factor = 0.5 * (2.5 / norms).clamp_max(1)
+    zeroed = boundaries.unsqueeze(-1) & (norms > 2.8)
+    expected = torch.where(zeroed, 0.0, gradient * factor) + (before if adds else 0)
+    torch.testing.assert_close(target, expected)
+    assert native_limit.counts.tolist() == [int((norms > 2.5).sum()), int(zeroed.sum())]
+
+
+def test_ranges_of_steps_follow_their_order() -> None:
+    rows = torch.empty(9, 2, 5)[2:8]
+    assert step_ranges(rows, rows.split([2, 1, 3])) == [(0, 2), (2, 3), (3, 6)]
+    assert step_ranges(rows, list(rows.split([2, 1, 3]))[::-1]) == [(3, 6), (2, 3), (0, 2)]
+
+
+def test_without_a_compiler_there_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_compilers", lambda: ["no-such-compiler"])
+    assert native.native_library.__wrapped__("lstm_cpu") is None
