@@ -16,16 +16,16 @@ class PlainLstmp(nn.Module):
     matrix.
     """
 
-    def __init__(self, network: Network, delay: int) -> None:
+    def __init__(self, network: Network, delay: int, name: str = "lstm") -> None:
         super().__init__()
-        gates, projection = (network.components[n] for n in ("lstm.W_all", "lstm.W_rp"))
+        gates, projection = (network.components[f"{name}.{part}"] for part in ("W_all", "W_rp"))
         self.delay = delay
-        self.recurrent = network.nodes["lstm.r"].dim
+        self.recurrent = network.nodes[f"{name}.r"].dim
         self.gates_weight = nn.Parameter(torch.tensor(gates.linear))
         self.gates_bias = nn.Parameter(torch.tensor(gates.bias))
         self.projection_weight = nn.Parameter(torch.tensor(projection.linear))
         self.projection_bias = nn.Parameter(torch.tensor(projection.bias))
-        peepholes = network.components["lstm.lstm_nonlin"].weights
+        peepholes = network.components[f"{name}.lstm_nonlin"].weights
         self.peepholes = nn.Parameter(torch.tensor(peepholes))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,10 +30,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a plan can be cut. `left` and `right` are the network's context in frames."""
+    """How a plan can be cut. `left` and `right` are the network's context in frames.
+
+    A recurrent plan is not cut: each of its steps works on all sequences at once.
+    """
 
     widest: int
     in_time: bool
+    recurrent: bool
     left: int
     right: int
 
@@ -41,12 +45,13 @@ class Tiling:
     def of(cls, plan: Plan, left: int, right: int) -> Tiling:
         results = {value for _, value in plan.results}
         dims = [op.dim for value, op in enumerate(plan.operations) if value not in results]
-        return cls(max(dims, default=1), _same_at_all_times(plan), left, right)
+        recurrent = any(isinstance(op, ir.Carried) for op in plan.operations)
+        return cls(max(dims, default=1), _same_at_all_times(plan), recurrent, left, right)
 
     def tiles(self, request: Request, batch: int) -> Iterator[Tile]:
         """Tiles that together are the request, for `batch` sequences."""
-        rows = max(16, TILE_BYTES // (4 * self.widest))
         count = max(times.count for _, times in request.outputs)
+        rows = batch * count if self.recurrent else max(16, TILE_BYTES // (4 * self.widest))
         if batch > 1:
             together = max(1, rows // count)
             for start in range(0, batch, together):
