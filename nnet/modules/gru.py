@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from nnet.kernels.spliced_affine import Observer
+from nnet.modules.cells import Cell
 from nnet.modules.registry import implements
-from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
+from nnet.modules.statistics import REPAIR_PROBABILITY, chance
 from nnet.plan.times import Times
 
 
-class AnyGruNonlinearity(SumsModule):
+class AnyGruNonlinearity(Cell):
     """h = tanh(U x + feedback), c = (1 - z) h + z c'; subclasses define the feedback.
 
     Factors of the derivative, (time, batch, 3, cell_dim), take the derivative of c to that before
@@ -31,7 +31,6 @@ class AnyGruNonlinearity(SumsModule):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell_dim = int(spec.cell_dim)
         self.w_h = self.parameter("w_h")
         self.keep_sum("count", spec.count)
         self.keep_sum("repaired_units", spec.self_repair_total)
@@ -54,19 +53,9 @@ class AnyGruNonlinearity(SumsModule):
         """The derivative by the weights, from that before the tanh; shown to observers."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, times: Times) -> Tensor:
-        if torch.is_grad_enabled() and (x.requires_grad or self.w_h.requires_grad):
-            result: Tensor = _Gru.apply(x, self.w_h, self)
-            return result
-        return self._computed(x)
-
-    def _computed(self, x: Tensor) -> Tensor:
-        out = x.new_empty((*x.shape[:-1], 2 * self.cell_dim))
-        self._compute_into(x, out)
-        return out
-
-    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
-        self._compute_into(x, out)
+    @property
+    def trained(self) -> Tensor:
+        return self.w_h
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         h, cell = out[..., : self.cell_dim], out[..., self.cell_dim :]
@@ -76,7 +65,7 @@ class AnyGruNonlinearity(SumsModule):
         torch.lerp(h, previous, z, out=cell)
 
     @torch.no_grad()
-    def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor:
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor:
         z, _, previous = self._parts(x)
         h = y[..., : self.cell_dim]
         factors = x.new_empty((*x.shape[:-1], 3, self.cell_dim))
@@ -106,9 +95,11 @@ class AnyGruNonlinearity(SumsModule):
         self._spread(x, inner, result)
         return result
 
-    @torch.no_grad()
-    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        return self.derivative_from(self.derivative_factors(x, y, times), x, gradient)
+    def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        factors = self.derivative_factors(x, y, None)
+        inner = self._repaired(y, self._inner(factors, gradient))
+        weights = self.weights_gradient(x, inner) if self.w_h.requires_grad else None
+        return self._completed(factors, x, gradient, inner), weights
 
     @torch.no_grad()
     def parameter_derivatives(
@@ -201,24 +192,3 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
         if "w_h" in self.row_observers:
             self.row_observers["w_h"](rows)
         return rows.sum(dim=0)
-
-
-class _Gru(Function):
-    """The module's own derivative, over all rows at once."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, module: AnyGruNonlinearity) -> Tensor:
-        y = module._computed(x)
-        ctx.save_for_backward(x, y, weights)
-        ctx.module = module
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        x, y, _ = ctx.saved_tensors
-        module = ctx.module
-        factors = module.derivative_factors(x, y, None)
-        inner = module._repaired(y, module._inner(factors, gradient))
-        found = module._completed(factors, x, gradient, inner)
-        weights = module.weights_gradient(x, inner) if ctx.needs_input_grad[1] else None
-        return found, weights, None

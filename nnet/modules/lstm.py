@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from nnet.kernels.lstm_cpu import NativeLstm, NativeLstmDerivative, runs_natively, step_ranges
+from nnet.modules.cells import Cell
 from nnet.modules.registry import Split, StepFunction, implements
-from nnet.modules.statistics import SumsModule
 from nnet.plan.times import Times
 
 SIGMOIDS = (0, 1, 3)
@@ -22,7 +21,7 @@ CACHED_ELEMENTS = 2**15
 
 
 @implements("LstmNonlinearityComponent")
-class LstmNonlinearity(SumsModule):
+class LstmNonlinearity(Cell):
     """Gates, cell and output of an LSTM with peepholes; see the specification.
 
     The derivative is linear in the output's. Its factors, (time, batch, 6, cell_dim), take the
@@ -39,7 +38,6 @@ class LstmNonlinearity(SumsModule):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell_dim = int(spec.cell_dim)
         self.weights = self.parameter("weights")
         config = torch.tensor(spec.self_repair_config, dtype=torch.float64).view(2, 5, 1)
         self.register_buffer("self_repair_config", config, persistent=False)
@@ -49,19 +47,9 @@ class LstmNonlinearity(SumsModule):
         share = torch.tensor(spec.self_repair_prob, dtype=torch.float64)
         self.keep_sum("repaired_units", share * spec.count * self.cell_dim)
 
-    def forward(self, x: Tensor, times: Times) -> Tensor:
-        if torch.is_grad_enabled() and (x.requires_grad or self.weights.requires_grad):
-            result: Tensor = _Lstm.apply(x, self.weights, self)
-            return result
-        return self._computed(x)
-
-    def _computed(self, x: Tensor) -> Tensor:
-        out = x.new_empty((*x.shape[:-1], 2 * self.cell_dim))
-        self._compute_into(x, out)
-        return out
-
-    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
-        self._compute_into(x, out)
+    @property
+    def trained(self) -> Tensor:
+        return self.weights
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """The inputs of i and f (time, batch, 2, cell_dim), of c and o, c', and dropout masks."""
@@ -191,9 +179,11 @@ class LstmNonlinearity(SumsModule):
             blocks += factors.narrow(-2, 6, 5)
         return result
 
-    @torch.no_grad()
-    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        return self.derivative_from(self.derivative_factors(x, y, times), x, gradient)
+    def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        found = self.derivative_from(self.derivative_factors(x, y, None), x, gradient)
+        weights = self._weights_gradient(x, y, found) if self.weights.requires_grad else None
+        self._store(x, y)
+        return found, weights
 
     @torch.no_grad()
     def parameter_derivatives(
@@ -367,24 +357,3 @@ class _DerivativeSteps:
     def parameter_gradients(self) -> Sequence[Tensor | None]:
         """The gradient for the peepholes, (3, cell_dim), after all steps."""
         return [self.sums.sum(dim=(1, 2))]
-
-
-class _Lstm(Function):
-    """The module's own derivative, over all rows at once."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weights: Tensor, module: LstmNonlinearity) -> Tensor:
-        y = module._computed(x)
-        ctx.save_for_backward(x, y, weights)
-        ctx.module = module
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, y, _ = ctx.saved_tensors
-        module = ctx.module
-        factors = module.derivative_factors(x, y, None)
-        found = module.derivative_from(factors, x, gradient)
-        weights = module._weights_gradient(x, y, found) if ctx.needs_input_grad[1] else None
-        module._store(x, y)
-        return found, weights, None
