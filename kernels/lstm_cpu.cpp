@@ -1,11 +1,15 @@
 // The unit-by-unit part of LSTMs on a CPU, one pass over memory forward and one back; see lstm_cpu.py.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
+#endif
+#if defined(_OPENMP)
+#include <omp.h>
 #endif
 
 namespace {
@@ -68,12 +72,33 @@ class FlushDenormals {
 #endif
 };
 
+const int64_t kElementsPerThread = 8192;
+
+// Calls work(row, end, thread) on `threads` equal parts of so many rows of `dim` columns each.
+template <typename Work>
+void in_parts(int64_t rows, int64_t dim, int64_t threads, const Work& work) {
+    threads = std::max<int64_t>(1, std::min(threads, rows * dim / kElementsPerThread));
+#if defined(_OPENMP)
+    if (threads > 1) {
+#pragma omp parallel num_threads(threads)
+        {
+            const FlushDenormals flush;
+            const int64_t parts = omp_get_num_threads(), thread = omp_get_thread_num();
+            work(rows * thread / parts, rows * (thread + 1) / parts, thread);
+        }
+        return;
+    }
+#endif
+    const FlushDenormals flush;
+    work(0, rows, 0);
+}
+
 }  // namespace
 
 extern "C" {
 
 struct Lstm {
-    int64_t batch, cells;
+    int64_t threads, batch, cells;
     int64_t masked;        // whether three dropout masks follow the input's five blocks
     const float* weights;  // (3, cells): peepholes of i, f and o
     Rows input;            // i, f, c and o before the nonlinearities, the previous cell, masks
@@ -83,11 +108,11 @@ struct Lstm {
 
 // Outputs of rows `first` up to `end`.
 void lstm_forward(const Lstm* lstm, int64_t first, int64_t end) {
-    const FlushDenormals flush;
-    const int64_t C = lstm->cells;
+    const int64_t C = lstm->cells, batch = lstm->batch;
     const float *w_i = lstm->weights, *w_f = w_i + C, *w_o = w_f + C;
-    for (int64_t t = first; t < end; ++t) {
-        for (int64_t b = 0; b < lstm->batch; ++b) {
+    in_parts((end - first) * batch, C, lstm->threads, [=](int64_t row, int64_t last, int64_t) {
+        for (; row < last; ++row) {
+            const int64_t t = first + row / batch, b = row % batch;
             const float* x = lstm->input.at(t, b);
             const float *in_i = x, *in_f = x + C, *in_c = x + 2 * C, *in_o = x + 3 * C;
             const float* previous = x + 4 * C;
@@ -124,7 +149,7 @@ void lstm_forward(const Lstm* lstm, int64_t first, int64_t end) {
                 }
             }
         }
-    }
+    });
 }
 
 struct LstmDerivative {
@@ -133,20 +158,21 @@ struct LstmDerivative {
     Rows target;          // for the input: written
     const float* repair;  // (5, cells): self-repair's scales of i, f, c, o and m; or null
     double* sums;         // (3, cells): the peepholes' derivatives are added to it
-    float* scratch;       // (3, cells)
+    float* scratch;       // (threads, 3, cells)
 };
 
 // Derivatives of rows `first` up to `end` by the input, and their part of those by the peepholes.
 void lstm_backward(const LstmDerivative* derivative, int64_t first, int64_t end) {
-    const FlushDenormals flush;
     const Lstm* lstm = &derivative->forward;
-    const int64_t C = lstm->cells;
+    const int64_t C = lstm->cells, batch = lstm->batch;
     const float *w_i = lstm->weights, *w_f = w_i + C, *w_o = w_f + C;
     const float* repair = derivative->repair;
-    float *sum_i = derivative->scratch, *sum_f = sum_i + C, *sum_o = sum_f + C;
-    std::memset(derivative->scratch, 0, 3 * C * sizeof(float));
-    for (int64_t t = first; t < end; ++t) {
-        for (int64_t b = 0; b < lstm->batch; ++b) {
+    float* const sums = derivative->scratch;
+    std::memset(sums, 0, lstm->threads * 3 * C * sizeof(float));
+    in_parts((end - first) * batch, C, lstm->threads, [=](int64_t row, int64_t last, int64_t part) {
+        float *sum_i = sums + part * 3 * C, *sum_f = sum_i + C, *sum_o = sum_f + C;
+        for (; row < last; ++row) {
+            const int64_t t = first + row / batch, b = row % batch;
             const float *x = lstm->input.at(t, b), *previous = x + 4 * C;
             const bool masked = lstm->masked;
             const float drop_i = masked ? x[5 * C] : 1.0f, drop_f = masked ? x[5 * C + 1] : 1.0f;
@@ -187,8 +213,9 @@ void lstm_backward(const LstmDerivative* derivative, int64_t first, int64_t end)
                 sum_o[k] += d_o * cell[k];
             }
         }
-    }
-    for (int64_t k = 0; k < 3 * C; ++k) derivative->sums[k] += derivative->scratch[k];
+    });
+    for (int64_t part = 0; part < lstm->threads; ++part)
+        for (int64_t k = 0; k < 3 * C; ++k) derivative->sums[k] += sums[part * 3 * C + k];
 }
 
 struct Limit {

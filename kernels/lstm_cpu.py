@@ -26,6 +26,7 @@ class _Rows(Structure):
 
 class _Lstm(Structure):
     _fields_ = (
+        ("threads", c_int64),
         ("batch", c_int64),
         ("cells", c_int64),
         ("masked", c_int64),
@@ -90,6 +91,7 @@ class NativeLstm:
         self.kept = x.new_empty((x.shape[0], batch, 5, cells)) if keep else None
         self.tensors = (x, weights.contiguous(), out)
         self.struct = _Lstm(
+            torch.get_num_threads(),
             batch,
             cells,
             x.shape[2] > 5 * cells,
@@ -124,14 +126,15 @@ class NativeLstmDerivative:
         weights = forward.tensors[1]
         self.sums = torch.zeros(weights.shape, dtype=torch.float64)
         repair = None if repair is None else repair.to(torch.float32).contiguous()
-        self.tensors = (forward, gradient, target, repair, torch.empty_like(weights))
+        scratch = weights.new_empty((forward.struct.threads, *weights.shape))
+        self.tensors = (forward, gradient, target, repair, scratch)
         self.struct = _LstmDerivative(
             forward.struct,
             _rows(gradient),
             _rows(target),
             None if repair is None else repair.data_ptr(),
             self.sums.data_ptr(),
-            self.tensors[-1].data_ptr(),
+            scratch.data_ptr(),
         )
         self._backward = _function("lstm_backward")
         self._address = addressof(self.struct)

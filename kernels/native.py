@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import torch
+
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -23,7 +25,6 @@ FLAGS = [
     "-fno-trapping-math",
     "-fno-signed-zeros",
     "-fopenmp-simd",
-    "-shared",
     "-fPIC",
 ]
 """No -ffast-math: linking with it changes how the whole process treats denormal numbers."""
@@ -44,12 +45,19 @@ def native_library(name: str) -> ctypes.CDLL | None:
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
     flags = [*FLAGS, WIDE] if platform.machine() in ("x86_64", "AMD64") else FLAGS
-    made = " ".join([compiler, _version(compiler), *flags, _processor()])
+    openmp = _openmp()
+    made = " ".join([compiler, _version(compiler), *flags, openmp, _processor()])
     key = hashlib.sha256(source.read_bytes() + made.encode()).hexdigest()[:24]
     library = _cache() / f"{name}-{key}.so"
-    if not library.exists() and not _compile([compiler, *flags], source, library):
+    if not library.exists() and not _make([compiler, *flags], source, openmp, library):
         return None
     return ctypes.CDLL(str(library))
+
+
+def _openmp() -> str:
+    """torch's own copy of GNU's OpenMP, to share its threads; '' (one thread) if it has none."""
+    found = sorted(Path(torch.__file__).with_name("lib").glob("libgomp*.so*"))
+    return str(found[0]) if found else ""
 
 
 def _compilers() -> list[str]:
@@ -75,17 +83,18 @@ def _cache() -> Path:
     return Path(root) / "nnet"
 
 
-def _compile(command: list[str], source: Path, library: Path) -> bool:
+def _make(command: list[str], source: Path, openmp: str, library: Path) -> bool:
     """Puts the library there, whole; False if the compiler or the folder refuses."""
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            made = Path(folder) / library.name
-            done = subprocess.run(
-                [*command, str(source), "-o", str(made)], capture_output=True, check=False
-            )
-            if done.returncode == 0:
-                made.replace(library)
-            return done.returncode == 0
+            made, parts = Path(folder) / library.name, Path(folder) / "parts.o"
+            compiled = [*command, *(["-fopenmp"] if openmp else []), "-c", str(source)]
+            linked = [command[0], "-shared", str(parts), *([openmp] if openmp else [])]
+            for step in ([*compiled, "-o", str(parts)], [*linked, "-o", str(made)]):
+                if subprocess.run(step, capture_output=True, check=False).returncode:
+                    return False
+            made.replace(library)
+            return True
     except OSError:
         return False

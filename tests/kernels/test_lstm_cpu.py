@@ -93,6 +93,25 @@ def test_saturated_units_are_neither_nan_nor_denormal() -> None:
         assert not ((values != 0) & (values.abs() < tiny)).any()
 
 
+def test_threads_change_nothing_but_the_order_of_sums() -> None:
+    x, weights, gradient = torch.randn(6, 32, 1000), torch.randn(3, 200), torch.randn(6, 32, 400)
+    results = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        out, target = torch.empty(6, 32, 400), torch.empty(6, 32, 1000)
+        forward = NativeLstm(x, weights, out, keep=True)
+        forward.forward(0, 6)
+        back = NativeLstmDerivative(forward, gradient, target, None)
+        back.backward(0, 6)
+        results.append((out, target, back.sums))
+    torch.set_num_threads(before)
+    (out, target, sums), (other_out, other_target, other_sums) = results
+    assert torch.equal(out, other_out)
+    assert torch.equal(target, other_target)
+    torch.testing.assert_close(sums, other_sums, rtol=1e-4, atol=1e-4)
+
+
 def test_nan_stays_nan() -> None:
     x, weights = inputs(16, masked=False)
     x[1, 2, 3] = math.nan
