@@ -23,9 +23,17 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e ".[benchmarks]"
-	$(BIN)/python -m benchmarks.inference_cpu
+	for net in vosk_ko tdnnf cnn_tdnnf xvector; do \
+		$(BIN)/python -m benchmarks.inference_cpu $$net || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.inference_gpu
 	$(BIN)/python -m benchmarks.recurrent_cpu
+	$(BIN)/python -m benchmarks.recurrent_nets_cpu
 	$(BIN)/python -m benchmarks.training_cpu
+	$(BIN)/python -m benchmarks.chain
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.data_loading
+	$(BIN)/python -m benchmarks.report
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

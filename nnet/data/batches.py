@@ -14,11 +14,13 @@ from nnet.data.chunks import Chunk, ChunkSplitter
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A chunk of an utterance. `ivector_frame` is the frame whose i-vector it gets."""
+    """A chunk of an utterance. `ivector_frame` is the frame whose i-vector it gets; its features
+    are taken `shift` frames later than where it lies, its targets are not."""
 
     utterance: int
     chunk: Chunk
     ivector_frame: int
+    shift: int = 0
 
 
 Batch = tuple[Selection, ...]
@@ -34,12 +36,15 @@ class Sampling:
             many are taken that the number of frames is about the same.
         subsampling: frame subsampling factor.
         seed: of the random choices.
+        largest_shift: features are taken from up to so many frames earlier or later (what Kaldi's
+            --frame-shift is for, where the output is at a lower rate than the features).
     """
 
     widths: tuple[int, ...]
     minibatch_size: int
     subsampling: int = 1
     seed: int = 0
+    largest_shift: int = 0
 
     @property
     def frames(self) -> int:
@@ -75,7 +80,8 @@ def epoch_batches(
         for utterance in block:
             for chunk in splitter.random_chunks(int(lengths[utterance]), random):
                 frame = chunk.start + int(random.integers(chunk.frames))
-                selection = Selection(int(utterance), chunk, frame)
+                shift = _random_shift(sampling.largest_shift, random)
+                selection = Selection(int(utterance), chunk, frame, shift)
                 waiting.setdefault(chunk.frames, []).append(selection)
         ready = _take_batches(waiting, sampling, random, last=number == len(blocks) - 1)
         batches.extend(ready[i] for i in random.permutation(len(ready)))
@@ -95,6 +101,10 @@ def covering_batches(sampling: Sampling, lengths: NDArray[np.int64]) -> list[Bat
         size = sampling.chunks_of(frames)
         batches.extend(tuple(selections[i : i + size]) for i in range(0, len(selections), size))
     return batches
+
+
+def _random_shift(largest: int, random: np.random.Generator) -> int:
+    return int(random.integers(-largest, largest + 1)) if largest else 0
 
 
 def _blocks(

@@ -6,7 +6,7 @@ import logging
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from nnet.data.errors import TableError
 from nnet.data.matrices import Floats, read_vector_or_matrix
+from nnet.data.phone_alignments import PhoneAlignment
+from nnet.data.streams import ByteReader
 from nnet.data.tables import RandomAccess, random_access
 from nnet.data.targets import (
     Target,
@@ -40,7 +42,8 @@ class Sources:
     `ivectors` holds one vector for each utterance, `online_ivectors` a matrix with a row for every
     `online_ivector_period` frames. At most one of them is given. `output_dim` is the dimension of
     the output that the targets are for, `subsampling` its frame subsampling factor. `memory` is
-    how many bytes of data to hold; a larger set is read again in every epoch.
+    how many bytes of data to hold; a larger set is read again in every epoch. `read_target` reads
+    the targets of an utterance.
     """
 
     feats: str
@@ -53,6 +56,7 @@ class Sources:
     ivector_dim: int | None = None
     subsampling: int = 1
     memory: int = 4 * GIBIBYTE
+    read_target: Callable[[ByteReader], Target] = read_target
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +188,7 @@ class _Store:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self.features = random_access(sources.feats)
-        self.targets: RandomAccess[Target] = RandomAccess(sources.targets, read_target)
+        self.targets: RandomAccess[Target] = RandomAccess(sources.targets, sources.read_target)
         rspecifier = sources.ivectors or sources.online_ivectors
         self.ivectors = RandomAccess(rspecifier, read_vector_or_matrix) if rspecifier else None
         self.ivector_table = rspecifier or ""
@@ -289,6 +293,8 @@ def _checksum(target: Target, start: int) -> int:
     arrays: tuple[NDArray[Any], ...]
     if isinstance(target, np.ndarray):
         arrays = (target,)
+    elif isinstance(target, PhoneAlignment):
+        arrays = (target.phones, target.durations)
     else:
         arrays = (target.offsets, target.ids, target.weights)
     for array in arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from nnet.data.chunks import Chunk, ChunkSplitter
 from nnet.data.corpus import Corpus, Utterance
 from nnet.data.matrices import Floats
+from nnet.data.phone_alignments import PhoneAlignment
 from nnet.data.posteriors import Posterior
 from nnet.errors import NnetError
 from nnet.modelfile.examples import Example, NnetIo, frame_indexes
@@ -73,14 +75,7 @@ class ExampleCutter:
                 yield f"{utterance.name}-{chunk.start}", self._example(utterance, chunk, *context)
 
     def _example(self, utterance: Utterance, chunk: Chunk, left: int, right: int) -> Example:
-        frames = np.arange(chunk.start - left, chunk.start + chunk.frames + right)
-        rows = utterance.features[frames.clip(0, len(utterance.features) - 1)]
-        inputs = [NnetIo("input", frame_indexes(-left, len(rows)), FullMatrix(rows))]
-        if utterance.ivectors is not None:
-            frame = chunk.start + int(self._random.integers(chunk.frames))
-            row = min(frame // utterance.frames_per_ivector, len(utterance.ivectors) - 1)
-            vector = utterance.ivectors[row : row + 1]
-            inputs.append(NnetIo("ivector", frame_indexes(0, 1), FullMatrix(vector)))
+        inputs = chunk_inputs(utterance, chunk, left, right, self._random)
         targets = self._targets(utterance, chunk)
         indexes = frame_indexes(0, len(chunk.weights), self._step)
         return Example((*inputs, NnetIo("output", indexes, targets)))
@@ -90,6 +85,8 @@ class ExampleCutter:
         frames = np.arange(chunk.start, chunk.start + chunk.frames, self._step)
         places = frames // utterance.frames_per_target
         inside = places < len(target)
+        if isinstance(target, PhoneAlignment):
+            raise NnetError("phones with their lengths are targets for nnet chain-get-egs")
         if isinstance(target, Posterior):
             return _sparse(target, places, inside, chunk.weights, dim)
         if target.ndim == 2:
@@ -98,6 +95,36 @@ class ExampleCutter:
         return SparseMatrix(
             dim, offsets, np.asarray(target[places[inside]], np.int32), chunk.weights[inside]
         )
+
+
+class Speech(Protocol):
+    """What the inputs of an example are cut from: features (frames, dim) and i-vectors (rows, dim),
+    one for `frames_per_ivector` frames."""
+
+    @property
+    def features(self) -> Floats: ...
+
+    @property
+    def ivectors(self) -> Floats | None: ...
+
+    @property
+    def frames_per_ivector(self) -> int: ...
+
+
+def chunk_inputs(
+    speech: Speech, chunk: Chunk, left: int, right: int, random: np.random.Generator
+) -> tuple[NnetIo, ...]:
+    """The inputs of an example: the chunk's features with so many frames before and after it, and
+    if there are i-vectors that of a random frame of the chunk."""
+    frames = np.arange(chunk.start - left, chunk.start + chunk.frames + right)
+    rows = speech.features[frames.clip(0, len(speech.features) - 1)]
+    features = NnetIo("input", frame_indexes(-left, len(rows)), FullMatrix(rows))
+    if speech.ivectors is None:
+        return (features,)
+    frame = chunk.start + int(random.integers(chunk.frames))
+    row = min(frame // speech.frames_per_ivector, len(speech.ivectors) - 1)
+    vector = speech.ivectors[row : row + 1]
+    return features, NnetIo("ivector", frame_indexes(0, 1), FullMatrix(vector))
 
 
 def _sparse(

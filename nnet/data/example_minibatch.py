@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.data.minibatch import DenseTargets, SparseTargets, Targets
+from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.errors import NnetError
 from nnet.graph.network import InputNode, Network, OutputNode
 from nnet.modelfile.examples import Example, NnetIo
@@ -17,37 +14,8 @@ from nnet.modelfile.general_matrix import SparseMatrix
 from nnet.plan.request import AnyTimes, Request, TimeList, TimeRange
 
 
-@dataclass(frozen=True, eq=False)
-class ExampleMinibatch:
-    """An example for a module: inputs (batch, time, dim) and targets by the names of nodes.
-
-    `sequences` is the batch size, by which nnet3 scales the l2 penalty.
-    """
-
-    request: Request
-    inputs: dict[str, Tensor]
-    targets: dict[str, Targets]
-    sequences: int
-
-    def pinned(self) -> ExampleMinibatch:
-        """The same in memory that a GPU can fetch by itself."""
-        return self._each(lambda tensor: tensor.pin_memory())
-
-    def to(self, device: torch.device) -> ExampleMinibatch:
-        """The same on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> ExampleMinibatch:
-        return ExampleMinibatch(
-            self.request,
-            {name: change(tensor) for name, tensor in self.inputs.items()},
-            {name: targets.each(change) for name, targets in self.targets.items()},
-            self.sequences,
-        )
-
-
-def example_minibatch(example: Example, network: Network) -> ExampleMinibatch:
-    """An example as tensors.
+def example_minibatch(example: Example, network: Network) -> Minibatch:
+    """An example as tensors; targets for every output that it has.
 
     Raises:
         NnetError: the example has an input or output that the network does not have or with
@@ -59,19 +27,11 @@ def example_minibatch(example: Example, network: Network) -> ExampleMinibatch:
     wanted: dict[str, AnyTimes] = {}
     for io in example.io:
         node = network.nodes.get(io.name)
-        times = _times(io)
         if isinstance(node, InputNode):
-            if io.features.shape[1] != node.dim:
-                raise NnetError(
-                    f"the examples' '{io.name}' has dimension {io.features.shape[1]}, the "
-                    f"network's {node.dim}"
-                )
-            rows = io.features.dense().reshape(io.sequences, times.count, -1)
-            inputs[io.name] = torch.from_numpy(np.ascontiguousarray(rows))
-            given[io.name] = times
+            given[io.name], inputs[io.name] = input_rows(io, node)
         elif isinstance(node, OutputNode):
-            targets[io.name] = _targets(io, times.count)
-            wanted[io.name] = times
+            wanted[io.name] = _times(io)
+            targets[io.name] = _targets(io, wanted[io.name].count)
         else:
             raise NnetError(
                 f"the examples have '{io.name}', but the network has no such input or output"
@@ -82,7 +42,23 @@ def example_minibatch(example: Example, network: Network) -> ExampleMinibatch:
             "an example needs an input and an output with the same number of sequences; found "
             + ", ".join(f"'{io.name}' with {io.sequences}" for io in example.io)
         )
-    return ExampleMinibatch(Request.of(given, wanted), inputs, targets, sequences.pop())
+    return Minibatch(Request.of(given, wanted), inputs, targets, sequences.pop())
+
+
+def input_rows(io: NnetIo, node: InputNode) -> tuple[AnyTimes, Tensor]:
+    """The times of an input, and its rows (batch, time, dim).
+
+    Raises:
+        NnetError: its dimension is another than the node's, or its indexes are not regular.
+    """
+    times = _times(io)
+    if io.features.shape[1] != node.dim:
+        raise NnetError(
+            f"the examples' '{io.name}' has dimension {io.features.shape[1]}, the network's "
+            f"{node.dim}"
+        )
+    rows = io.features.dense().reshape(io.sequences, times.count, -1)
+    return times, torch.from_numpy(np.ascontiguousarray(rows))
 
 
 def _times(io: NnetIo) -> AnyTimes:

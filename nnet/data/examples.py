@@ -11,6 +11,7 @@ from nnet.data.locations import script_lines
 from nnet.data.specifiers import parse_rspecifier
 from nnet.data.streams import ByteReader, open_file, open_input
 from nnet.data.writers import TableWriter
+from nnet.modelfile.chain_examples import ChainExample, write_chain_example
 from nnet.modelfile.examples import Example, read_example, write_example
 from nnet.modelfile.streaming import StreamReader
 from nnet.modelfile.tokens import BINARY_HEADER, Reader, TextReader
@@ -100,6 +101,20 @@ class ExampleWriter(TableWriter[Example]):
 
     def __init__(self, wspecifier: str) -> None:
         super().__init__(wspecifier, write_one_example)
+
+
+class ChainExampleWriter(TableWriter[ChainExample]):
+    """A table of training examples for LF-MMI."""
+
+    def __init__(self, wspecifier: str) -> None:
+        super().__init__(wspecifier, write_one_chain_example)
+
+
+def write_one_chain_example(stream: BinaryIO, example: ChainExample, binary: bool) -> None:
+    """The same of an example for LF-MMI."""
+    writer = BinaryWriter() if binary else TextWriter()
+    write_chain_example(writer, example)
+    stream.write(bytes(writer))
 
 
 def shuffled(items: Iterable[T], buffer_size: int, seed: int) -> Iterator[T]:

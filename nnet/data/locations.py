@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -76,11 +77,13 @@ def script_lines(path: str) -> Iterator[tuple[str, Location]]:
 
 
 class OpenFiles:
-    """Loads objects from their places and keeps the last few files open. Safe to share."""
+    """Loads objects from their places and keeps the last few files open. Safe to share with threads
+    and with forked processes, each of which opens the files anew."""
 
     def __init__(self) -> None:
         self._readers: OrderedDict[str, ByteReader] = OrderedDict()
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     def load(self, utterance: str, place: Location, read: Callable[[ByteReader], T]) -> T:
         """The object of `utterance` that lies at `place`, cut to the range asked for."""
@@ -100,6 +103,9 @@ class OpenFiles:
         return len(range(rows)[row_cut]), len(range(columns)[column_cut])
 
     def _reader(self, path: str, utterance: str) -> ByteReader:
+        if self._process != os.getpid():  # the place in a file would be that of all processes
+            self._readers.clear()
+            self._process = os.getpid()
         if path not in self._readers:
             self._readers[path] = ByteReader(open_file(path, utterance), path)
             if len(self._readers) > OPEN_FILES:

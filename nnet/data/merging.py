@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, Self, TypeVar
 
 from nnet.errors import NnetError
-from nnet.modelfile.examples import Example, merge_examples
+
+
+class Mergeable(Protocol):
+    """An example of whatever kind."""
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """Equal for examples that can be merged."""
+
+    @property
+    def size(self) -> int:
+        """By which merging rules choose."""
+
+    def merge(self, others: Sequence[Self]) -> Self:
+        """One example with the sequences of this one and of others."""
+
+
+E = TypeVar("E", bound=Mergeable)
 
 FORMS = "such as 128, 128,64, 32:128 or 64=128/256=64,32"
 
@@ -108,8 +126,8 @@ class MergingStats:
 
 
 def merged(
-    examples: Iterable[Example], rules: MergingRules, stats: MergingStats | None = None
-) -> Iterator[tuple[str, Example]]:
+    examples: Iterable[E], rules: MergingRules, stats: MergingStats | None = None
+) -> Iterator[tuple[str, E]]:
     """Keys (`merged-NUMBER-SIZE`) and minibatches of examples of equal structure.
 
     At the end of the input what is left is merged to smaller allowed sizes, and the rest of it is
@@ -120,19 +138,27 @@ def merged(
         rules: which sizes are allowed.
         stats: is told what was done.
     """
+    for number, group in enumerate(groups(examples, rules, stats)):
+        yield f"merged-{number}-{len(group)}", joined(group)
+
+
+def joined(group: list[E]) -> E:
+    """Examples of equal structure as one."""
+    return group[0].merge(group[1:]) if len(group) > 1 else group[0]
+
+
+def groups(
+    examples: Iterable[E], rules: MergingRules, stats: MergingStats | None = None
+) -> Iterator[list[E]]:
+    """The examples of each minibatch that `merged` makes."""
     stats = MergingStats() if stats is None else stats
-    waiting: dict[tuple[object, ...], list[Example]] = {}
-    for number, group in enumerate(_groups(examples, rules, waiting, stats)):
+    for group in _groups(examples, rules, stats):
         stats.written[group[0].size, len(group)] += 1
-        yield f"merged-{number}-{len(group)}", merge_examples(group)
+        yield group
 
 
-def _groups(
-    examples: Iterable[Example],
-    rules: MergingRules,
-    waiting: dict[tuple[object, ...], list[Example]],
-    stats: MergingStats,
-) -> Iterator[list[Example]]:
+def _groups(examples: Iterable[E], rules: MergingRules, stats: MergingStats) -> Iterator[list[E]]:
+    waiting: dict[tuple[object, ...], list[E]] = {}
     for example in examples:
         group = waiting.setdefault(example.structure, [])
         group.append(example)

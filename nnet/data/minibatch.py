@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,13 @@ from nnet.plan.request import AnyTimes, Request
 
 Places = NDArray[np.int64]
 Weights = NDArray[np.float32]
+
+
+class AnyTargets(Protocol):
+    """What an output is trained towards: tensors that move to a device together."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> AnyTargets:
+        """The same with every tensor changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +56,26 @@ Targets = SparseTargets | DenseTargets
 
 @dataclass(frozen=True, eq=False)
 class Minibatch:
-    """Chunks of equal length: inputs (batch, time, dim) by name at the request's times, targets."""
+    """Sequences with the same times: what a module is given, and what its outputs should be.
+
+    Args:
+        request: times of inputs and outputs.
+        inputs: (batch, time, dim) by node, at the request's times.
+        targets: by output node.
+        sequences: the batch size, by which nnet3 scales the l2 penalty.
+        utterances: names, as far as they are known.
+    """
 
     request: Request
     inputs: dict[str, Tensor]
-    targets: Targets
-    utterances: tuple[str, ...]
+    targets: Mapping[str, AnyTargets]
+    sequences: int
+    utterances: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """Output frames of all sequences, of the output that has most of them."""
+        return self.sequences * max(times.count for _, times in self.request.outputs)
 
     def pinned(self) -> Minibatch:
         """The same in memory that a GPU can fetch by itself."""
@@ -65,19 +86,24 @@ class Minibatch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Minibatch:
-        inputs = {name: change(tensor) for name, tensor in self.inputs.items()}
-        return Minibatch(self.request, inputs, self.targets.each(change), self.utterances)
+        return Minibatch(
+            self.request,
+            {name: change(tensor) for name, tensor in self.inputs.items()},
+            {name: targets.each(change) for name, targets in self.targets.items()},
+            self.sequences,
+            self.utterances,
+        )
 
 
 class Collator:
-    """Makes minibatches of a corpus.
+    """Makes minibatches of a corpus, whose targets are for one output.
 
     Input node `input` gets features, with the first and last frame repeated beyond the edges of
     the utterance as in nnet3's egs; `ivector` gets the i-vector of one frame of the chunk.
 
     Args:
         corpus: where the utterances come from.
-        request_of: the request for a chunk of so many input frames.
+        request_of: the request for a chunk of so many input frames; it has one output.
     """
 
     def __init__(self, corpus: Corpus, request_of: Callable[[int], Request]) -> None:
@@ -88,15 +114,25 @@ class Collator:
         utterances = [self._corpus.load(selection.utterance) for selection in batch]
         request = self._request_of(batch[0].chunk.frames)
         times = dict(request.inputs)
-        inputs = {"input": _features(batch, utterances, times["input"])}
-        if "ivector" in times:
-            inputs["ivector"] = _ivectors(batch, utterances)
+        inputs = chunk_inputs(batch, utterances, times)
         step = self._corpus.sources.subsampling
         places = [_target_places(s, u, step) for s, u in zip(batch, utterances, strict=True)]
         weights = np.stack([s.chunk.weights for s in batch])
         make_targets = _TARGETS[self._corpus.target_kind]
-        targets = make_targets(utterances, places, weights)
-        return Minibatch(request, inputs, targets, tuple(u.name for u in utterances))
+        ((output, _),) = request.outputs
+        targets = {output: make_targets(utterances, places, weights)}
+        names = tuple(utterance.name for utterance in utterances)
+        return Minibatch(request, inputs, targets, len(batch), names)
+
+
+def chunk_inputs(
+    batch: Batch, utterances: Sequence[Utterance], times: Mapping[str, AnyTimes]
+) -> dict[str, Tensor]:
+    """Features and, if there are times for them, i-vectors of chunks: (batch, time, dim)."""
+    inputs = {"input": _features(batch, utterances, times["input"])}
+    if "ivector" in times:
+        inputs["ivector"] = _ivectors(batch, utterances)
+    return inputs
 
 
 def _features(batch: Batch, utterances: Sequence[Utterance], times: AnyTimes) -> Tensor:
@@ -104,7 +140,7 @@ def _features(batch: Batch, utterances: Sequence[Utterance], times: AnyTimes) ->
     rows = np.empty((times.count, len(batch), dim), np.float32)  # time first, as the module wants
     offsets = np.fromiter(times, np.int64, times.count)
     for i, (selection, utterance) in enumerate(zip(batch, utterances, strict=True)):
-        place = selection.chunk.start + offsets
+        place = selection.chunk.start + selection.shift + offsets
         rows[:, i] = utterance.features[place.clip(0, len(utterance.features) - 1)]
     return torch.from_numpy(rows).transpose(0, 1)
 

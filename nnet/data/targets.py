@@ -1,4 +1,4 @@
-"""Targets of training: alignments, posteriors or matrices, told apart by their content."""
+"""Targets of training: alignments, posteriors or matrices, told apart by their content; phones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from nnet.data.errors import TableError
 from nnet.data.matrices import Floats, begins_binary, read_binary_matrix, read_text_matrix
+from nnet.data.phone_alignments import PhoneAlignment
 from nnet.data.posteriors import Ids, Posterior, read_binary_items, read_text_items
 from nnet.data.streams import ByteReader
 
-Target = Posterior | NDArray[Any]
+Target = Posterior | PhoneAlignment | NDArray[Any]
 LENGTH_TOLERANCE = 2  # Kaldi's --targets-length-tolerance, in output frames
 
 
@@ -23,11 +24,14 @@ class TargetKind(Enum):
     ALIGNMENT = "alignments (one integer a frame)"
     POSTERIOR = "posteriors (ids with weights at each frame)"
     MATRIX = "matrices (a row of numbers a frame)"
+    PHONES = "phones with their lengths"
 
     @staticmethod
     def of(target: Target) -> TargetKind:
         if isinstance(target, Posterior):
             return TargetKind.POSTERIOR
+        if isinstance(target, PhoneAlignment):
+            return TargetKind.PHONES
         return TargetKind.MATRIX if target.ndim == 2 else TargetKind.ALIGNMENT
 
 
@@ -64,6 +68,8 @@ def check_target(table: str, utterance: str, target: Target, kind: TargetKind, d
             utterance=utterance,
             expected=f"{kind.value}, as for the utterances before",
         )
+    if isinstance(target, PhoneAlignment):
+        return
     if isinstance(target, Posterior):
         _check_ids(table, utterance, target.ids, dim, target)
         _check_finite(table, utterance, target.weights[:, None], "posterior weight")

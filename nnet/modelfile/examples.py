@@ -66,6 +66,25 @@ class Example:
         """The rows of its largest input or output, by which merging rules choose."""
         return max(len(io.indexes) for io in self.io)
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether it has several sequences."""
+        return any(io.sequences > 1 for io in self.io)
+
+    def merge(self, others: Sequence[Example]) -> Example:
+        """One example with the sequences of this one and of others (see `merge_examples`)."""
+        return merge_examples([self, *others])
+
+    def shifted(self, frames: int, exclude: Sequence[str] = ("ivector",)) -> Example:
+        """The same with all times but those of some inputs moved by some frames."""
+        move = np.array((0, frames, 0), np.int32)
+        return Example(
+            tuple(
+                io if io.name in exclude else replace(io, indexes=io.indexes + move)
+                for io in self.io
+            )
+        )
+
     def compressed(self) -> Example:
         """The same with full matrices compressed."""
         return Example(tuple(_compressed(io) for io in self.io))
@@ -90,6 +109,8 @@ def read_example(reader: Reader) -> Example:
     Raises:
         NnetError: it is damaged.
     """
+    if reader.peek_token() == "<Nnet3ChainEg>":
+        reader.fail("an example with targets of frames", "one for LF-MMI, which needs --den-fst")
     reader.expect("<Nnet3Eg>")
     reader.expect("<NumIo>")
     count = reader.integer()

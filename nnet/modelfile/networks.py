@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from nnet.components.config import ReadArray
@@ -12,6 +14,7 @@ from nnet.modelfile.loading import read_matrix, read_vector
 from nnet.text.parse import parse_config, parse_xconfig
 from nnet.text.syntax import File
 from nnet.xconfig import Expansion, expand
+from nnet.xconfig.fixed import FixedAffineLayer
 
 
 def build(
@@ -40,6 +43,31 @@ def build(
         return config_network(file, base, rng)
     expansion = expand_over(base, parse_xconfig(text, name))
     return config_network(expansion.final, base, rng, expansion)
+
+
+def unestimated_network(
+    text: str, name: str, rng: np.random.Generator
+) -> tuple[Network, FixedAffineLayer] | None:
+    """An xconfig's network whose fixed-affine-layer is zero, and that layer.
+
+    Returns:
+        None if the text is no xconfig, or none of its layers is to be estimated from data.
+
+    Raises:
+        TextError: a mistake in the text, with its place.
+        NnetError: another file that the text names cannot be read.
+    """
+    if is_config(parse_config(text, name)):
+        return None
+    expansion = expand_over(None, parse_xconfig(text, name))
+    if expansion.init is None:
+        return None
+    found = (x for x in expansion.layers if isinstance(x, FixedAffineLayer) and x.write_init_config)
+    layer = next(found)
+    zeros = ((0.0,) * (layer.input.dim + 1),) * layer.dim
+    matrices = {**expansion.matrices, layer.affine_transform_file: zeros}
+    expansion = dataclasses.replace(expansion, matrices=matrices)
+    return config_network(expansion.final, None, rng, expansion), layer
 
 
 def config_network(

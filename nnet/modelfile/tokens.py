@@ -18,6 +18,7 @@ from nnet.errors import NnetError
 from nnet.modelfile.compressed import compressed_size, uncompress
 
 BINARY_HEADER = b"\0B"
+UNSIGNED = b"\xfc"  # announces a uint32
 
 _TOKEN = re.compile(rb"\s*(\S+)(\s?)")
 _INTEGER = re.compile(rb"[-+]?\d+")
@@ -102,6 +103,10 @@ class Reader(ABC):
         return [self.integer() for _ in range(count)]
 
     @abstractmethod
+    def unsigned(self) -> int:
+        """A uint32."""
+
+    @abstractmethod
     def real(self) -> float:
         """A float32 (a float64 is accepted and rounded)."""
 
@@ -172,6 +177,12 @@ class BinaryReader(Reader):
         if self.data[self.position : self.position + 1] != b"\x04":
             self.fail("the size byte 4 of an int32")
         (value,) = struct.unpack("<i", self.take(5, "an int32")[1:])
+        return int(value)
+
+    def unsigned(self) -> int:
+        if self.data[self.position : self.position + 1] != UNSIGNED:
+            self.fail("the size byte -4 of a uint32")
+        (value,) = struct.unpack("<I", self.take(5, "a uint32")[1:])
         return int(value)
 
     def integer_list(self, count: int) -> list[int]:
@@ -277,6 +288,13 @@ class TextReader(Reader):
         if not _fits(word):
             self.fail("an integer of 32 bits", at=start)
         return int(word)
+
+    def unsigned(self) -> int:
+        start = self.position
+        value = int(self._word(_INTEGER, "an unsigned integer"))
+        if not 0 <= value < 2**32:
+            self.fail("an unsigned integer of 32 bits", at=start)
+        return value
 
     def real(self) -> float:
         with np.errstate(over="ignore"):

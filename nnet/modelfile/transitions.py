@@ -77,7 +77,7 @@ class TransitionModel:
 def read_transition_model(reader: Reader) -> TransitionModel:
     """The transition model that begins here."""
     reader.expect("<TransitionModel>")
-    topology = _read_topology(reader)
+    topology = read_topology(reader)
     start = reader.position
     kind = reader.expect("<Triples>", "<Tuples>")
     count = _count(reader, "the number of transition-states")
@@ -119,7 +119,12 @@ def _count(reader: Reader, what: str) -> int:
     return count
 
 
-def _read_topology(reader: Reader) -> Topology:
+def read_topology(reader: Reader) -> Topology:
+    """The topology that begins here.
+
+    Raises:
+        NnetError: it is damaged.
+    """
     reader.expect("<Topology>")
     start = reader.position
     topology = _read_binary(reader) if reader.binary else _read_text(reader)

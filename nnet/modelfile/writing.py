@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnet.modelfile.tokens import BINARY_HEADER
+from nnet.modelfile.tokens import BINARY_HEADER, UNSIGNED
 
 
 class Writer(ABC):
@@ -38,6 +38,10 @@ class Writer(ABC):
     @abstractmethod
     def integer(self, value: int) -> None:
         """An int32."""
+
+    @abstractmethod
+    def unsigned(self, value: int) -> None:
+        """A uint32."""
 
     @abstractmethod
     def real(self, value: float) -> None:
@@ -89,6 +93,9 @@ class BinaryWriter(Writer):
     def integer(self, value: int) -> None:
         self.chunks.append(struct.pack("<bi", 4, value))
 
+    def unsigned(self, value: int) -> None:
+        self.chunks.append(UNSIGNED + struct.pack("<I", value))
+
     def real(self, value: float) -> None:
         self.chunks.append(b"\x04" + np.float32(value).tobytes())
 
@@ -136,6 +143,9 @@ class TextWriter(Writer):
         self.chunks.append(b"\n")
 
     def integer(self, value: int) -> None:
+        self._words(value)
+
+    def unsigned(self, value: int) -> None:
         self._words(value)
 
     def real(self, value: float) -> None:

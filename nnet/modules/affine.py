@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,10 +32,19 @@ class AnyAffine(ComponentModule):
         return found
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
-        if self.observer is not None and torch.is_grad_enabled():
-            whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])
-            return spliced_affine([x], [whole], self.linear, self.bias, None, self.observer)
-        return functional.linear(x, self.linear, self.bias)
+        observed = self.observer is not None and torch.is_grad_enabled()
+        if self.implementation == "reference" and not observed:
+            return functional.linear(x, self.linear, self.bias)
+        whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])
+        return spliced_affine(
+            [x],
+            [whole],
+            self.linear,
+            self.bias,
+            None,
+            self.observer,
+            implementation=self.implementation,
+        )
 
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
@@ -54,6 +62,18 @@ class Affine(AnyAffine):
         self.bias = self.parameter("bias") if has_bias else None
 
 
+PAGE = 1024
+"""Rows of a matrix that are multiples of so many bytes fall on few sets of a cache."""
+
+
+def _spread(matrix: Tensor) -> Tensor:
+    """A copy, its rows one after the other; with a cache line between them if that spreads them
+    over more of the cache."""
+    rows, columns = matrix.shape
+    gap = 0 if columns * matrix.element_size() % PAGE else 64 // matrix.element_size()
+    return matrix.new_empty((rows, columns + gap))[:, :columns].copy_(matrix)
+
+
 @implements("FixedAffineComponent", "FoldedAffine")
 class FixedAffine(AnyAffine):
     """Not trained."""
@@ -62,16 +82,27 @@ class FixedAffine(AnyAffine):
         super().__init__(spec)
         self.register_buffer("linear", constant(self.spec.linear))
         self.register_buffer("bias", constant(self.spec.bias))
-        self._blocks: dict[tuple[tuple[int, float], ...], list[Tensor]] = {}
+        self._blocks: dict[object, list[Tensor]] = {}
 
-    def blocks(self, terms: Sequence[Term]) -> list[Tensor]:
-        """The matrix in parts for `blocked_affine`: each term's columns, scaled, transposed."""
-        key = tuple((term.dim, term.scale) for term in terms)
+    def blocks(
+        self, terms: tuple[tuple[int, float], ...], dtype: torch.dtype | None = None
+    ) -> list[Tensor]:
+        """The matrix in parts for `BlockedAffine`: each term's columns, scaled, transposed.
+
+        Args:
+            terms: dimension and scale of each. The same list is given until the matrix changes.
+            dtype: of the parts; the matrix's by default.
+        """
+        key = (terms, dtype)
         if key not in self._blocks:
-            parts = self.linear.t().split([term.dim for term in terms])
-            scaled = [part * term.scale for part, term in zip(parts, terms, strict=True)]
-            self._blocks[key] = [part.contiguous() for part in scaled]
+            parts = self.linear.t().split([dim for dim, _ in terms])
+            scaled = [part * scale for part, (_, scale) in zip(parts, terms, strict=True)]
+            self._blocks[key] = [_spread(part.to(dtype or part.dtype)) for part in scaled]
         return self._blocks[key]
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._blocks.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         self._blocks.clear()

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.modules.registry import WindowModule, implements
+from nnet.kernels.restricted_attention import Heads, restricted_attention
+from nnet.modules.registry import WindowModule, implements, indexed
 from nnet.modules.statistics import SumsModule, chance
 from nnet.plan.windows import WindowRows
 
@@ -33,19 +34,12 @@ class RestrictedAttention(SumsModule, WindowModule):
 
     def windowed(self, x: Tensor, rows: WindowRows) -> Tensor:
         spec = self.spec
-        heads = x.unflatten(-1, (spec.num_heads, -1))
-        sizes = (spec.key_dim, spec.value_dim, spec.key_dim, spec.context_dim)
-        keys, values, queries, biases = heads.split(sizes, dim=-1)
-        here = spec.num_left_inputs
-        query = self.take(queries, rows, here) * spec.key_scale
-        positions = range(spec.context_dim)
-        products = [(query * self.take(keys, rows, p)).sum(dim=-1) for p in positions]
-        logits = torch.stack(products, dim=-1) + self.take(biases, rows, here)
-        weights = logits.softmax(dim=-1)
+        sizes = (spec.num_heads, spec.key_dim, spec.value_dim, spec.context_dim)
+        heads = Heads(*sizes, spec.num_left_inputs, spec.key_scale)
+        result, weights = restricted_attention(
+            x, heads, indexed(rows), implementation=self.implementation
+        )
         self._store(weights)
-        result = torch.zeros_like(self.take(values, rows, here))
-        for p in positions:
-            result = result + weights[..., p : p + 1] * self.take(values, rows, p)
         if spec.output_context:
             result = torch.cat((result, weights), dim=-1)
         return result.flatten(-2)

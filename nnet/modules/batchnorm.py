@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
+from nnet.kernels.batch_norm import batch_norm, merge_statistics
 from nnet.modules.registry import ComponentModule, implements
 from nnet.plan.times import Times
 
@@ -48,28 +49,17 @@ class BatchNorm(ComponentModule):
         return torch.addcmul(-self.stats_mean * scale, blocks, scale).reshape(x.shape)
 
     def _by_minibatch(self, blocks: Tensor) -> Tensor:
-        scale = self.stats_mean.new_full((self.spec.block_dim,), self.spec.target_rms)
-        result, mean, inverse_stddev = torch.native_batch_norm(
-            blocks, scale, None, None, None, True, 0.0, self.spec.epsilon
+        result, mean, variance = batch_norm(
+            blocks, self.spec.target_rms, self.spec.epsilon, implementation=self.implementation
         )
-        with torch.no_grad():
-            variance = (inverse_stddev.square().reciprocal() - self.spec.epsilon).clamp_min_(0)
-            self._accumulate(blocks.shape[0], mean, variance)
-        return result
-
-    def _accumulate(self, count: int, mean: Tensor, variance: Tensor) -> None:
-        """Merges the statistics of two sets of rows (Chan, Golub & LeVeque 1983)."""
-        finite = (mean + variance).isfinite().all()  # a minibatch that is not is not counted
-        rows = torch.where(finite, float(count), 0.0)
-        mean = torch.where(finite, mean, self.stats_mean)
-        variance = torch.where(finite, variance, self.stats_var)
-        share = rows / (self.count + rows).clamp_min(1.0)
-        difference = mean - self.stats_mean
-        self.stats_var += share * (variance - self.stats_var)
-        self.stats_var += share * (1 - share) * difference.square()
-        self.stats_mean += share * difference
-        self.count += rows
+        merge_statistics(
+            (self.count, self.stats_mean, self.stats_var),
+            (mean, variance),
+            blocks.shape[0],
+            implementation=self.implementation,
+        )
         self._changed = True
+        return result
 
     def zero_stats(self) -> None:
         """Forgets the stored statistics."""

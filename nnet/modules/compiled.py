@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +20,22 @@ from nnet.graph.context import context
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model
 from nnet.modules.batchnorm import BatchNorm
+from nnet.modules.choosing import Chooser
+from nnet.modules.cuda_graph import CapturedGraphs, check_cuda_graph
+from nnet.modules.device import check_bf16, machine_here
 from nnet.modules.dropout import RandomModule
 from nnet.modules.executor import Executor
+from nnet.modules.memory import HALF, LOSSLESS, HalvedMemory, check_compression_level
+from nnet.modules.parallel import run_together
 from nnet.modules.registry import ComponentModule, make_module
 from nnet.modules.statistics import StatisticsModule
-from nnet.modules.tiles import Tiling
+from nnet.modules.tiles import Tile, Tiling
 from nnet.passes.base import Pass, run_passes
 from nnet.passes.end_to_end import EndToEnd
-from nnet.passes.pipeline import TEST, TRAINING
+from nnet.passes.pipeline import pipeline
+from nnet.plan.cost import plan_cost
+from nnet.plan.implementations import Kernels
+from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
 from nnet.plan.layout import bind
 from nnet.plan.loops import period, total_reach
@@ -33,6 +44,9 @@ from nnet.plan.request import Joined, Request, chunk_request
 
 LAYOUTS_KEPT = 64
 
+RECOMPUTED = 1.2
+"""How much more may be computed if each of several threads has tiles of its own."""
+
 
 def compile_network(
     model: Network | Model,
@@ -40,6 +54,10 @@ def compile_network(
     test_mode: bool = False,
     outputs: Iterable[str] | None = None,
     passes: Iterable[Pass] | None = None,
+    kernels: str = "auto",
+    cuda_graph: bool = False,
+    bf16: bool = False,
+    memory_compression_level: int = LOSSLESS,
 ) -> CompiledNetwork:
     """The network as a module that takes and gives `(batch, time, dim)` tensors by name.
 
@@ -49,15 +67,37 @@ def compile_network(
             constant into the affine components. Nothing is trainable then.
         outputs: names of the outputs wanted; all by default.
         passes: the passes to run instead of the usual ones.
+        kernels: `reference` for plain torch, `triton` for our kernels wherever there is one (in
+            Triton's interpreter where there is no CUDA device, slowly), `auto` for the faster one
+            by the cost model; that is plain torch on a CPU.
+        cuda_graph: launch the network as one CUDA graph for each request and batch size; in test
+            mode, without gradients.
+        bf16: in test mode, compute matrix products in bfloat16; results stay float32.
+        memory_compression_level: nnet3's option; 2 keeps what only the derivative needs in 16 bits,
+            0 and 1 keep it as it is.
 
     Raises:
-        NnetError: the network has a component that cannot be run, is recurrent, or has batch-norm
-            without statistics and `test_mode` is asked for.
+        NnetError: the network has a component that cannot be run, or has batch-norm without
+            statistics and `test_mode` is asked for; `kernels` are unknown; a CUDA graph is asked
+            for where there can be none.
     """
     network = model.network if isinstance(model, Model) else model
-    chosen = tuple(passes) if passes is not None else (TEST if test_mode else TRAINING)
+    asked = known_kernels(kernels)
+    if cuda_graph:
+        check_cuda_graph(test_mode=test_mode)
+    if bf16:
+        check_bf16()
+        if not test_mode:
+            raise NnetError("bf16 is for test mode; to train so, use torch.autocast or --bf16")
+    fused = asked == "triton" or (asked == "auto" and machine_here().is_gpu)
+    chosen = tuple(passes) if passes is not None else pipeline(test_mode=test_mode, fused=fused)
     plan = run_passes(lower(network, outputs), chosen)
-    return CompiledNetwork(network, plan, exact=not test_mode)
+    module = CompiledNetwork(
+        network, plan, exact=not test_mode, kernels=asked, cuda_graph=cuda_graph
+    )
+    module.bf16 = bf16
+    module.memory_compression_level = check_compression_level(memory_compression_level)
+    return module
 
 
 class CompiledNetwork(nn.Module):
@@ -67,15 +107,29 @@ class CompiledNetwork(nn.Module):
     statistics; `module.eval()` uses the stored ones and switches dropout off.
     """
 
-    def __init__(self, network: Network, plan: Plan, *, exact: bool = True) -> None:
+    memory_compression_level = LOSSLESS
+    bf16 = False
+
+    def __init__(
+        self,
+        network: Network,
+        plan: Plan,
+        *,
+        exact: bool = True,
+        kernels: Kernels = "reference",
+        cuda_graph: bool = False,
+    ) -> None:
         super().__init__()
         self._exact = exact
+        self._kernels = kernels
+        self._graphs = CapturedGraphs(self._run) if cuda_graph else None
         self.network = network
         self.plan = plan
         self.components = nn.ModuleDict(
             {_key(name): make_module(spec) for name, spec in plan.components.items()}
         )
         self._executors: OrderedDict[Request, Executor] = OrderedDict()
+        self._cuts: OrderedDict[tuple[Request, int, int], tuple[list[Tile], bool]] = OrderedDict()
 
     @cached_property
     def _context(self) -> tuple[int, int]:
@@ -126,6 +180,8 @@ class CompiledNetwork(nn.Module):
         if request is None:
             inputs, request = self._whole_utterance(inputs)
         self._check(inputs, request)
+        if self._graphs is not None and not torch.is_grad_enabled():
+            return self._graphs(inputs, request)
         if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
             return self._by_tiles(inputs, request)
         return self._run(inputs, request)
@@ -157,9 +213,9 @@ class CompiledNetwork(nn.Module):
             for name in names
         }
         plan = EndToEnd(joined.spacing, joined.origin).run(self.plan)
-        modules = {name: self._component(name) for name in plan.components}
-        executor = Executor(plan, bind(plan, joined.request), modules)
-        results = executor.run(rows)
+        executor = self._make_executor(plan, joined.request, exact=True)
+        with self._memory(rows):
+            results = executor.run(rows)
         split: list[dict[str, Tensor]] = [{} for _ in requests]
         for name, result in results.items():
             first = 0
@@ -178,13 +234,29 @@ class CompiledNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
         targets = {name: tensor.transpose(0, 1) for name, tensor in (into or {}).items()}
-        results = self._executor(request).run(rows, targets)
+        with self._memory(rows), self._products(rows):
+            results = self._executor(request).run(rows, targets)
+        if self.bf16:
+            results = {name: result.float() for name, result in results.items()}
         return {name: result.transpose(0, 1) for name, result in results.items()}
+
+    def _products(self, rows: Mapping[str, Tensor]) -> AbstractContextManager[object]:
+        """What matrix products are computed with."""
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(next(iter(rows.values())).device.type, torch.bfloat16)
+
+    def _memory(self, rows: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """How autograd keeps what the derivative needs."""
+        if self.memory_compression_level < HALF or not torch.is_grad_enabled():
+            return nullcontext()
+        return HalvedMemory([*self.parameters(), *self.buffers(), *rows.values()])
 
     def _by_tiles(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
         """The same in pieces that fit the cache, put together in one tensor for each output."""
         batch = max(inputs[name].shape[0] for name, _ in request.inputs)
-        tiles = list(self._tiling.tiles(request, batch))
+        threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
+        tiles, side_by_side = self._tiles(request, batch, threads)
         if len(tiles) == 1:
             return self._run(inputs, request)
         like = next(iter(inputs.values()))
@@ -193,11 +265,39 @@ class CompiledNetwork(nn.Module):
             name: _large((batch, times.count, self.plan.dim(results[name])), like.dtype)
             for name, times in request.outputs
         }
-        for tile in tiles:
+
+        def run(tile: Tile) -> None:
             given = {name: inputs[name][tile.batch, part] for name, part in tile.inputs}
             targets = {name: whole[name][tile.batch, tile.outputs] for name in whole}
             self._run(given, tile.request, targets)
+
+        if side_by_side:
+            run_together([functools.partial(run, tile) for tile in tiles])
+        else:
+            for tile in tiles:
+                run(tile)
         return whole
+
+    def _tiles(self, request: Request, batch: int, threads: int) -> tuple[list[Tile], bool]:
+        """Tiles, and whether threads work on them side by side: if little is computed twice so."""
+        key = (request, batch, threads)
+        if key not in self._cuts:
+            tiles = list(self._tiling.tiles(request, batch))
+            beside = list(self._tiling.tiles(request, batch, threads)) if threads > 1 else []
+            fits = threads * self._load(beside, threads) <= RECOMPUTED * self._load(tiles, 1)
+            side_by_side = len(beside) >= threads and fits
+            self._cuts[key] = (beside if side_by_side else tiles, side_by_side)
+            if len(self._cuts) > LAYOUTS_KEPT:
+                self._cuts.popitem(last=False)
+        return self._cuts[key]
+
+    def _load(self, tiles: Sequence[Tile], threads: int) -> int:
+        """Floating-point operations of the thread that has most of them."""
+        loads = [0] * threads
+        for tile in tiles:
+            layout, batch = self._executor(tile.request).layout, tile.batch.stop - tile.batch.start
+            loads[loads.index(min(loads))] += plan_cost(self.plan, layout, batch).flops
+        return max(loads)
 
     @staticmethod
     def _on_cpu(inputs: Mapping[str, Tensor]) -> bool:
@@ -215,15 +315,25 @@ class CompiledNetwork(nn.Module):
     def _executor(self, request: Request) -> Executor:
         executor = self._executors.get(request)
         if executor is None:
-            modules = {name: self._component(name) for name in self.plan.components}
-            layout = bind(self.plan, request, exact=self._exact)
-            executor = Executor(self.plan, layout, modules)
+            executor = self._make_executor(self.plan, request, exact=self._exact)
             self._executors[request] = executor
             if len(self._executors) > LAYOUTS_KEPT:
                 self._executors.popitem(last=False)
         else:
             self._executors.move_to_end(request)
         return executor
+
+    def _make_executor(self, plan: Plan, request: Request, *, exact: bool) -> Executor:
+        modules = {name: self._component(name) for name in plan.components}
+        layout = bind(plan, request, exact=exact)
+        if self._kernels == "reference" or (self._kernels == "auto" and not machine_here().is_gpu):
+            return Executor(plan, layout, modules)
+        return Executor(plan, layout, modules, Chooser(plan, layout, self._kernels))
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        if self._graphs is not None:
+            self._graphs.clear()
+        return super()._apply(*args, **kwargs)
 
     def _component(self, name: str) -> ComponentModule:
         return self.components[_key(name)]  # type: ignore[return-value]

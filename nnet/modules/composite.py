@@ -14,12 +14,15 @@ from nnet.plan.times import Times
 
 @implements("CompositeComponent")
 class Composite(ComponentModule):
-    """Applies the modules `component1`, `component2` and so on."""
+    """Applies the modules `component1`, `component2` and so on; in training to no more rows at a
+    time than `max_rows_process`, as nnet3 does."""
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
         for number, component in enumerate(spec.components, start=1):
-            self.add_module(f"component{number}", make_module(component))
+            module = make_module(component)
+            module.in_parts = spec.max_rows_process > 0
+            self.add_module(f"component{number}", module)
 
     @property
     def inner(self) -> list[ComponentModule]:
@@ -28,6 +31,15 @@ class Composite(ComponentModule):
         return [self.get_submodule(f"component{number}") for number in numbers]  # type: ignore[misc]
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
+        rows, most = x.shape[0] * x.shape[1], self.spec.max_rows_process
+        if not (self.training and torch.is_grad_enabled()) or not 0 < most < rows:
+            return self._whole(x, times)
+        # The backward pass begins with what was made last, nnet3 with the first rows.
+        parts = x.reshape(rows, 1, -1).split(most)
+        made = [self._whole(part, times) for part in reversed(parts)]
+        return torch.cat(made[::-1]).reshape(*x.shape[:2], -1)
+
+    def _whole(self, x: Tensor, times: Times) -> Tensor:
         for module in self.inner:
             x = module(x, times)
         return x

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from nnet.kernels.image_convolution import Image, Taps, image_convolution
+from nnet.kernels.windows import Windows
 from nnet.modules.registry import ComponentModule, implements
 from nnet.plan.times import Times
 
@@ -23,23 +25,42 @@ class Convolution(ComponentModule):
         self.filters = self.parameter("filters")
         self.bias = self.parameter("bias")
 
-    def _image(self, x: Tensor) -> Tensor:
-        """Rows as images (rows, z, x, y)."""
-        spec = self.spec
-        y_and_z = (spec.input_y_dim, spec.input_z_dim)
-        if spec.is_zyx:
-            image = x.reshape(-1, spec.input_x_dim, *y_and_z).permute(0, 3, 1, 2)
-        else:
-            image = x.reshape(-1, spec.input_x_dim, *y_and_z[::-1]).permute(0, 2, 1, 3)
-        return image.contiguous(memory_format=torch.channels_last)
-
     def forward(self, x: Tensor, times: Times) -> Tensor:
+        if self.implementation == "triton":
+            return self._by_stretches(x)
         spec = self.spec
         size = (spec.filt_x_dim, spec.filt_y_dim, spec.input_z_dim)
         kernel = self.filters.unflatten(1, size).permute(0, 3, 1, 2)
         step = (spec.filt_x_step, spec.filt_y_step)
-        result = functional.conv2d(self._image(x), kernel, self.bias, stride=step)
+        image = self._image(x).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        result = functional.conv2d(image, kernel, self.bias, stride=step)
         return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], spec.output_dim)
+
+    def _image(self, x: Tensor) -> Tensor:
+        """Rows as images (rows, x, y, z)."""
+        spec = self.spec
+        if spec.is_zyx:
+            return x.reshape(-1, spec.input_x_dim, spec.input_y_dim, spec.input_z_dim)
+        image = x.reshape(-1, spec.input_x_dim, spec.input_z_dim, spec.input_y_dim)
+        return image.transpose(2, 3)
+
+    def _by_stretches(self, x: Tensor) -> Tensor:
+        """The same as a convolution over time and height: the image's x is the time of rows that
+        hold its y and z."""
+        spec = self.spec
+        image = self._image(x).flatten(2).transpose(0, 1)  # (x, rows, y z)
+        made_x = (spec.input_x_dim - spec.filt_x_dim) // spec.filt_x_step + 1
+        made_y = (spec.input_y_dim - spec.filt_y_dim) // spec.filt_y_step + 1
+        result = image_convolution(
+            image,
+            self.filters,
+            self.bias,
+            Image(spec.input_z_dim, spec.input_y_dim, made_y, spec.filt_y_step),
+            Taps(tuple(product(range(spec.filt_x_dim), range(spec.filt_y_dim)))),
+            Windows(made_x, 0, spec.filt_x_step, 1),
+            implementation="triton",
+        )
+        return result.transpose(0, 1).reshape(*x.shape[:-1], spec.output_dim)
 
 
 @implements("MaxpoolingComponent")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nnet.modules.registry import ComponentModule, implements
-from nnet.plan.times import Times
+from nnet.plan.times import IntArray, Times
 
 
 class RandomModule(ComponentModule):
@@ -35,7 +36,7 @@ class Dropout(RandomModule):
             return x * (1.0 - self.proportion)
         columns = 1 if self.spec.dropout_per_frame else x.shape[-1]
         uniform = torch.rand((*x.shape[:-1], columns), dtype=x.dtype, device=x.device)
-        return x * (uniform > self.proportion).to(x.dtype)
+        return x * (uniform > self.proportion)
 
 
 @implements("GeneralDropoutComponent")
@@ -52,20 +53,22 @@ class GeneralDropout(RandomModule):
         spectral = self.spec.specaugment_max_proportion > 0.0
         if self.quiet or (self.proportion == 0.0 and not spectral):
             return x
-        period_of_row = self._periods(times, x.device)
+        period_of_row = self._periods(times)
         blocks = x.shape[-1] // self.spec.block_dim
         rows = (int(period_of_row[-1]) + 1, x.shape[1])
         mask = self._bands(rows, x) if spectral else self._elements(rows, x)
-        mask = mask.index_select(0, period_of_row)
-        return x * (mask.repeat(1, 1, blocks) if blocks > 1 else mask)
+        mask = mask.repeat(1, 1, blocks) if blocks > 1 else mask
+        if rows[0] > 1:  # one period is kept as it is: a scale a column of each sequence
+            mask = mask.index_select(0, torch.from_numpy(period_of_row).to(x.device))
+        return x * mask
 
-    def _periods(self, times: Times, device: torch.device) -> Tensor:
+    def _periods(self, times: Times) -> IntArray:
         """For each time the number of its period, from 0 without gaps."""
-        array = torch.from_numpy(times.array()).to(device)
+        array = times.array()
         if self.spec.time_period == 0:
-            return torch.zeros_like(array)
-        numbers = torch.div(array, self.spec.time_period, rounding_mode="floor")
-        return torch.unique_consecutive(numbers, return_inverse=True)[1]
+            return np.zeros_like(array)
+        numbers = array // self.spec.time_period
+        return np.cumsum(np.diff(numbers, prepend=numbers[0]) != 0)
 
     def _elements(self, rows: tuple[int, int], x: Tensor) -> Tensor:
         uniform = torch.rand((*rows, self.spec.block_dim), dtype=x.dtype, device=x.device)

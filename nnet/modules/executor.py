@@ -9,13 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.blocked_affine import blocked_affine
+from nnet.kernels.blocked_affine import BlockedAffine
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 from nnet.modules.affine import AnyAffine, FixedAffine
+from nnet.modules.device import autocast_dtype
 from nnet.modules.elementwise import ScaleOffset
 from nnet.modules.loop import LoopRunner
 from nnet.modules.registry import ComponentModule, WindowModule
+from nnet.modules.whole_lstm import WholeLstm
 from nnet.plan import ir
+from nnet.plan.implementations import Choice
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
 from nnet.plan.loops import Loop
@@ -24,6 +27,8 @@ from nnet.plan.windows import WindowRows
 
 Values = list[Tensor | None]
 Step = Callable[[Values], Tensor]
+Choose = Callable[[Tensor], Mapping[Value, Choice]]
+"""From rows of an input to how each operation is carried out."""
 AnyStep = Callable[[Values], Tensor | list[Tensor]]
 
 
@@ -32,12 +37,22 @@ class Executor:
 
     Values are `(time, batch, dim)`, rows in the order of the layout's times; a value is let go
     after its last reader. Before its step, a value is where its step may write, or None.
+
+    Args:
+        choose: which implementations run; plain torch by default.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, modules: Mapping[str, ComponentModule]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        modules: Mapping[str, ComponentModule],
+        choose: Choose | None = None,
+    ) -> None:
         self.plan = plan
         self.layout = layout
         self.modules = modules
+        self._choose = choose
         self.inputs: list[tuple[Value, str]] = []
         self.steps: list[tuple[Value | tuple[Value, ...], AnyStep, list[Value]]] = []
         self.results = [
@@ -62,8 +77,9 @@ class Executor:
             if isinstance(group, Loop):
                 wanted = kept | self._read_from(groups, group)
                 visible = [v for v in self._members(group) if v in wanted]
-                runner = LoopRunner(self.plan, self.layout, group, self.modules, visible)
-                self.steps.append((tuple(visible), partial(self._run_loop, runner), finished))
+                bound = (self.plan, self.layout, group, self.modules, visible)
+                run = partial(self._run_loop, LoopRunner(*bound), WholeLstm.of(*bound))
+                self.steps.append((tuple(visible), run, finished))
                 continue
             operation = self.plan.operations[group]
             if isinstance(operation, ir.Input):
@@ -85,7 +101,10 @@ class Executor:
                     read.update(self.plan.operations[value].operands)
         return read
 
-    def _run_loop(self, runner: LoopRunner, values: Values) -> list[Tensor]:
+    def _run_loop(
+        self, stepping: LoopRunner, whole: WholeLstm | None, values: Values
+    ) -> list[Tensor]:
+        runner = stepping if whole is None or not whole.chosen else whole
         outer = {value: values[value] for value in runner.outer}
         return runner(outer, self._like(values))  # type: ignore[arg-type]
 
@@ -125,6 +144,8 @@ class Executor:
         """
         values: Values = [None] * len(self.plan.operations)
         values.append(next(iter(inputs.values())))
+        if self._choose is not None:
+            self._set_implementations(self._choose(self._like(values)))
         for name, value, piece in self.layout.results:
             whole = piece.rows.is_all(self.layout.times[value].count)
             if into and whole and into[name].is_contiguous():
@@ -144,6 +165,13 @@ class Executor:
             if results[name] is not target:
                 results[name] = target.copy_(results[name])
         return results
+
+    def _set_implementations(self, choices: Mapping[Value, Choice]) -> None:
+        """Tells the modules what was chosen; one that carries out several operations, the last."""
+        for value, choice in choices.items():
+            component = getattr(self.plan.operations[value], "component", None)
+            if component is not None:
+                self.modules[component].implementation = choice.implementation
 
     @singledispatchmethod
     def _step(self, operation: ir.Operation, value: Value) -> Step:
@@ -260,6 +288,7 @@ class Executor:
         spliced, bypass = terms[: len(operation.terms)], tuple(terms[len(operation.terms) :])
         module = self.modules[operation.component]
         scale_offset = self.modules.get(operation.scale_offset)
+        key = tuple((term.dim, term.scale) for term in spliced)
         assert isinstance(module, AnyAffine)
         assert scale_offset is None or isinstance(scale_offset, ScaleOffset)
         consume = [
@@ -267,32 +296,32 @@ class Executor:
             for r in operation.bypass
         ] == [True]
         plain = not (operation.activation or scale_offset is not None or bypass)
+        blocked: BlockedAffine | None = None
 
-        def step(values: Values) -> Tensor:
-            sources: list[Tensor] = [values[name] for name in names]  # type: ignore[misc]
+        def epilogue() -> Epilogue:
             scales = None if scale_offset is None else scale_offset.scales
             offsets = None if scale_offset is None else scale_offset.offsets
-            epilogue = Epilogue(operation.activation, scales, offsets, bypass)
-            on_cpu = sources[0].device.type == "cpu"
+            return Epilogue(operation.activation, scales, offsets, bypass)
+
+        def step(values: Values) -> Tensor:
+            nonlocal blocked
+            sources: list[Tensor] = [values[name] for name in names]  # type: ignore[misc]
+            on_cpu = sources[0].device.type == "cpu" and module.implementation == "reference"
             if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
-                blocks = module.blocks(spliced)
-                return blocked_affine(
-                    sources,
-                    spliced,
-                    blocks,
-                    module.bias,
-                    epilogue,
-                    out=values[value],
-                    consume_bypass=consume,
-                    ones=operation.ones,
-                )
+                blocks = module.blocks(key, autocast_dtype("cpu"))
+                if blocked is None or blocked.blocks is not blocks:
+                    blocked = BlockedAffine(
+                        spliced, blocks, module.bias, epilogue(), consume, operation.ones
+                    )
+                return blocked(sources, values[value])
             return spliced_affine(
                 sources,
                 spliced,
                 module.linear,
                 module.bias,
-                None if plain else epilogue,
+                None if plain else epilogue(),
                 module.observer,
+                implementation=module.implementation,
             )
 
         return step

@@ -93,6 +93,12 @@ class BackpropTruncation(LimitsGradient):
         crossed: np.ndarray = frames // interval != (frames - delay) // interval
         return crossed
 
+    def count_norms(self, norms: Tensor, times: Times) -> None:
+        """Stores statistics of the norms `(time, batch, 1)` of rows that were truncated."""
+        if self.storing:
+            self._clipped(norms)
+            self._zeroed(norms, times)
+
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         gradient = self.value(gradient)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.gru import gru_cell, gru_cell_gradient
 from nnet.kernels.spliced_affine import Observer
 from nnet.modules.cells import Cell
 from nnet.modules.registry import implements
@@ -60,12 +61,43 @@ class AnyGruNonlinearity(Cell):
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         h, cell = out[..., : self.cell_dim], out[..., self.cell_dim :]
         z, inner, previous = self._parts(x)
+        if self.implementation == "triton":
+            feedback = self._feedback(x)
+            out.copy_(gru_cell(z, inner, previous, feedback, implementation="triton"))
+            return
         torch.add(inner, self._feedback(x), out=h)
         h.tanh_()
         torch.lerp(h, previous, z, out=cell)
 
     @torch.no_grad()
-    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor:
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
+        if self.implementation != "triton":
+            return super().derivative(x, y, gradient, times)
+        of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
+        return self._spread_all(x, of_z, inner, of_previous)
+
+    def _cell_gradient(
+        self, x: Tensor, y: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """By our kernel: the derivatives by z, before the tanh, and by c' without the feedback."""
+        z, _, previous = self._parts(x)
+        return gru_cell_gradient(z, previous, y, gradient, implementation="triton")
+
+    def _spread_all(self, x: Tensor, to_z: Tensor, inner: Tensor, to_previous: Tensor) -> Tensor:
+        """The derivative by the input, from what `_cell_gradient` gave."""
+        result = torch.empty_like(x, memory_format=torch.contiguous_format)
+        of_z, of_inner, of_previous = self._parts(result)
+        of_z.copy_(to_z)
+        of_previous.copy_(to_previous)
+        of_inner.copy_(inner)
+        self._spread(x, inner, result)
+        return result
+
+    @torch.no_grad()
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor | None:
+        return None if self.implementation == "triton" else self._factors(x, y)
+
+    def _factors(self, x: Tensor, y: Tensor) -> Tensor:
         z, _, previous = self._parts(x)
         h = y[..., : self.cell_dim]
         factors = x.new_empty((*x.shape[:-1], 3, self.cell_dim))
@@ -96,7 +128,12 @@ class AnyGruNonlinearity(Cell):
         return result
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        factors = self.derivative_factors(x, y, None)
+        if self.implementation == "triton":
+            of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
+            inner = self._repaired(y, inner)
+            weights = self.weights_gradient(x, inner) if self.w_h.requires_grad else None
+            return self._spread_all(x, of_z, inner, of_previous), weights
+        factors = self._factors(x, y)
         inner = self._repaired(y, self._inner(factors, gradient))
         weights = self.weights_gradient(x, inner) if self.w_h.requires_grad else None
         return self._completed(factors, x, gradient, inner), weights
@@ -105,7 +142,10 @@ class AnyGruNonlinearity(Cell):
     def parameter_derivatives(
         self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
     ) -> Sequence[Tensor | None]:
-        inner = self._inner(self.derivative_factors(x, y, times), gradient)
+        if self.implementation == "triton":
+            inner = self._cell_gradient(x, y, gradient)[1]
+        else:
+            inner = self._inner(self._factors(x, y), gradient)
         inner = self._repaired(y, inner)
         return [self.weights_gradient(x, inner)] if self.w_h.requires_grad else []
 

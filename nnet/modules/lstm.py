@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.lstm import lstm_cell, lstm_cell_gradient
 from nnet.kernels.lstm_cpu import NativeLstm, NativeLstmDerivative, runs_natively, step_ranges
 from nnet.modules.cells import Cell
 from nnet.modules.registry import Split, StepFunction, implements
@@ -62,6 +63,8 @@ class LstmNonlinearity(Cell):
     def forward_in_steps(
         self, x: Tensor, out: Tensor, split: Split, keep: bool
     ) -> StepFunction | None:
+        if self.implementation == "triton":
+            return None
         if runs_natively(x, out, self.weights):
             return _NativeSteps(self, x, out, split, keep)
         return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
@@ -83,6 +86,9 @@ class LstmNonlinearity(Cell):
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
+        if self.implementation == "triton":
+            out.copy_(lstm_cell(x, weights, implementation="triton"))
+            return
         gates, candidate, gate, previous, masks = self._split(x)
         gates = torch.addcmul(gates, previous.unsqueeze(-2), weights[:2]).sigmoid_()
         if masks is not None:
@@ -112,7 +118,18 @@ class LstmNonlinearity(Cell):
         return [slice(t, t + steps) for t in range(0, x.shape[0], steps)]
 
     @torch.no_grad()
-    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor:
+    def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times | None) -> Tensor:
+        if self.implementation != "triton":
+            return self.derivative_from(self._factors(x, y), x, gradient)
+        repair = self.repair_scales().to(x.dtype) if self.storing else None
+        weights = self.weights.detach()
+        return lstm_cell_gradient(x, y, weights, gradient, repair, implementation="triton")
+
+    @torch.no_grad()
+    def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor | None:
+        return None if self.implementation == "triton" else self._factors(x, y)
+
+    def _factors(self, x: Tensor, y: Tensor) -> Tensor:
         factors = x.new_empty((*x.shape[:-1], 12 if self.storing else 6, self.cell_dim))
         for part in self._in_cache(x):
             self._factors_into(x[part], y[part], factors[part])
@@ -180,7 +197,7 @@ class LstmNonlinearity(Cell):
         return result
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        found = self.derivative_from(self.derivative_factors(x, y, None), x, gradient)
+        found = self.derivative(x, y, gradient, None)
         weights = self._weights_gradient(x, y, found) if self.weights.requires_grad else None
         self._store(x, y)
         return found, weights

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
+from nnet.kernels.renorm import renorm, renorm_gradient
 from nnet.modules.registry import ComponentModule, implements
 from nnet.modules.statistics import Nonlinearity
 from nnet.plan.times import Times
@@ -62,6 +63,9 @@ class RectifiedLinear(Nonlinearity):
     def slope(self, y: Tensor) -> Tensor:
         return y.sign()
 
+    def input_gradient(self, y: Tensor, gradient: Tensor) -> Tensor:
+        return torch.ops.aten.threshold_backward(gradient, y, 0)
+
     def _processed(self, *, before: bool) -> int:
         return 0 if before else self.spec.block_dim
 
@@ -107,32 +111,13 @@ class Normalize(ComponentModule):
     With `add_log_stddev`, each block gets one more column: the log of its root-mean-square.
     """
 
-    SQUARED_NORM_FLOOR = 2.0**-66
-
     def forward(self, x: Tensor, times: Times) -> Tensor:
-        blocks = x.unflatten(-1, (-1, self.spec.block_dim))
-        target_rms = self.spec.target_rms
-        power = blocks.square().mean(dim=-1, keepdim=True) / target_rms**2
-        power = power.clamp_min(self.SQUARED_NORM_FLOOR)
-        result = blocks * power.rsqrt()
-        if self.spec.add_log_stddev:
-            log_stddev = (power * target_rms**2).log() * 0.5
-            result = torch.cat((result, log_stddev), dim=-1)
-        return result.flatten(-2)
+        return renorm(x, *self._options, implementation=self.implementation)
 
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        """By a block x of power p (its mean square over target_rms^2), y = x / sqrt(p)."""
-        block_dim, target_rms = self.spec.block_dim, self.spec.target_rms
-        blocks = x.unflatten(-1, (-1, block_dim))
-        power = blocks.square().mean(dim=-1, keepdim=True) / target_rms**2
-        varies = (power > self.SQUARED_NORM_FLOOR).to(x.dtype)
-        power = power.clamp_min(self.SQUARED_NORM_FLOOR)
-        parts = gradient.unflatten(-1, (blocks.shape[-2], -1))
-        of_rows = parts[..., :block_dim]
-        # of the objective by half of p, over the derivative of p
-        of_power = -(of_rows * blocks).sum(dim=-1, keepdim=True) * power.rsqrt()
-        if self.spec.add_log_stddev:
-            of_power = of_power + parts[..., block_dim:]
-        scale = varies * of_power / (power * (block_dim * target_rms**2))
-        return torch.addcmul(of_rows * power.rsqrt(), blocks, scale).flatten(-2)
+        return renorm_gradient(x, gradient, *self._options, implementation=self.implementation)
+
+    @property
+    def _options(self) -> tuple[int, float, bool]:
+        return self.spec.block_dim, self.spec.target_rms, self.spec.add_log_stddev

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 import nnet.modules
 from nnet.errors import NnetError
+from nnet.kernels.implementation import Implementation
+from nnet.kernels.windows import Windows
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
 
@@ -32,9 +35,15 @@ class ComponentModule(nn.Module):
     window appended (Tdnn).
     """
 
+    in_parts = False
+    """Whether the rows of a minibatch may come in several calls. As in nnet3, natural gradient then
+    takes each call for a minibatch of its own."""
     row_observers: Mapping[str, Callable[[Tensor], None]] = MappingProxyType({})
     """By parameter: what an optimizer wants to see, in the backward pass, the rows by which the
     parameter's gradient is summed up."""
+
+    implementation: Implementation = "reference"
+    """Which implementation of its kernel runs, if it has several; the plan's choice."""
 
     def __init__(self, spec: Any) -> None:
         super().__init__()
@@ -188,6 +197,19 @@ class WindowModule(ComponentModule):
             return x[selection.start : selection.start + 1].expand(selection.count, *x.shape[1:])
         end = selection.start + (selection.count - 1) * selection.step + 1
         return x[selection.start : end : selection.step]
+
+
+_INDEXED: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def indexed(rows: WindowRows) -> Windows:
+    """The same as kernels take it, by an index; kept as long as the rows are."""
+    windows = _INDEXED.get(rows)
+    if windows is None:
+        index = torch.from_numpy(np.ascontiguousarray(rows.index))
+        windows = _INDEXED[rows] = Windows(rows.own.count, index=index)
+    found: Windows = windows
+    return found
 
 
 def _show(

@@ -121,6 +121,11 @@ class Nonlinearity(StatisticsModule):
         """The function itself."""
         raise NotImplementedError
 
+    def input_gradient(self, y: Tensor, gradient: Tensor) -> Tensor:
+        """From the gradient for the output `y` to that for the input, without self-repair."""
+        assert self.slope is not None
+        return gradient * self.slope(y)
+
     def repair(self, y: Tensor) -> Tensor | None:
         """Towards which input self-repair pushes, by element, before scaling; None for nothing."""
         return None
@@ -128,10 +133,8 @@ class Nonlinearity(StatisticsModule):
     def forward(self, x: Tensor, times: Times) -> Tensor:
         if not (self.storing and torch.is_grad_enabled()):
             return self.function(x)
-        output: list[Tensor] = []
-        result = self.function(_Repaired.apply(x, self, output) if self._repairs() else x)
-        output.append(result.detach())
-        self._store(output[0])
+        result: Tensor = _Repaired.apply(x, self) if self._repairs() else self.function(x)
+        self._store(result.detach())
         if result.requires_grad:
             result.register_hook(self._store_derivative)
         return result
@@ -151,7 +154,7 @@ class Nonlinearity(StatisticsModule):
         """In a loop, as in nnet3, statistics are stored and units repaired step by step."""
         if self.slope is None:
             return super().derivative(x, y, gradient, times)
-        result = gradient * self.slope(y)
+        result = self.input_gradient(y, gradient)
         if self.storing:
             self._store(y)
             result = self.repaired(result, y) if self._repairs() else result
@@ -261,16 +264,19 @@ class Nonlinearity(StatisticsModule):
 
 
 class _Repaired(Function):
-    """The identity, whose derivative is self-repaired; `output` will hold the function's output."""
+    """The function of a nonlinearity, with self-repair of the derivative."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, module: Nonlinearity, output: list[Tensor]) -> Tensor:
-        ctx.module, ctx.output = module, output
-        return x.view_as(x)
+    def forward(ctx: Any, x: Tensor, module: Nonlinearity) -> Tensor:
+        y = module.function(x)
+        ctx.module = module
+        ctx.save_for_backward(y)
+        return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.module.repaired(gradient, ctx.output[0]), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return ctx.module.repaired(ctx.module.input_gradient(y, gradient), y), None
 
 
 def _column_sums(rows: Tensor) -> Tensor:

@@ -48,12 +48,20 @@ class Tiling:
         recurrent = any(isinstance(op, ir.Carried) for op in plan.operations)
         return cls(max(dims, default=1), _same_at_all_times(plan), recurrent, left, right)
 
-    def tiles(self, request: Request, batch: int) -> Iterator[Tile]:
-        """Tiles that together are the request, for `batch` sequences."""
+    def tiles(self, request: Request, batch: int, threads: int = 1) -> Iterator[Tile]:
+        """Tiles that together are the request, for `batch` sequences.
+
+        Args:
+            threads: a multiple of so many tiles is made, if the request can be cut so.
+        """
         count = max(times.count for _, times in request.outputs)
         rows = batch * count if self.recurrent else max(16, TILE_BYTES // (4 * self.widest))
+        if threads > 1 and not self.recurrent and batch * count >= threads:
+            rows = _divided(batch * count, rows, threads)
         if batch > 1:
             together = max(1, rows // count)
+            if together > 1:
+                together = _divided(batch, together, threads)
             for start in range(0, batch, together):
                 part = slice(start, min(batch, start + together))
                 yield from self._in_time(request, part, count if together > 1 else rows)
@@ -106,6 +114,12 @@ class Tiling:
         wanted = TimeRange(whole.start, count, whole.step)
         request = Request(tuple(given), tuple((name, wanted) for name in names))
         return Tile(request, batch, outputs, tuple(positions))
+
+
+def _divided(size: int, most: int, pieces: int) -> int:
+    """The size of parts, at most `most`, so that their number is a multiple of `pieces`."""
+    parts = -(-size // most)
+    return -(-size // (-(-parts // pieces) * pieces))
 
 
 def _same_at_all_times(plan: Plan) -> bool:

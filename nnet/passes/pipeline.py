@@ -6,9 +6,11 @@ from nnet.passes.base import Pass
 from nnet.passes.bias_columns import BiasColumns
 from nnet.passes.common_subexpressions import CommonSubexpressions
 from nnet.passes.dead_values import DeadValues
+from nnet.passes.finish_convolutions import FinishConvolutions
 from nnet.passes.fold_backward import FoldBackward
 from nnet.passes.fold_forward import FoldForward
 from nnet.passes.fuse import Fuse
+from nnet.passes.fuse_pooling import FusePooling
 from nnet.passes.merge_affines import MergeAffines
 from nnet.passes.remove_dropout import RemoveDropout
 from nnet.passes.remove_noops import RemoveNoOps
@@ -39,8 +41,24 @@ TEST: tuple[Pass, ...] = (
     Splice(),
     DeadValues(),
     Fuse(),
+    FusePooling(),
+    FinishConvolutions(),
     DeadValues(),
     BiasColumns(),
     DeadValues(),
 )
 """For test mode: fixed parameters, stored batch-norm statistics, no dropout."""
+
+
+def pipeline(*, test_mode: bool, fused: bool = False) -> tuple[Pass, ...]:
+    """The passes for a purpose.
+
+    Args:
+        fused: for kernels that splice, multiply and finish in one pass: nothing is put side by
+            side in memory for them.
+    """
+    passes = TEST if test_mode else TRAINING
+    if not fused:
+        return passes
+    direct = (Splice(direct=True) if isinstance(step, Splice) else step for step in passes)
+    return tuple(step for step in direct if not isinstance(step, BiasColumns))

@@ -21,10 +21,13 @@ class Splice:
     Reading parts where they lie costs one more pass over the result for each part but the first;
     putting them side by side costs a copy of them. Whichever is smaller is chosen. Parts that are
     the same at all times (an i-vector) are always read directly: their product is computed once a
-    sequence. In a loop all are: what does not come from the loop is multiplied before it.
+    sequence. In a loop all are: what does not come from the loop is multiplied before it. With
+    `direct` all are everywhere: a kernel that reads all parts in one pass copies nothing.
     """
 
     name: ClassVar[str] = "splice"
+
+    direct: bool = False
 
     def run(self, plan: Plan) -> Plan:
         builder = Builder(plan.components)
@@ -34,7 +37,7 @@ class Splice:
             renamed = operation.renamed(names)
             if isinstance(renamed, ir.Apply) and is_affine(plan.components[renamed.component]):
                 source = renamed.source.value
-                if value in in_loop:
+                if self.direct or value in in_loop:
                     parts = [seen_through(builder.operations, p) for p in _parts(builder, source)]
                 else:
                     parts = _terms(builder, source, renamed.dim, renamed.origin)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from nnet.components.pooling import StatisticsExtraction, StatisticsPooling
+from nnet.components.time_height import TimeHeightConvolution
 from nnet.components.window import TimeWindow
 
 FloatArray = npt.NDArray[np.float32]
@@ -79,3 +81,66 @@ class ScaleOffset:
     @property
     def output_dim(self) -> int:
         return len(self.scales)
+
+
+@dataclass(frozen=True, eq=False)
+class PooledStatistics:
+    """StatisticsPooling of StatisticsExtraction, without the sums of each period in between."""
+
+    type_name: ClassVar[str] = "PooledStatistics"
+
+    extraction: StatisticsExtraction
+    pooling: StatisticsPooling
+
+    @property
+    def window(self) -> TimeWindow:
+        pooled, extracted = self.pooling.window, self.extraction.window
+        if extracted.offsets == range(1) and pooled.offsets == range(
+            pooled.offsets[0], pooled.offsets[-1] + 1
+        ):
+            return pooled
+        offsets = tuple(p + e for p in pooled.offsets for e in extracted.offsets)
+        return TimeWindow(offsets, (), every=pooled.every)
+
+    @property
+    def flops_per_row(self) -> int:
+        return self.pooling.flops_per_row
+
+    @property
+    def input_dim(self) -> int:
+        return self.extraction.input_dim
+
+    @property
+    def output_dim(self) -> int:
+        return self.pooling.output_dim
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedConvolution:
+    """A convolution, then an activation ('' or 'relu'), then offsets (output_dim,) or None."""
+
+    type_name: ClassVar[str] = "FinishedConvolution"
+
+    convolution: TimeHeightConvolution
+    activation: str
+    offsets: FloatArray | None
+
+    @property
+    def window(self) -> TimeWindow:
+        return self.convolution.window
+
+    @property
+    def flops_per_row(self) -> int:
+        return self.convolution.flops_per_row
+
+    @property
+    def num_parameters(self) -> int:
+        return self.convolution.num_parameters
+
+    @property
+    def input_dim(self) -> int:
+        return self.convolution.input_dim
+
+    @property
+    def output_dim(self) -> int:
+        return self.convolution.output_dim

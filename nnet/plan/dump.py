@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nnet.plan import ir
-from nnet.plan.cost import Cost, operation_cost
-from nnet.plan.ir import Operation, Plan, Rows
+from nnet.plan.cost import operation_cost
+from nnet.plan.implementations import Choice
+from nnet.plan.ir import Operation, Plan, Rows, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops import Loop, looping
 from nnet.plan.times import At, RoundDown, Shift, TimeMap
 
 
-def dump(plan: Plan, layout: Layout | None = None) -> str:
+def dump(
+    plan: Plan, layout: Layout | None = None, choices: Mapping[Value, Choice] | None = None
+) -> str:
     """One line for each operation: value, dimension, what it does, for which node.
 
     Loops come first; their operations are marked. With a layout also the times at which it is
-    computed, and its cost for one sequence.
+    computed, and its cost for one sequence; or, with choices, the cost of what was chosen, what
+    bounds it and which implementation it is.
     """
     results: dict[ir.Value, list[str]] = {}
     for name, value in plan.results:
@@ -33,7 +39,7 @@ def dump(plan: Plan, layout: Layout | None = None) -> str:
         if operation.origin:
             text += f"  # {operation.origin}"
         if layout is not None:
-            cost = cost_text(operation_cost(plan, layout, value))
+            cost = _cost(plan, layout, value, choices)
             text = f"{text:<110}  t = {layout.times[value]!r:<22} {cost}"
         for name in results.get(value, ()):
             text += f"  => {name}"
@@ -41,11 +47,14 @@ def dump(plan: Plan, layout: Layout | None = None) -> str:
     return "\n".join(lines)
 
 
-def cost_text(cost: Cost) -> str:
-    """`12.3 MFLOP 4.5 MB`, or nothing for a view."""
+def _cost(plan: Plan, layout: Layout, value: Value, choices: Mapping[Value, Choice] | None) -> str:
+    """`12.3 MFLOP 4.5 MB  memory  triton`, or nothing for a view."""
+    choice = None if choices is None else choices.get(value)
+    cost = choice.cost if choice is not None else operation_cost(plan, layout, value)
     if not cost.bytes:
         return ""
-    return f"{cost.flops / 1e6:9.3f} MFLOP {cost.bytes / 1e6:9.3f} MB"
+    text = f"{cost.flops / 1e6:9.3f} MFLOP {cost.bytes / 1e6:9.3f} MB"
+    return text if choice is None else f"{text}  {choice.bound:<10}  {choice.implementation}"
 
 
 def _described(operation: Operation) -> str:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from nnet.data.example_minibatch import ExampleMinibatch
+from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
 from nnet.graph.arithmetic import weighted_sum
 from nnet.graph.network import Network
 from nnet.modules.compiled import compile_network
 from nnet.modules.statistics import Nonlinearity
 from nnet.training.evaluation import Evaluation, evaluate_network, in_test_mode
+from nnet.training.lfmmi.objective import ChainObjective
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Combination:
 
 def combine(
     models: Sequence[Callable[[], Network]],
-    minibatches: Sequence[ExampleMinibatch],
+    minibatches: Sequence[Minibatch],
+    chain: ChainObjective | None = None,
     *,
     max_objective_evaluations: int = 30,
     batchnorm_test_mode: bool = False,
@@ -43,6 +45,7 @@ def combine(
     Args:
         models: each reads a model, the last of the training first.
         minibatches: by which the objective is measured.
+        chain: LF-MMI, for minibatches of it.
         max_objective_evaluations: at most so many values of n are tried.
         batchnorm_test_mode: whether stored batch-norm statistics are used for that.
         dropout_test_mode: whether dropout is off for that.
@@ -56,7 +59,7 @@ def combine(
 
     def objective(network: Network) -> float:
         module = in_test_mode(network, batchnorm=batchnorm_test_mode, dropout=dropout_test_mode)
-        value = evaluate_network(module, minibatches).objective
+        value = evaluate_network(module, minibatches, chain).objective
         return value if math.isfinite(value) else -math.inf
 
     average = models[0]()
@@ -80,7 +83,7 @@ def combine(
 
 
 def recomputed_statistics(
-    network: Network, minibatches: Sequence[ExampleMinibatch]
+    network: Network, minibatches: Sequence[Minibatch], chain: ChainObjective | None = None
 ) -> tuple[Network, Evaluation]:
     """The network with all stored statistics estimated anew (nnet3's RecomputeStats)."""
     module = compile_network(network).train()
@@ -88,10 +91,10 @@ def recomputed_statistics(
     for submodule in module.modules():
         if isinstance(submodule, Nonlinearity):
             submodule.store_statistics = True
-    evaluation = Evaluation(network)
+    evaluation = Evaluation(network, chain)
     with torch.enable_grad():  # nonlinearities store nothing without
         for minibatch in minibatches:
-            evaluation.add(module(minibatch.inputs, minibatch.request), minibatch.targets)
+            evaluation.add(module(minibatch.inputs, minibatch.request), minibatch)
     return module.to_network(), evaluation
 
 

@@ -69,9 +69,35 @@ class Processes:
         """Whether gradients are added up."""
         return self.count > 1 and self.mode == "sum"
 
+    def averages(self) -> bool:
+        """Whether parameters are averaged now and then, and differ in between."""
+        return self.count > 1 and self.mode == "average"
+
+    def gather(self, state: Any) -> list[Any]:
+        """What each process gives, in the leading one; nothing in the others.
+
+        Args:
+            state: anything that can be pickled, its tensors on the CPU.
+        """
+        if self.count == 1:
+            return [state]
+        states: list[Any] | None = [None] * self.count if self.leads else None
+        with lost_process():
+            dist.gather_object(state, states)
+        return states or []
+
+    def scatter(self, states: list[Any]) -> Any:
+        """For each process its own of what the leading one gives; the others give nothing."""
+        if self.count == 1:
+            return states[0]
+        received = [None]
+        with lost_process():
+            dist.scatter_object_list(received, states if self.leads else None)
+        return received[0]
+
     def after_step(self, step: int, module: nn.Module) -> None:
         """Averages parameters when that is due."""
-        if self.count > 1 and self.mode == "average" and step % self.every == 0:
+        if self.averages() and step % self.every == 0:
             average_over_processes(module)
 
 

@@ -1,4 +1,5 @@
-"""Objective and accuracy of a network on examples, as nnet3-compute-prob computes them."""
+"""Objective and accuracy of a network on examples, as nnet3-compute-prob computes them, and
+nnet3-chain-compute-prob."""
 
 from __future__ import annotations
 
@@ -8,28 +9,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nnet.data.example_minibatch import ExampleMinibatch
-from nnet.data.minibatch import DenseTargets, Targets
-from nnet.graph.network import Network, OutputNode
+from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
+from nnet.graph.network import Network
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.compiled import CompiledNetwork, compile_network
-from nnet.training.objectives import OBJECTIVES
-
-
-@dataclass
-class Total:
-    """Sums over frames; `total / weight` is the average."""
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    def add(self, total: Tensor, weight: Tensor) -> None:
-        self.total += total.item()
-        self.weight += weight.item()
-
-    @property
-    def average(self) -> float:
-        return self.total / self.weight if self.weight else float("nan")
+from nnet.training.lfmmi.objective import ChainObjective
+from nnet.training.objectives import OutputObjectives, loss
+from nnet.training.tallies import Tally, added, overall, tallies
 
 
 @dataclass
@@ -38,52 +24,60 @@ class Evaluation:
 
     Args:
         network: says which objective each output has.
+        chain: LF-MMI instead, for examples of it.
     """
 
     network: Network
-    objectives: dict[str, Total] = field(default_factory=dict)
-    accuracies: dict[str, Total] = field(default_factory=dict)
+    chain: ChainObjective | None = None
+    objectives: dict[str, Tally] = field(default_factory=dict)
+    accuracies: dict[str, Tally] = field(default_factory=dict)
 
-    def add(self, outputs: dict[str, Tensor], targets: dict[str, Targets]) -> Tensor:
-        """Adds a minibatch; its summed objective over all outputs, for derivatives."""
-        sums = []
-        for name, wanted in targets.items():
-            score = OBJECTIVES[self._objective(name)](outputs[name], wanted)
-            self.objectives.setdefault(name, Total()).add(score.total, score.weight)
-            self.accuracies.setdefault(name, Total()).add(*correct_frames(outputs[name], wanted))
-            sums.append(score.total)
-        return torch.stack(sums).sum()
+    def add(self, outputs: dict[str, Tensor], minibatch: Minibatch) -> Tensor:
+        """Adds a minibatch; minus its summed objective over all outputs, for derivatives."""
+        score = self.chain or OutputObjectives.of(self.network)
+        scores = score(outputs, minibatch)
+        self.objectives = added(self.objectives, tallies(scores))
+        self.accuracies = added(
+            self.accuracies,
+            {
+                name: correct_frames(outputs[name], targets)
+                for name, targets in minibatch.targets.items()
+                if isinstance(targets, SparseTargets | DenseTargets)
+            },
+        )
+        return loss(scores)
 
     @property
     def objective(self) -> float:
         """All outputs' objectives together, per frame."""
-        weight = sum(total.weight for total in self.objectives.values())
-        return sum(total.total for total in self.objectives.values()) / weight
+        return overall(self.objectives).objective
 
     def report(self) -> list[str]:
-        """nnet3-compute-prob's lines."""
+        """nnet3-compute-prob's lines, or nnet3-chain-compute-prob's."""
+        kinds = {node.name: node.objective for node in self.network.outputs()}
         lines = []
-        for name, total in sorted(self.objectives.items()):
-            kind = "log-likelihood" if self._objective(name) == "linear" else "objective"
-            lines.append(f"Overall {kind} for '{name}' is {_per_frame(total)}")
-        for name, total in sorted(self.accuracies.items()):
-            lines.append(f"Overall accuracy for '{name}' is {_per_frame(total)}")
+        for name, tally in sorted(self.objectives.items()):
+            kind = "log-likelihood" if kinds[name] == "linear" else "objective"
+            kind = "log-probability" if self.chain else kind
+            lines.append(f"Overall {kind} for '{name}' is {_per_frame(tally)}")
+        for name, tally in sorted(self.accuracies.items()):
+            lines.append(f"Overall accuracy for '{name}' is {_per_frame(tally)}")
         return lines
 
-    def _objective(self, output: str) -> str:
-        node = self.network.nodes[output]
-        return node.objective if isinstance(node, OutputNode) else "linear"
 
-
-def _per_frame(total: Total) -> str:
-    return f"{total.average:.6g} per frame, over {total.weight:.6g} frames."
+def _per_frame(tally: Tally) -> str:
+    value = f"{tally.objective:.6g}"
+    if tally.auxiliary:
+        auxiliary = tally.auxiliary / tally.weight
+        value += f" + {auxiliary:.6g} = {tally.objective + auxiliary:.6g}"
+    return f"{value} per frame, over {tally.weight:.6g} frames."
 
 
 @torch.no_grad()
-def correct_frames(output: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """The weight of the frames whose largest output is at their largest target, and of all.
+def correct_frames(output: Tensor, targets: Targets) -> Tally:
+    """The weight of the frames whose largest output is at their largest target, as `total`.
 
-    A frame's weight is the sum of its targets.
+    A frame's weight is the sum of its targets, whatever the objective.
     """
     if isinstance(targets, DenseTargets):
         weights = targets.weights * targets.values.sum(-1)
@@ -92,7 +86,8 @@ def correct_frames(output: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         weights = targets.weights.sum(-1)
         best = targets.weights.argmax(-1, keepdim=True)
         wanted = targets.ids.gather(-1, best).squeeze(-1)
-    return (weights * (output.argmax(-1) == wanted)).sum(), weights.sum()
+    correct = (weights * (output.argmax(-1) == wanted)).sum()
+    return Tally(correct.item(), weights.sum().item())
 
 
 def in_test_mode(
@@ -108,11 +103,10 @@ def in_test_mode(
 
 @torch.no_grad()
 def evaluate_network(
-    module: CompiledNetwork, minibatches: Iterable[ExampleMinibatch]
+    module: CompiledNetwork, minibatches: Iterable[Minibatch], chain: ChainObjective | None = None
 ) -> Evaluation:
-    """Objective and accuracy of a module on minibatches, in its present mode."""
-    evaluation = Evaluation(module.network)
+    """Objective and accuracy of a module on minibatches, or LF-MMI, in its present mode."""
+    evaluation = Evaluation(module.network, chain)
     for minibatch in minibatches:
-        outputs = module(minibatch.inputs, minibatch.request)
-        evaluation.add(outputs, minibatch.targets)
+        evaluation.add(module(minibatch.inputs, minibatch.request), minibatch)
     return evaluation

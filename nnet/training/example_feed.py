@@ -1,22 +1,21 @@
-"""Minibatches of examples on the device, made ahead by a thread."""
+"""Minibatches of examples on the device, made ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 
+from nnet.data.chain.minibatch import chain_minibatch
 from nnet.data.example_minibatch import example_minibatch
-from nnet.data.example_set import ExampleSet
+from nnet.data.example_set import AnyExample, ExampleSet
+from nnet.data.merging import joined
 from nnet.data.minibatch import Minibatch
-from nnet.data.prefetch import prefetch
-from nnet.errors import NnetError
 from nnet.graph.network import Network
-from nnet.modelfile.examples import Example
-from nnet.plan.request import Request
+from nnet.modelfile.chain_examples import ChainExample
+from nnet.training.feed import on_device
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,25 @@ class ExampleFeed:
     Args:
         examples: the data.
         network: which they are for.
-        output: the output that is trained.
         device: where minibatches are wanted.
+        with_xent: whether chain examples are for the outputs named `-xent` too.
+        workers: processes that make minibatches ahead; 0: a thread.
     """
 
     def __init__(
-        self, examples: ExampleSet, network: Network, output: str, device: torch.device
+        self,
+        examples: ExampleSet,
+        network: Network,
+        device: torch.device,
+        *,
+        with_xent: bool = False,
+        workers: int = 0,
     ) -> None:
         self._examples = examples
         self._network = network
-        self._output = output
         self._device = device
+        self._with_xent = with_xent
+        self._workers = workers
 
     def epoch(self, number: int) -> list[Slot]:
         """The minibatches of epoch `number`, in random order."""
@@ -51,7 +58,7 @@ class ExampleFeed:
 
     def whole(self) -> list[Slot]:
         """The minibatches in the order of the archives."""
-        return [Slot(None, i) for i in range(len(self._examples))]
+        return [Slot(None, i) for i in range(self._examples.minibatches_unshifted)]
 
     def frames(self, slot: Slot) -> int:
         """About how many input frames a minibatch has."""
@@ -59,21 +66,21 @@ class ExampleFeed:
 
     @contextmanager
     def minibatches(self, slots: Sequence[Slot]) -> Iterator[Iterator[Minibatch]]:
-        """The minibatches at `slots`, which lie one after the other in one epoch."""
-        if not slots:
-            yield iter(())
-            return
-        stream = islice(self._examples.minibatches(slots[0].epoch), slots[0].number, None)
-        with prefetch(lambda _: self._minibatch(next(stream)), slots) as made:
-            yield (minibatch.to(self._device) for minibatch in made)
+        """The minibatches at `slots` of one epoch, whose numbers rise; others are passed over."""
+        with on_device(lambda: self._maker(slots), slots, self._device, self._workers) as made:
+            yield made
 
-    def _minibatch(self, example: Example) -> Minibatch:
-        made = example_minibatch(example, self._network)
-        if set(made.targets) != {self._output}:
-            raise NnetError(
-                f"the examples have targets for {', '.join(sorted(made.targets))}; expected: for "
-                f"'{self._output}' alone"
-            )
-        request = Request(made.request.inputs, made.request.outputs)
-        result = Minibatch(request, made.inputs, made.targets[self._output], ())
-        return result if self._device.type == "cpu" else result.pinned()
+    def _maker(self, slots: Sequence[Slot]) -> Callable[[Slot], Minibatch]:
+        """Reads through the epoch, and makes those minibatches that are wanted."""
+        stream = enumerate(self._examples.groups(slots[0].epoch))
+
+        def make(slot: Slot) -> Minibatch:
+            group = next(group for number, group in stream if number == slot.number)
+            return self._minibatch(joined(group))
+
+        return make
+
+    def _minibatch(self, example: AnyExample) -> Minibatch:
+        if isinstance(example, ChainExample):
+            return chain_minibatch(example, self._network, with_xent=self._with_xent)
+        return example_minibatch(example, self._network)

@@ -1,17 +1,20 @@
-"""Minibatches of a corpus on the device, made ahead by a thread."""
+"""Minibatches of a corpus on the device, made ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 
 from nnet.data.batches import Batch, Sampling, covering_batches, epoch_batches
 from nnet.data.corpus import Corpus
-from nnet.data.minibatch import Collator, Minibatch
+from nnet.data.minibatch import Minibatch
 from nnet.data.prefetch import prefetch
-from nnet.plan.request import Request
+from nnet.data.workers import made_ahead
+
+S = TypeVar("S")
 
 
 class Feed:
@@ -20,21 +23,24 @@ class Feed:
     Args:
         corpus: the data.
         sampling: how minibatches are drawn.
-        request_of: the request for a chunk of so many frames.
+        collate: makes a minibatch of a batch.
         device: where minibatches are wanted.
+        workers: processes that make minibatches ahead; 0: a thread.
     """
 
     def __init__(
         self,
         corpus: Corpus,
         sampling: Sampling,
-        request_of: Callable[[int], Request],
+        collate: Callable[[Batch], Minibatch],
         device: torch.device,
+        workers: int = 0,
     ) -> None:
         self._corpus = corpus
         self._sampling = sampling
-        self._collate = Collator(corpus, request_of)
+        self._collate = collate
         self._device = device
+        self._workers = workers
 
     def epoch(self, number: int) -> list[Batch]:
         """The random batches of epoch `number`, always the same for the same number."""
@@ -54,9 +60,35 @@ class Feed:
     @contextmanager
     def minibatches(self, batches: Sequence[Batch]) -> Iterator[Iterator[Minibatch]]:
         """The minibatches of `batches` in order."""
-        if self._device.type == "cpu":
-            with prefetch(self._collate, batches) as made:
-                yield made
+        with on_device(lambda: self._collate, batches, self._device, self._workers) as made:
+            yield made
+
+
+@contextmanager
+def on_device(
+    maker: Callable[[], Callable[[S], Minibatch]],
+    items: Sequence[S],
+    device: torch.device,
+    workers: int,
+) -> Iterator[Iterator[Minibatch]]:
+    """The minibatches that a function makes of items, as `made_ahead`, on a device.
+
+    For a GPU a thread puts them into memory that it can fetch by itself.
+    """
+    with made_ahead(maker, items, workers) as made:
+        if device.type == "cpu":
+            yield made
         else:
-            with prefetch(lambda batch: self._collate(batch).pinned(), batches) as made:
-                yield (minibatch.to(self._device) for minibatch in made)
+            with prefetch(lambda _: next(made).pinned(), items) as pinned:
+                yield (minibatch.to(device) for minibatch in pinned)
+
+
+def first_batches(feed: Any, epoch: int, frames: int) -> list[Any]:
+    """Batches from the beginning of an epoch of a feed, with at least `frames` input frames."""
+    batches = []
+    for batch in feed.epoch(epoch):
+        if frames <= 0:
+            break
+        batches.append(batch)
+        frames -= feed.frames(batch)
+    return batches

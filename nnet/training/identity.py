@@ -19,6 +19,7 @@ def identity_of(
     train: Corpus | ExampleSet,
     valid: Corpus | ExampleSet | None,
     options: TrainingOptions,
+    processes: int = 1,
 ) -> Identity:
     """Options, and checksums of network and data: plain values that JSON gives back unchanged."""
     return {
@@ -26,6 +27,7 @@ def identity_of(
             name: list(value) if isinstance(value, tuple) else value
             for name, value in options.identity().items()
         },
+        "processes": processes,
         "network": hashlib.sha256(model_bytes(model)).hexdigest(),
         "training data": train.fingerprint(),
         "validation data": None if valid is None else valid.fingerprint(),

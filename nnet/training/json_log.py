@@ -71,9 +71,9 @@ class JsonLog:
 
     def _write(self, event: str, values: dict[str, Any]) -> None:
         if self._file is not None:
-            rounded = {name: _rounded(value) for name, value in values.items()}
+            line = json.dumps(_rounded({"event": event, **values}))
             with self._failing_cleanly():
-                self._file.write(json.dumps({"event": event, **rounded}) + "\n")
+                self._file.write(line + "\n")
 
     @contextmanager
     def _failing_cleanly(self) -> Iterator[None]:
@@ -87,6 +87,8 @@ class JsonLog:
 
 def _rounded(value: object) -> object:
     """Floats with seven digits; what is not a number becomes null, for JSON has no NaN."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
     if isinstance(value, float):
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value

@@ -36,7 +36,7 @@ class MaxChange:
     @staticmethod
     def of(
         names: Sequence[str],
-        changes: Sequence[Sequence[Tensor]],
+        norms: Tensor,
         limits: Sequence[float],
         limit: float,
         scale: float,
@@ -46,14 +46,13 @@ class MaxChange:
 
         Args:
             names: of the components.
-            changes: the tensors of each component.
+            norms: 2-norms of their changes, float64 (components,).
             limits: of each component; 0: none.
             limit: of all together; 0: none.
             max_change_scale: multiplies all limits.
         """
-        device = next(tensor.device for tensors in changes for tensor in tensors)
-        norms = _norms(changes, device) * abs(scale)
-        own = torch.tensor(limits, dtype=torch.float64).to(device, non_blocking=True)
+        norms = norms * abs(scale)
+        own = torch.tensor(limits, dtype=torch.float64).to(norms.device, non_blocking=True)
         allowed = own * max_change_scale
         factors = torch.where((own > 0) & (norms > allowed), allowed / norms, 1.0)
         total = torch.linalg.vector_norm(factors * norms)
@@ -62,12 +61,6 @@ class MaxChange:
         applied = total.isfinite()
         multipliers = torch.where(applied, factors * overall * scale, 0.0).float()
         return MaxChange(names, limits, factors, total, limit, largest, multipliers, applied)
-
-    def finite(self, change: Tensor) -> Tensor:
-        """The change, or zeros if it is not to be applied."""
-        if change.device.type == "cpu":
-            return change
-        return torch.where(self.applied, change, 0.0)
 
     @property
     def overall(self) -> float:
@@ -94,16 +87,6 @@ class MaxChange:
                 f"Global max-change factor was {self.overall:.6g} with max-change={self.limit:.6g}."
             )
         return "".join(parts)
-
-
-def _norms(changes: Sequence[Sequence[Tensor]], device: torch.device) -> Tensor:
-    """The 2-norm of each component's change, float64 (components,)."""
-    flat = [tensor for tensors in changes for tensor in tensors]
-    squares = torch.stack(torch._foreach_norm(flat)).double().square()
-    owner = [number for number, tensors in enumerate(changes) for _ in tensors]
-    total = torch.zeros(len(changes), dtype=torch.float64, device=device)
-    index = torch.tensor(owner).to(device, non_blocking=True)
-    return total.index_add_(0, index, squares).sqrt()
 
 
 class MaxChangeStats:

@@ -14,29 +14,35 @@ a minibatch and over machines:
 
     power = sum |x|^2,   H'H = sum W x x' W',   J = sum W x x',
 
-and for a first estimate the whole scatter. Small matrices are handled on the CPU in float64, those
-of all components in one transfer and in batches of equal rank; no minibatch but those that update
-the estimates waits for the device.
+and, where the parts of a minibatch are on several machines, for a first estimate the whole scatter.
+Small matrices stay on the device, in float64 and in batches of equal rank, and nothing waits for
+it: what a CPU would branch on is computed both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnet.kernels.implementation import Implementation
+from nnet.training.power_method import (
+    EPSILON,
+    ORTHOGONALITY,
+    After,
+    Before,
+    may_be,
+    orthonormalizing,
+    power_step,
+)
 from nnet.training.vectors import Vectors
 
-EPSILON = 1e-10
-DELTA = 5e-4
 INITIAL_UPDATES = 10
 LARGEST_ETA = 0.9
-CONDITION = 1e6
-ORTHOGONALITY = 1e-3
-LARGEST_INVERSE = 100.0
 
 
 @dataclass(eq=False)
@@ -84,8 +90,7 @@ class Smoothing:
         """The weight of `count` new vectors in the average."""
         if self.num_minibatches_history > 0:
             return 1.0 / self.num_minibatches_history
-        share = -torch.expm1(torch.tensor(-count / self.num_samples_history, dtype=torch.float64))
-        return min(float(share), LARGEST_ETA)
+        return min(-math.expm1(-count / self.num_samples_history), LARGEST_ETA)
 
 
 class OnlineNaturalGradient:
@@ -99,6 +104,10 @@ class OnlineNaturalGradient:
         smoothing: settings; the rank is limited to dim - 1.
     """
 
+    summed = False
+    """Whether a minibatch is the sum of what several machines observe. Then the first estimate is
+    made from all of it; otherwise, as in nnet3, from the first vectors that are observed."""
+
     def __init__(self, dim: int, smoothing: Smoothing) -> None:
         self.dim = dim
         self.smoothing = smoothing
@@ -109,7 +118,8 @@ class OnlineNaturalGradient:
         self.w: Tensor | None = None
         self.w_w: Tensor | None = None
         self.d = torch.full((self.rank,), EPSILON, dtype=torch.float64)
-        self.rho = EPSILON
+        self.rho = torch.tensor(EPSILON, dtype=torch.float64)
+        self._factor: Tensor | None = None
 
     @property
     def updating(self) -> bool:
@@ -123,28 +133,41 @@ class OnlineNaturalGradient:
         """Takes vectors of the present minibatch into account."""
         if self.rank == 0:
             return
-        seen = Observation(vectors.count, vectors.power())
-        if self.w is None:
-            seen.scatter = vectors.scatter()
+        power = vectors.power()
+        if self.w is None and self.summed:
+            seen = Observation(vectors.count, power, scatter=vectors.scatter())
         else:
-            h = vectors.projected(self.w)
-            seen.projected = h.t() @ h
-            if self.updating:
-                seen.weighted = vectors.weighted(h)
+            if self.w is None:
+                self._begin(vectors, power)
+            seen = self._seen(vectors, power, self.updating)
         if self.observation is None:
             self.observation = seen
         else:
             self.observation.add(seen)
 
+    def _seen(self, vectors: Vectors, power: Tensor, updating: bool) -> Observation:
+        assert self.w is not None
+        h = vectors.projected(self.w)
+        weighted = vectors.weighted(h) if updating else None
+        return Observation(vectors.count, power, projected=h.t() @ h, weighted=weighted)
+
+    def _begin(self, vectors: Vectors, power: Tensor) -> None:
+        """Makes the first estimate: a few updates with the same vectors."""
+        self._set(_initial(self.rank, self.dim, self.smoothing.alpha, power.device))
+        for _ in range(_initial_updates(vectors.count, self.rank)):
+            self.observation = self._seen(vectors, power, updating=True)
+            update_estimates([self])
+        self.observation = None
+
     def settle(self) -> None:
-        """Makes the first estimate, if there is none yet: a few updates with the same vectors."""
+        """The same from the scatter of all vectors, where that was summed up."""
         seen = self.observation
         if seen is None or seen.scatter is None:
             return
         scatter, seen.scatter = seen.scatter, None
         if self.w is None:
             self._set(_initial(self.rank, self.dim, self.smoothing.alpha, scatter.device))
-            for _ in range(1 if seen.count <= self.rank else 3):
+            for _ in range(_initial_updates(seen.count, self.rank)):
                 self._look(seen, scatter)
                 update_estimates([self])
         self._look(seen, scatter)
@@ -154,19 +177,16 @@ class OnlineNaturalGradient:
         seen.weighted = self.w @ scatter
         seen.projected = self.w @ seen.weighted.t()
 
-    def _set(self, w: Tensor) -> None:
-        self.w, self.w_w = w, w @ w.t()
+    def _set(self, w: Tensor, w_w: Tensor | None = None) -> None:
+        self.w, self.w_w = w, w @ w.t() if w_w is None else w_w
+        self.d, self.rho = self.d.to(w.device), self.rho.to(w.device)
 
     def factor(self) -> Tensor:
         """By how much to multiply, so that the vectors' sum of squares stays the same."""
-        seen = self.observation
-        assert seen is not None
-        if self.rank == 0 or seen.projected is None or self.w_w is None:
-            return torch.ones_like(seen.power)
-        small = seen.projected.double()
-        after = seen.power - 2.0 * small.trace() + (small * self.w_w.double()).sum()
-        ratio = seen.power / after.clamp_min(1e-9 * seen.power)
-        return torch.where(seen.power > 0, ratio, 1.0).sqrt()
+        if self._factor is None:
+            find_factors([self])
+        assert self._factor is not None
+        return self._factor
 
     def multiply(self, matrix: Tensor, last: Tensor | None = None) -> None:
         """Multiplies the rows of (matrix, last) by P, in place.
@@ -187,22 +207,30 @@ class OnlineNaturalGradient:
         last.addmv_(h, end, alpha=-1.0)
 
     def finish(self) -> None:
-        """Ends the minibatch."""
-        if self.rank:
+        """Ends the minibatch, if anything was observed in it."""
+        if self.observation is not None:
             self.minibatches += 1
-        self.observation = None
+        self.observation, self._factor = None, None
 
     def state(self) -> dict[str, Any]:
         """All that later minibatches depend on."""
-        return {"minibatches": self.minibatches, "rho": self.rho, "d": self.d, "w": self.w}
+        rho, d = float(self.rho), self.d.cpu()
+        return {
+            "minibatches": self.minibatches,
+            "rho": rho,
+            "d": d,
+            "w": self.w,
+            "w_w": self.w_w,
+        }
 
     def set_state(self, state: dict[str, Any], device: torch.device) -> None:
         """Goes on from what `state` gave."""
-        self.minibatches, self.rho = int(state["minibatches"]), float(state["rho"])
+        self.minibatches = int(state["minibatches"])
+        self.rho = torch.tensor(float(state["rho"]), dtype=torch.float64)
         self.d = state["d"].to("cpu", torch.float64).clone()
         self.observation, self.w, self.w_w = None, None, None
         if state["w"] is not None:
-            self._set(state["w"].to(device).clone())
+            self._set(state["w"].to(device).clone(), state["w_w"].to(device).clone())
 
 
 def _initial(rank: int, dim: int, alpha: float, device: torch.device) -> Tensor:
@@ -215,138 +243,127 @@ def _initial(rank: int, dim: int, alpha: float, device: torch.device) -> Tensor:
     return (r * e**0.5).to(device)
 
 
+def _initial_updates(count: int, rank: int) -> int:
+    """How often the first vectors are used for an update of the first estimate."""
+    return 1 if count <= rank else 3
+
+
+def find_factors(estimates: Iterable[OnlineNaturalGradient]) -> None:
+    """Finds the `factor` of each estimate that observed something, those of equal rank together."""
+    by_rank: dict[int, list[OnlineNaturalGradient]] = {}
+    for estimate in estimates:
+        seen = estimate.observation
+        assert seen is not None
+        if estimate.rank == 0 or seen.projected is None:
+            estimate._factor = torch.ones_like(seen.power)
+        else:
+            by_rank.setdefault(estimate.rank, []).append(estimate)
+    for group in by_rank.values():
+        small = torch.stack(_observed(group, "projected")).double()
+        power = torch.stack(_observed(group, "power"))
+        w_w = torch.stack([e.w_w for e in group if e.w_w is not None]).double()
+        traces = small.diagonal(dim1=1, dim2=2).sum(1)
+        after = power - 2.0 * traces + (small * w_w).sum((1, 2))
+        ratio = power / after.clamp_min(1e-9 * power)
+        factors = torch.where(power > 0, ratio, 1.0).sqrt()
+        for estimate, factor in zip(group, factors.unbind(), strict=True):
+            estimate._factor = factor
+
+
 @torch.no_grad()
-def update_estimates(estimates: Iterable[OnlineNaturalGradient]) -> None:
-    """Updates the estimates with what they observed, those of equal rank together."""
+def update_estimates(
+    estimates: Iterable[OnlineNaturalGradient], implementation: Implementation = "reference"
+) -> None:
+    """Updates the estimates with what they observed, those of equal rank together.
+
+    Args:
+        implementation: of the eigenvalues of small matrices; with the reference, a GPU is waited
+            for.
+    """
     by_rank: dict[int, list[OnlineNaturalGradient]] = {}
     for estimate in estimates:
         seen = estimate.observation
         if seen is not None and seen.weighted is not None and estimate.rank:
             by_rank.setdefault(estimate.rank, []).append(estimate)
-    groups = list(by_rank.values())
-    small = _to_cpu([_small_matrices(group) for group in groups])
-    for group, (h_h, j_j, power) in zip(groups, small, strict=True):
-        finite = (j_j + h_h).isfinite().all(-1).all(-1) & power.isfinite()
-        if not finite.all():  # such a minibatch is not used
-            group = [estimate for estimate, sound in zip(group, finite, strict=True) if sound]
-            h_h, j_j, power = h_h[finite], j_j[finite], power[finite]
-        if group:
-            _update_group(group, h_h, j_j, power)
+    for group in by_rank.values():
+        _update_group(group, implementation)
 
 
-def _small_matrices(group: list[OnlineNaturalGradient]) -> tuple[Tensor, Tensor, Tensor]:
-    """H'H and JJ' (estimates, rank, rank), and power (estimates,) on the device."""
-    seen = [estimate.observation for estimate in group]
-    h_h, j_j, powers = [], [], []
-    for observation in seen:
-        assert observation is not None
-        assert observation.projected is not None
-        assert observation.weighted is not None
-        h_h.append(observation.projected)
-        j_j.append(observation.weighted @ observation.weighted.t())
-        powers.append(observation.power)
-    return torch.stack(h_h).double(), torch.stack(j_j).double(), torch.stack(powers)
+def _observed(group: list[OnlineNaturalGradient], name: str) -> list[Any]:
+    """An attribute of what each of the estimates observed."""
+    return [getattr(estimate.observation, name) for estimate in group]
 
 
-def _to_cpu(
-    groups: list[tuple[Tensor, Tensor, Tensor]],
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """All tensors in one transfer."""
-    tensors = [tensor for group in groups for tensor in group]
-    if not tensors or tensors[0].device.type == "cpu":
-        return groups
-    flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu()
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    there = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-    return [(there[i], there[i + 1], there[i + 2]) for i in range(0, len(there), 3)]
+def _before(group: list[OnlineNaturalGradient]) -> Before:
+    counts = _observed(group, "count")
+    return Before(
+        d=torch.stack([e.d for e in group]),
+        rho=torch.stack([e.rho for e in group]),
+        h_h=torch.stack(_observed(group, "projected")).double(),
+        j_j=torch.stack([j @ j.t() for j in _observed(group, "weighted")]).double(),
+        power=torch.stack(_observed(group, "power")),
+        counts=tuple(float(count) for count in counts),
+        eta=tuple(e.smoothing.eta(count) for e, count in zip(group, counts, strict=True)),
+        alpha=tuple(e.smoothing.alpha for e in group),
+        dims=tuple(float(e.dim) for e in group),
+    )
 
 
-def _update_group(
-    group: list[OnlineNaturalGradient], h_h: Tensor, j_j: Tensor, power: Tensor
-) -> None:
-    """One step of the power method for estimates of one rank; the names are the paper's."""
-    counts = [e.observation.count for e in group if e.observation is not None]
-    eta = _column([e.smoothing.eta(n) for e, n in zip(group, counts, strict=True)])
-    alpha = _column([e.smoothing.alpha for e in group])
-    dim = _column([e.dim for e in group])
-    rho = _column([e.rho for e in group])
-    d = torch.stack([e.d for e in group])  # [B, R]
-    rank = d.shape[1]
-    per_vector = eta / _column(counts)
-    kept = 1.0 - eta
-    root_e = _root_e(d, rho, alpha, dim)
-    z = _z(h_h, j_j, per_vector, kept, d + rho, 1.0 / root_e)
-    scale = z.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1.0)[:, None]
-    c, u = torch.linalg.eigh(z / scale[:, None])
-    c, u = c.flip(1) * scale, u.flip(2)
-    floor = (rho * kept).square()
-    doubtful = (c[:, 0] > CONDITION * c[:, -1]) | (c < floor).any(1)
-    root_c = torch.maximum(c, floor).sqrt()
-    total = per_vector * power[:, None] + kept * (dim * rho + d.sum(1, keepdim=True))
-    new_rho = (total - root_c.sum(1, keepdim=True)) / (dim - rank)
-    least = (DELTA * root_c[:, :1]).clamp_min(EPSILON)
-    new_d = torch.maximum(root_c - new_rho, least)
-    new_rho = torch.maximum(new_rho, least)
-    new_root_e = _root_e(new_d, new_rho, alpha, dim)
-    a = u.mT * (per_vector * new_root_e / root_c)[:, :, None] / root_e[:, None, :]
-    weights = kept / per_vector * (d + rho)
+def _update_group(group: list[OnlineNaturalGradient], implementation: Implementation) -> None:
+    """One step of the power method for estimates of one rank."""
+    after = power_step(_before(group), implementation)
+    w, w_w = _new_w(group, after)
+    change = orthonormalizing(w_w, after)
+    if change is not None:
+        w = [part.to(old.dtype) @ old for part, old in zip(change, w, strict=True)]
+        w_w = change @ w_w @ change.mT
+    if may_be(~after.usable):  # such a minibatch is not used
+        old = torch.stack([e.w_w for e in group if e.w_w is not None]).double()
+        w_w = torch.where(after.usable[:, None, None], w_w, old)
+        w = [
+            torch.where(usable, new, estimate.w)
+            for usable, new, estimate in zip(after.usable, w, group, strict=True)
+            if estimate.w is not None
+        ]
     for i, estimate in enumerate(group):
-        _set_w(estimate, a[i], weights[i])
-        if doubtful[i]:
-            _reorthogonalize(estimate, new_root_e[i])
-        estimate.d, estimate.rho = new_d[i].clone(), float(new_rho[i])
+        estimate.d, estimate.rho = after.d[i], after.rho[i]
+        estimate._set(w[i], w_w[i].float())
+    if w_w.device.type == "cpu":
+        _replace_dependent_rows(group, after)
 
 
-def _column(numbers: Sequence[float]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1)
+def _new_w(group: list[OnlineNaturalGradient], after: After) -> tuple[list[Tensor], Tensor]:
+    """W (rank, dim) of each estimate, and W W' of all, float64 (estimates, rank, rank)."""
+    a, weights = after.a.float(), after.weights.float().unsqueeze(2)
+    by_dim: dict[int, list[int]] = {}
+    for number, estimate in enumerate(group):
+        by_dim.setdefault(estimate.dim, []).append(number)
+    w: dict[int, Tensor] = {}
+    w_w: dict[int, Tensor] = {}
+    for numbers in by_dim.values():
+        alike = [group[i] for i in numbers]
+        before = torch.stack([e.w for e in alike if e.w is not None])
+        seen = torch.stack(_observed(alike, "weighted"))
+        own_a, own_weights = (torch.stack([t[i] for i in numbers]) for t in (a, weights))
+        made = own_a @ torch.addcmul(seen, own_weights, before)
+        w.update(zip(numbers, made, strict=True))
+        w_w.update(zip(numbers, made @ made.mT, strict=True))
+    order = range(len(group))
+    return [w[i] for i in order], torch.stack([w_w[i] for i in order]).double()
 
 
-def _root_e(d: Tensor, rho: Tensor, alpha: Tensor, dim: Tensor) -> Tensor:
-    """The square root of E."""
-    beta = rho * (1.0 + alpha) + alpha * d.sum(1, keepdim=True) / dim
-    return (1.0 / (beta / d + 1.0)).sqrt()
+def _replace_dependent_rows(group: list[OnlineNaturalGradient], after: After) -> None:
+    """Puts other rows, orthonormal to the rest, where rows of R nearly depend on others.
 
-
-def _z(
-    h_h: Tensor,
-    j_j: Tensor,
-    per_vector: Tensor,
-    kept: Tensor,
-    d_rho: Tensor,
-    inverse_root_e: Tensor,
-) -> Tensor:
-    """Y Y', where Y = R times the new smoothed scatter."""
-    outer = inverse_root_e[:, :, None] * inverse_root_e[:, None, :]
-    share, rest = per_vector[:, :, None], kept[:, :, None]
-    mixed = outer * 0.5 * (h_h + h_h.mT) * (d_rho[:, :, None] + d_rho[:, None, :])
-    z = share.square() * outer * 0.5 * (j_j + j_j.mT) + share * rest * mixed
-    return z + torch.diag_embed((kept * d_rho).square())
-
-
-def _set_w(estimate: OnlineNaturalGradient, a: Tensor, weights: Tensor) -> None:
-    seen = estimate.observation
-    assert seen is not None
-    assert seen.weighted is not None
-    assert estimate.w is not None
-    device = estimate.w.device
-    b = torch.addcmul(seen.weighted, weights.float().to(device).unsqueeze(1), estimate.w)
-    estimate._set(a.float().to(device) @ b)
-
-
-def _reorthogonalize(estimate: OnlineNaturalGradient, root_e: Tensor) -> None:
-    """Makes the rows of R orthonormal again; the first rows change least."""
-    assert estimate.w is not None
-    assert estimate.w_w is not None
-    o = estimate.w_w.double().cpu() / (root_e[:, None] * root_e[None, :])
-    if (o - torch.eye(len(o), dtype=o.dtype)).abs().max() <= ORTHOGONALITY:
-        return
-    c, info = torch.linalg.cholesky_ex(o)
-    if not info:
-        inverse = torch.linalg.solve_triangular(c, torch.eye(len(c), dtype=c.dtype), upper=False)
-        if inverse.max() < LARGEST_INVERSE:
-            change = inverse * root_e[:, None] / root_e[None, :]
-            estimate._set(change.float().to(estimate.w.device) @ estimate.w)
-            return
-    q, r = torch.linalg.qr(estimate.w.double().t())
-    rows = q.t() * torch.where(r.diagonal() < 0, -1.0, 1.0)[:, None]
-    estimate._set((rows * root_e.to(rows.device)[:, None]).to(estimate.w))
+    On a device, where nobody knows whether there are any, such rows are left shorter instead; the
+    directions that they stand for are then preconditioned less.
+    """
+    for i in torch.nonzero(after.usable & after.doubtful).flatten().tolist():
+        estimate, root_e = group[i], after.root_e[i]
+        assert estimate.w is not None
+        assert estimate.w_w is not None
+        o = estimate.w_w.double() / (root_e[:, None] * root_e[None, :])
+        if (o - torch.eye(len(o), dtype=o.dtype)).abs().max() > ORTHOGONALITY:
+            q, r = torch.linalg.qr(estimate.w.double().t())
+            rows = q.t() * torch.where(r.diagonal() < 0, -1.0, 1.0)[:, None]
+            estimate._set((rows * root_e[:, None]).to(estimate.w))

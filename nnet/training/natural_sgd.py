@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnet.errors import NnetError
+from nnet.kernels.implementation import Implementation, triton_is_installed
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.registry import ComponentModule
 from nnet.modules.statistics import StatisticsModule
+from nnet.training.changes import Changes
 from nnet.training.max_change import MaxChange, MaxChangeStats
 from nnet.training.natural_gradient import OnlineNaturalGradient, update_estimates
-from nnet.training.orthonormal import constrain_orthonormal
+from nnet.training.orthonormal import constrain_all
 from nnet.training.preconditioners import Preconditioner, preconditioned, settle
 from nnet.training.random_state import random_state, set_random_state
 
@@ -89,13 +91,21 @@ class NaturalGradientSGD(Optimizer):
 
     Args:
         module: a compiled network, or any module with such components in it.
+        implementation: of the update's kernels; by default Triton's where the parameters are on a
+            CUDA device.
         options: fields of UpdateOptions.
 
     Raises:
         NnetError: there is nothing to train, or options contradict each other.
     """
 
-    def __init__(self, module: nn.Module, **options: Any) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        implementation: Implementation | None = None,
+        **options: Any,
+    ) -> None:
         self.options = UpdateOptions(**options)
         self._modules = dict(_components(module))
         groups = [_group(name, m) for name, m in self._modules.items() if _is_trained(m)]
@@ -105,12 +115,11 @@ class NaturalGradientSGD(Optimizer):
                 "learning-rate-factor=0"
             )
         super().__init__(groups, {})
+        self.implementation = implementation or _usual_implementation(self.param_groups)
         self.minibatches = 0
         self.max_change: MaxChange | None = None
         self.max_change_stats = MaxChangeStats([group["name"] for group in self.param_groups])
-        self.reduce: Callable[[Sequence[Tensor]], None] | None = None
-        """Adds tensors up over processes, for training by several of them in step: each makes the
-        gradient of its part of the minibatch, and all make the same update."""
+        self._reduce: Callable[[Sequence[Tensor]], None] | None = None
         self._generator = torch.Generator().manual_seed(self.options.seed)
         self._preconditioners: dict[str, Preconditioner] = {}
         if self.options.natural_gradient:
@@ -119,6 +128,18 @@ class NaturalGradientSGD(Optimizer):
             self._preconditioners = preconditioned(chosen)
         for storing in self._of_type(StatisticsModule):
             storing.store_statistics = self.options.store_component_stats
+
+    @property
+    def reduce(self) -> Callable[[Sequence[Tensor]], None] | None:
+        """Adds tensors up over processes, for training by several of them in step: each makes the
+        gradient of its part of the minibatch, and all make the same update."""
+        return self._reduce
+
+    @reduce.setter
+    def reduce(self, reduce: Callable[[Sequence[Tensor]], None] | None) -> None:
+        self._reduce = reduce
+        for estimate in self._estimates():
+            estimate.summed = reduce is not None
 
     def detach(self) -> None:
         """Ends the observation of the module's components."""
@@ -191,10 +212,10 @@ class NaturalGradientSGD(Optimizer):
         factors: dict[nn.Parameter, Tensor] = {}
         for preconditioner in found:
             factors.update(preconditioner.apply())
-        changes = [self._changes(group, factors, l2) for group in self.param_groups]
+        changes = self._changes(factors, l2)
         change = MaxChange.of(
             [group["name"] for group in self.param_groups],
-            [[delta for _, delta in group] for group in changes],
+            changes.make(len(self.param_groups)),
             [group["max_change"] for group in self.param_groups],
             self.options.max_param_change,
             scale,
@@ -202,12 +223,10 @@ class NaturalGradientSGD(Optimizer):
         )
         self.max_change = change
         self.max_change_stats.add(change)
+        changes.add(change.multipliers)
         if change.applied.device.type != "cpu" or change.applied:
-            for group, multiplier in zip(changes, change.multipliers, strict=True):
-                for parameter, delta in group:
-                    parameter.addcmul_(change.finite(delta), multiplier)
             estimates = [e for p in found for e in p.estimates if e.updating]
-            update_estimates(estimates)
+            update_estimates(estimates, self.implementation)
         for preconditioner in found:
             for estimate in preconditioner.estimates:
                 estimate.finish()
@@ -233,40 +252,37 @@ class NaturalGradientSGD(Optimizer):
             if any(parameter.grad is not None for parameter in group["params"]):
                 yield group["name"]
 
-    def _changes(
-        self, group: Group, factors: dict[nn.Parameter, Tensor], l2: float
-    ) -> list[tuple[nn.Parameter, Tensor]]:
-        """The change of each parameter before max-change and `scale`; takes the gradient's place.
-
-        With momentum it is added to what is left of the changes before.
-        """
-        rate = group["lr"]
-        penalty = 2.0 * l2 * rate * group["l2_regularize"]
-        changes = []
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if gradient is None:  # nothing that is trained depends on it: the penalty remains
-                if not penalty:
-                    continue
-                gradient = torch.zeros_like(parameter)
-            elif parameter in factors:
-                gradient.mul_(factors[parameter].to(gradient.dtype) * -rate)
-            else:
-                gradient.mul_(-rate)
-            if penalty:
-                gradient.add_(parameter, alpha=-penalty)
-            if self.options.momentum:
-                state = self.state[parameter]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                gradient = state["momentum_buffer"].add_(gradient)
-            changes.append((parameter, gradient))
+    def _changes(self, factors: dict[nn.Parameter, Tensor], l2: float) -> Changes:
+        """The changes before max-change and `scale`; with momentum they are added to what is left
+        of the changes before."""
+        changes = Changes(self.implementation)
+        for number, group in enumerate(self.param_groups):
+            rate = group["lr"]
+            penalty = 2.0 * l2 * rate * group["l2_regularize"]
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:  # nothing that is trained depends on it: the penalty remains
+                    if not penalty:
+                        continue
+                    gradient = torch.zeros_like(parameter)
+                buffer, factor = self._momentum_buffer(parameter), factors.get(parameter)
+                changes.append(number, parameter, gradient, buffer, factor, -rate, penalty)
         return changes
 
+    def _momentum_buffer(self, parameter: nn.Parameter) -> Tensor | None:
+        if not self.options.momentum:
+            return None
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
+
     def _fade_momentum(self, applied: Tensor) -> None:
-        for state in self.state.values():
-            buffer = state["momentum_buffer"]
-            buffer.mul_(self.options.momentum)
+        buffers = [state["momentum_buffer"] for state in self.state.values()]
+        if buffers:
+            torch._foreach_mul_(buffers, self.options.momentum)
+        for buffer in buffers:
             if applied.device.type != "cpu" or not applied:
                 buffer.copy_(torch.where(applied, buffer, 0.0))
 
@@ -278,10 +294,12 @@ class NaturalGradientSGD(Optimizer):
 
     def _constrain_orthonormal(self) -> None:
         """As in nnet3, each component's constraint is applied in a quarter of the minibatches."""
+        chosen: list[tuple[Tensor, float]] = []
         for name, module in self._modules.items():
             constraint = getattr(module.spec, "orthonormal_constraint", 0.0)
             if constraint and self._is_constrained(name):
-                constrain_orthonormal(module.linear, constraint)  # type: ignore[arg-type]
+                chosen.append((module.linear, constraint))  # type: ignore[arg-type]
+        constrain_all(chosen)
 
     def _is_constrained(self, name: str) -> bool:
         """Whether a component with a constraint is constrained in this minibatch."""
@@ -326,6 +344,11 @@ def _components(module: nn.Module) -> Iterator[tuple[str, ComponentModule]]:
     for name, submodule in module.named_modules():
         if isinstance(submodule, ComponentModule):
             yield name.removeprefix(prefix).replace("/", "."), submodule
+
+
+def _usual_implementation(groups: Sequence[Group]) -> Implementation:
+    on_gpu = all(p.device.type == "cuda" for group in groups for p in group["params"])
+    return "triton" if on_gpu and triton_is_installed() else "reference"
 
 
 def _is_trained(module: ComponentModule) -> bool:

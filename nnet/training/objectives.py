@@ -1,41 +1,117 @@
-"""nnet3's objective functions, by the name that an output node gives."""
+"""Objectives: what the outputs of a network are trained for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from nnet.data.minibatch import DenseTargets, SparseTargets, Targets
+from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
+from nnet.errors import NnetError
+from nnet.graph.network import Network
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """Sums over a minibatch, each a scalar tensor; `total / weight` is the objective per frame.
 
-    `correct` is the weight of the frames whose largest output is their largest target, or None
-    where that means nothing.
+    Attributes:
+        total: of the objective function.
+        weight: of the frames.
+        correct: the weight of the frames whose largest output is their largest target, or None
+            where that means nothing.
+        auxiliary: a term that is trained together with `total` and reported beside it, such as the
+            l2 term of LF-MMI.
+        regularizer: None for an objective in its own right. A number for a regularizer, by which
+            its derivative is multiplied; it is reported, but does not count in the objective of the
+            network as a whole.
     """
 
     total: Tensor
     weight: Tensor
-    correct: Tensor | None
+    correct: Tensor | None = None
+    auxiliary: Tensor | None = None
+    regularizer: float | None = None
+
+    @property
+    def trained(self) -> Tensor:
+        """What the parameters are changed to make larger."""
+        total = self.total if self.auxiliary is None else self.total + self.auxiliary
+        return total if self.regularizer is None else total * self.regularizer
 
 
-Objective = Callable[[Tensor, Targets], Score]
-OBJECTIVES: dict[str, Objective] = {}
+Scores = Mapping[str, Score]
+"""By the names that reports call them by: of output nodes, in nnet3."""
 
 
-def objective(name: str) -> Callable[[Objective], Objective]:
+class Objective(Protocol):
+    """Scores the outputs of a network on a minibatch."""
+
+    def __call__(self, outputs: Mapping[str, Tensor], minibatch: Minibatch) -> Scores:
+        """The scores of all outputs that the minibatch has targets for.
+
+        Args:
+            outputs: (batch, time, dim), float32, of all outputs that the minibatch requests.
+            minibatch: has the targets.
+        """
+
+
+def loss(scores: Scores) -> Tensor:
+    """Minus the sum of all that is trained, a scalar: nnet3 trains all outputs at once."""
+    return -torch.stack([score.trained for score in scores.values()]).sum()
+
+
+OutputObjective = Callable[[Tensor, Targets], Score]
+OBJECTIVES: dict[str, OutputObjective] = {}
+"""nnet3's objective functions, by the name that an output node gives."""
+
+
+def objective(name: str) -> Callable[[OutputObjective], OutputObjective]:
     """Registers an objective function under the name that output nodes call it by."""
 
-    def register(function: Objective) -> Objective:
+    def register(function: OutputObjective) -> OutputObjective:
         OBJECTIVES[name] = function
         return function
 
     return register
+
+
+@dataclass(frozen=True)
+class OutputObjectives:
+    """Each output by the objective function that its node names.
+
+    Args:
+        names: of objective functions, by output.
+    """
+
+    names: Mapping[str, str]
+
+    @staticmethod
+    def of(network: Network, outputs: Iterable[str] | None = None) -> OutputObjectives:
+        """Those of a network's outputs: of all, or of some."""
+        wanted = None if outputs is None else set(outputs)
+        return OutputObjectives(
+            {
+                node.name: node.objective
+                for node in network.outputs()
+                if wanted is None or node.name in wanted
+            }
+        )
+
+    def __call__(self, outputs: Mapping[str, Tensor], minibatch: Minibatch) -> Scores:
+        """One score for each output that the minibatch has targets for."""
+        scores = {}
+        for name, targets in minibatch.targets.items():
+            if not isinstance(targets, SparseTargets | DenseTargets):
+                raise NnetError(
+                    f"the supervision of '{name}' is no target for each frame, which the "
+                    f"objective '{self.names[name]}' needs"
+                )
+            scores[name] = OBJECTIVES[self.names[name]](outputs[name], targets)
+        return scores
 
 
 @objective("linear")
@@ -68,7 +144,7 @@ def quadratic(output: Tensor, targets: Targets) -> Score:
     if isinstance(targets, DenseTargets):
         distance = (targets.values - output).square().sum(-1)
         total = -0.5 * (targets.weights * distance).sum()
-        return Score(total, targets.weights.sum(), None)
+        return Score(total, targets.weights.sum())
     values = torch.zeros_like(output).scatter_add(-1, targets.ids, targets.weights)
     used = (targets.weights.sum(-1) > 0).to(output.dtype)
     total = -0.5 * (used * (values - output).square().sum(-1)).sum()

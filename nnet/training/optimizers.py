@@ -19,25 +19,31 @@ Groups = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class OptimizerKind:
-    """An optimizer by name: how it is made, and what it takes where the user says nothing."""
+    """An optimizer by name: how it is made, and what it takes where the user says nothing.
+
+    `linear` says that a change is the learning rate times something that a minibatch gives, so that
+    an average over n processes moves as one process with an n-th of the rate.
+    """
 
     make: Callable[[nn.Module, TrainingOptions], Optimizer]
     defaults: Mapping[str, Any]
+    linear: bool
 
 
 OPTIMIZERS: dict[str, OptimizerKind] = {}
 
 
-def optimizer(name: str, **defaults: Any) -> Callable[[Any], Any]:
+def optimizer(name: str, *, linear: bool, **defaults: Any) -> Callable[[Any], Any]:
     """Registers an optimizer under the name that `--optimizer` takes.
 
     Args:
         name: the name.
+        linear: see OptimizerKind.
         defaults: values of options that are left open.
     """
 
     def register(make: Callable[[nn.Module, TrainingOptions], Optimizer]) -> Any:
-        OPTIMIZERS[name] = OptimizerKind(make, defaults)
+        OPTIMIZERS[name] = OptimizerKind(make, defaults, linear)
         return make
 
     return register
@@ -45,6 +51,7 @@ def optimizer(name: str, **defaults: Any) -> Callable[[Any], Any]:
 
 @optimizer(
     "adamw",
+    linear=False,
     initial_effective_lrate=2e-3,
     final_effective_lrate=2e-5,
     schedule="cosine",
@@ -66,6 +73,7 @@ def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
 
 @optimizer(
     "sgd",
+    linear=True,
     initial_effective_lrate=0.3,
     final_effective_lrate=0.03,
     schedule="exponential",
@@ -93,6 +101,7 @@ def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
 
 @optimizer(
     "natural-gradient",
+    linear=True,
     initial_effective_lrate=1.5e-3,
     final_effective_lrate=1.5e-4,
     schedule="exponential",

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 
 from nnet.kernels.spliced_affine import Rows
 from nnet.modules.registry import ComponentModule
-from nnet.training.natural_gradient import OnlineNaturalGradient, Smoothing
+from nnet.training.natural_gradient import (
+    OnlineNaturalGradient,
+    Smoothing,
+    find_factors,
+    update_estimates,
+)
 from nnet.training.vectors import Vectors
 
 
@@ -89,25 +94,60 @@ class AffinePreconditioner(Preconditioner):
     def apply(self) -> dict[nn.Parameter, Tensor]:
         matrix, bias = self._matrix, self._bias
         assert matrix.grad is not None
-        factor = self._inputs.factor() * self._outputs.factor()
-        self._outputs.multiply(matrix.grad.t())
-        if bias is None:
-            self._inputs.multiply(matrix.grad)
-            return {matrix: factor}
-        assert bias.grad is not None
-        self._outputs.multiply(bias.grad.unsqueeze(0))
-        self._inputs.multiply(matrix.grad, bias.grad)
-        return {matrix: factor, bias: factor}
+        factor = self._multiply(matrix.grad, None if bias is None else bias.grad)
+        return {matrix: factor} if bias is None else {matrix: factor, bias: factor}
+
+    def _multiply(self, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiplies a gradient; the factor that remains."""
+        self._outputs.multiply(matrix.t())
+        if bias is not None:
+            self._outputs.multiply(bias.unsqueeze(0))
+        self._inputs.multiply(matrix, bias)
+        return self._inputs.factor() * self._outputs.factor()
 
     def detach(self) -> None:
         self._module.observer = None
+
+
+class PartsPreconditioner(AffinePreconditioner):
+    """The same where a minibatch comes in several calls, by each of which the estimates change
+    before the next. (Not where a minibatch is summed up over processes.)"""
+
+    _sums: list[Tensor] | None = None
+
+    def _observe(self, rows: Sequence[Rows], gradient: Tensor) -> None:
+        super()._observe(rows, gradient)
+        if self._inputs.summed:
+            return
+        pieces = [(p * s).expand(gradient.shape[0], -1, -1).flatten(0, 1) for p, s in rows]
+        derivatives = gradient.flatten(0, 1)
+        matrix = derivatives.t() @ torch.cat(pieces, dim=1)
+        bias = None if self._bias is None else derivatives.sum(0)
+        factor = self._multiply(matrix, bias).to(matrix.dtype)
+        parts = [part * factor for part in (matrix, bias) if part is not None]
+        before = self._sums or [torch.zeros_like(part) for part in parts]
+        self._sums = [total + part for total, part in zip(before, parts, strict=True)]
+        update_estimates([estimate for estimate in self.estimates if estimate.updating])
+        for estimate in self.estimates:
+            estimate.finish()
+
+    def apply(self) -> dict[nn.Parameter, Tensor]:
+        if self._sums is None:
+            return super().apply()
+        parameters = [p for p in (self._matrix, self._bias) if p is not None]
+        for parameter, total in zip(parameters, self._sums, strict=True):
+            assert parameter.grad is not None
+            parameter.grad.copy_(total)
+        self._sums = None
+        return {}
 
 
 @preconditions("NaturalGradientAffineComponent", "LinearComponent")
 def _affine(module: Any) -> Preconditioner:
     """nnet3 does not look at a LinearComponent's use-natural-gradient here, and nor do we."""
     spec = module.spec
-    return AffinePreconditioner(
+    kind = PartsPreconditioner if module.in_parts else AffinePreconditioner
+    return kind(
         module,
         module.linear,
         module.bias,
@@ -303,7 +343,8 @@ def preconditioned(
 
 @torch.no_grad()
 def settle(preconditioners: Sequence[Preconditioner]) -> None:
-    """Makes first estimates where there are none."""
-    for preconditioner in preconditioners:
-        for estimate in preconditioner.estimates:
-            estimate.settle()
+    """Makes first estimates where they wait for all vectors, and finds all factors together."""
+    observing = [e for p in preconditioners for e in p.estimates if e.observation is not None]
+    for estimate in observing:
+        estimate.settle()
+    find_factors(observing)

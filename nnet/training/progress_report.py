@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nnet.components.base import Updatable
-from nnet.data.example_minibatch import ExampleMinibatch
+from nnet.data.minibatch import Minibatch
 from nnet.graph.arithmetic import norms, weighted_sum
 from nnet.graph.network import Network
 from nnet.modules.compiled import CompiledNetwork, compile_network
@@ -15,7 +15,7 @@ from nnet.training.evaluation import Evaluation
 
 
 def objective_changes(
-    old: Network, new: Network, minibatches: Sequence[ExampleMinibatch], segments: int = 1
+    old: Network, new: Network, minibatches: Sequence[Minibatch], segments: int = 1
 ) -> list[str]:
     """How much each component's change did for the objective, by its derivative in between.
 
@@ -33,13 +33,12 @@ def objective_changes(
         module = compile_network(between).train()
         evaluation = Evaluation(between)
         for minibatch in minibatches:
-            outputs = module(minibatch.inputs, minibatch.request)
-            evaluation.add(outputs, minibatch.targets).backward()
+            evaluation.add(module(minibatch.inputs, minibatch.request), minibatch).backward()
         output = evaluation.objectives["output"]
         lines += evaluation.report()
-        lines.append(f"At position {middle:.6g}, objf per frame is {output.average:.6g}")
+        lines.append(f"At position {middle:.6g}, objf per frame is {output.objective:.6g}")
         for name, product in _products(module, difference).items():
-            changes[name] = changes.get(name, 0.0) + product / output.weight / segments
+            changes[name] = changes.get(name, 0.0) - product / output.weight / segments
     lines.append(f"Total objf change per component is {_by_component(changes)}")
     return lines
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nnet.training.tallies import Tally
 
 
 @dataclass(frozen=True)
@@ -16,8 +19,28 @@ class Position:
 
 
 @dataclass(frozen=True)
+class OutputRecord:
+    """One output over some frames: averages of its objective, of what is trained beside it (such
+    as LF-MMI's l2 term), and the accuracy, if it means something."""
+
+    objective: float
+    auxiliary: float
+    accuracy: float | None
+    weight: float
+
+    @staticmethod
+    def of(tally: Tally) -> OutputRecord:
+        weight = tally.weight or float("nan")
+        return OutputRecord(
+            tally.total / weight, tally.auxiliary / weight, tally.accuracy, tally.weight
+        )
+
+
+@dataclass(frozen=True)
 class MinibatchRecord:
-    """One minibatch. `weight` is its output frames, `done` the share of the training, 0 to 1."""
+    """One minibatch. `objective`, `accuracy` and `weight` (output frames) are of all outputs
+    together but for regularizers, `done` is the share of the training, 0 to 1, `waited` for
+    how many seconds there was no data, `shrink` by what the parameters were scaled before it."""
 
     step: int
     epoch: int
@@ -28,6 +51,9 @@ class MinibatchRecord:
     learning_rate: float
     grad_norm: float
     frames_per_second: float
+    waited: float = 0.0
+    shrink: float = 1.0
+    outputs: dict[str, OutputRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +66,7 @@ class ValidationRecord:
     accuracy: float | None
     frames: float
     seconds: float
+    outputs: dict[str, OutputRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

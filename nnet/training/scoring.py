@@ -1,102 +1,74 @@
-"""Running a module on minibatches and scoring one of its outputs."""
+"""Running a module on minibatches and scoring its outputs."""
 
 from __future__ import annotations
 
-import functools
+import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnet.data.minibatch import Minibatch
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.compiled import CompiledNetwork
-from nnet.plan.request import Request
-from nnet.training.objectives import OBJECTIVES, Score
+from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.statistics import StatisticsModule
+from nnet.training.objectives import Objective, Scores
+from nnet.training.tallies import Tally, added, tallies
 
 
 class Scorer:
-    """A module, the output that is trained, and its objective.
+    """A module and what it is trained for.
 
     Args:
         module: a compiled network on its device.
-        output: name of the output node.
-        objective: 'linear' or 'quadratic'.
-        subsampling: frame subsampling factor.
+        objective: scores its outputs.
         bf16: compute in bfloat16 where torch's autocast thinks it safe; parameters and the
             objective stay in float32.
     """
 
     def __init__(
-        self,
-        module: CompiledNetwork,
-        output: str,
-        objective: str,
-        subsampling: int = 1,
-        bf16: bool = False,
+        self, module: CompiledNetwork, objective: Objective, *, bf16: bool = False
     ) -> None:
         self.module = module
-        self._output = output
-        self._objective = OBJECTIVES[objective]
-        self._subsampling = subsampling
+        self._objective = objective
         self._bf16 = bf16
-        self.request_of = functools.lru_cache(maxsize=None)(self._request_of)
 
-    def _request_of(self, frames: int) -> Request:
-        return self.module.chunk_request(
-            frames, subsampling=self._subsampling, outputs=(self._output,)
-        )
-
-    def run(self, minibatch: Minibatch) -> torch.Tensor:
-        """The output, (batch, time, dim), in float32."""
-        device = minibatch.inputs["input"].device.type
+    def run(self, minibatch: Minibatch) -> dict[str, Tensor]:
+        """The outputs that are wanted, (batch, time, dim), in float32."""
+        device = next(iter(minibatch.inputs.values())).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self._bf16):
             outputs = self.module(minibatch.inputs, minibatch.request)
-        result: torch.Tensor = outputs[self._output].float()
-        return result
+        return {name: output.float() for name, output in outputs.items()}
 
-    def __call__(self, minibatch: Minibatch) -> Score:
-        """The objective of the output on the minibatch."""
-        return self._objective(self.run(minibatch), minibatch.targets)
-
-
-@dataclass(frozen=True)
-class Averages:
-    """Objective and accuracy per frame over a data set of `weight` output frames."""
-
-    objective: float
-    accuracy: float | None
-    weight: float
+    def __call__(self, minibatch: Minibatch) -> Scores:
+        """The scores of the outputs on the minibatch."""
+        return self._objective(self.run(minibatch), minibatch)
 
 
 @torch.no_grad()
-def evaluate(scorer: Scorer, minibatches: Iterable[Minibatch]) -> Averages:
+def evaluate(scorer: Scorer, minibatches: Iterable[Minibatch]) -> dict[str, Tally]:
     """Scores minibatches in test mode. The module is in training mode afterwards."""
-    total = weight = correct = 0.0
-    has_accuracy = True
+    sums: dict[str, Tally] = {}
     scorer.module.eval()
     for minibatch in minibatches:
-        score = scorer(minibatch)
-        total += score.total.item()
-        weight += score.weight.item()
-        has_accuracy = score.correct is not None
-        correct += score.correct.item() if score.correct is not None else 0.0
+        sums = added(sums, tallies(scorer(minibatch)))
     scorer.module.train()
-    weight = weight or float("nan")
-    return Averages(total / weight, correct / weight if has_accuracy else None, weight)
+    return sums
 
 
 @torch.no_grad()
-def average_posterior(scorer: Scorer, minibatches: Iterable[Minibatch]) -> torch.Tensor:
+def average_posterior(scorer: Scorer, output: str, minibatches: Iterable[Minibatch]) -> Tensor:
     """The mean over frames of what a log-softmax output gives, float64 (dim,): Kaldi's priors.
 
-    The module is in training mode afterwards.
+    Minibatches without this output do not count. The module is in training mode afterwards.
     """
     total = torch.zeros((), dtype=torch.float64)
     scorer.module.eval()
     for minibatch in minibatches:
-        total = total + scorer.run(minibatch).exp().flatten(0, -2).sum(0).double().cpu()
+        outputs = scorer.run(minibatch)
+        if output in outputs:
+            total = total + outputs[output].exp().flatten(0, -2).sum(0).double().cpu()
     scorer.module.train()
     return total / total.sum()
 
@@ -111,6 +83,22 @@ def zero_batchnorm(module: nn.Module) -> None:
     for submodule in module.modules():
         if isinstance(submodule, BatchNorm):
             submodule.zero_stats()
+
+
+def zero_activation_statistics(module: nn.Module) -> None:
+    """Forgets the stored averages of nonlinearities' values and derivatives."""
+    for submodule in module.modules():
+        if isinstance(submodule, StatisticsModule):
+            submodule.zero_stats()
+
+
+def scale_module(module: nn.Module, factor: float) -> None:
+    """Scales parameters and counts of statistics, as nnet3-copy --scale does."""
+    for submodule in module.modules():
+        if isinstance(submodule, ComponentModule):
+            component = copy.deepcopy(submodule.to_spec())
+            component.scale(factor)
+            submodule.load_state_dict(make_module(component).state_dict())
 
 
 @torch.no_grad()

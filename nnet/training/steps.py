@@ -12,22 +12,21 @@ from torch.optim import Optimizer
 from nnet.data.minibatch import Minibatch
 from nnet.training.distribution import Processes, sum_over_processes
 from nnet.training.natural_sgd import NaturalGradientSGD
-from nnet.training.objectives import Score
+from nnet.training.objectives import Scores, loss
 from nnet.training.scoring import Scorer
+from nnet.training.tallies import Tally, tallies
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a step did.
 
-    `total`, `weight` and `correct` are sums over the minibatch, before the step. `norm` is that of
-    the gradient, or with natural gradient of the change before the global max-change. A step that
-    is not `applied` left the parameters.
+    `tallies` are sums over the minibatch, before the step. `norm` is that of the gradient, or with
+    natural gradient of the change before the global max-change. A step that is not `applied` left
+    the parameters.
     """
 
-    total: float
-    weight: float
-    correct: float | None
+    tallies: dict[str, Tally]
     norm: float
     applied: bool
 
@@ -74,13 +73,13 @@ class GradientStep:
 
     def __call__(self, minibatch: Minibatch) -> Outcome:
         self.optimizer.zero_grad()
-        score = self.scorer(minibatch)
-        (score.total / -self.full_weight).backward()
+        scores = self.scorer(minibatch)
+        (loss(scores) / self.full_weight).backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.sums:
             sum_over_processes([p.grad for p in parameters if p.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm).item()
-        outcome = _outcome(score, norm, finite=math.isfinite(norm))
+        outcome = _outcome(scores, norm, finite=math.isfinite(norm))
         if outcome.applied:
             self.optimizer.step()
         return outcome
@@ -94,22 +93,21 @@ class NaturalStep:
     optimizer: NaturalGradientSGD
 
     def __call__(self, minibatch: Minibatch) -> Outcome:
-        scores = []
+        passes: list[Scores] = []
 
         def closure() -> None:
             self.optimizer.zero_grad()
-            score = self.scorer(minibatch)
-            (-score.total).backward()
-            scores.append(score)
+            scores = self.scorer(minibatch)
+            loss(scores).backward()
+            passes.append(scores)
 
-        self.optimizer.step(closure, sequences=minibatch.inputs["input"].shape[0])
+        self.optimizer.step(closure, sequences=minibatch.sequences)
         change = self.optimizer.max_change
         assert change is not None
-        return _outcome(scores[0], change.total.item(), finite=bool(change.applied))
+        return _outcome(passes[0], change.total.item(), finite=bool(change.applied))
 
 
-def _outcome(score: Score, norm: float, *, finite: bool) -> Outcome:
-    total = score.total.item()
-    correct = None if score.correct is None else score.correct.item()
-    applied = finite and math.isfinite(total)
-    return Outcome(total, score.weight.item(), correct, norm, applied)
+def _outcome(scores: Scores, norm: float, *, finite: bool) -> Outcome:
+    sums = tallies(scores)
+    applied = finite and all(math.isfinite(t.total + t.auxiliary) for t in sums.values())
+    return Outcome(sums, norm, applied)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.data.chain.alignments import alignment_reader
 from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
 from nnet.data.example_set import ExampleSet
 from nnet.data.merging import MergingRules
+from nnet.data.targets import read_target
 from nnet.errors import NnetError
+from nnet.modelfile.chain_examples import read_chain_example
+from nnet.modelfile.examples import read_example
 from nnet.training.options import TrainingOptions
 from nnet.training.ports import Ports
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each."""
+    """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each.
+
+    For LF-MMI the targets are phones with lengths, or transition-ids of the model in the file
+    `ali_model`.
+    """
 
     feats: str
     targets: str
@@ -29,6 +38,7 @@ class Tables:
     valid_ivectors: str | None = None
     valid_online_ivectors: str | None = None
     memory: float = 4.0
+    ali_model: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,12 +63,19 @@ def example_sets(
     Raises:
         NnetError: an archive is missing or damaged, or has no minibatch.
     """
+    is_chain = options.den_fst is not None
+    make = functools.partial(
+        ExampleSet,
+        buffer_size=archives.buffer_size,
+        seed=options.seed,
+        read=read_chain_example if is_chain else read_example,
+    )
     rules = MergingRules.parse(archives.minibatch_size)
-    train = ExampleSet(archives.egs, rules, archives.buffer_size, options.seed)
+    shifts = options.frame_subsampling_factor if is_chain else 1
+    train = make(archives.egs, rules, shifts=shifts)
     if not archives.valid_egs:
         return train, None
-    everything = MergingRules.parse("1:128")
-    return train, ExampleSet((archives.valid_egs,), everything, archives.buffer_size, options.seed)
+    return train, make((archives.valid_egs,), MergingRules.parse("1:128"))
 
 
 def load_data(
@@ -115,4 +132,5 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
         ivector_dim=ports.ivector_dim,
         subsampling=options.frame_subsampling_factor,
         memory=int(tables.memory * GIBIBYTE),
+        read_target=read_target if options.den_fst is None else alignment_reader(tables.ali_model),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +24,33 @@ from nnet.training.checkpoint_average import combine_checkpoints
 from nnet.training.distribution import Processes
 from nnet.training.dropout_schedule import DropoutSchedule
 from nnet.training.example_feed import ExampleFeed
-from nnet.training.feed import Feed
+from nnet.training.feed import Feed, first_batches
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
+from nnet.training.process_states import own_part, own_states
 from nnet.training.random_state import random_state, seed_all, set_random_state
 from nnet.training.records import (
     History,
     MinibatchRecord,
+    OutputRecord,
     Position,
     Reporter,
     ValidationRecord,
 )
 from nnet.training.schedules import learning_rate
 from nnet.training.scoring import (
-    Averages,
     Scorer,
     average_posterior,
     evaluate,
     has_statistics,
     refresh_statistics,
+    scale_module,
+    zero_activation_statistics,
     zero_batchnorm,
 )
+from nnet.training.shrinkage import saturation
 from nnet.training.steps import Outcome, make_step
+from nnet.training.tallies import Tallies, Tally, overall
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +135,11 @@ class Trainer:
         return self._module.to_network()
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
+        """All that the rest of the run depends on, but for what is different in other processes."""
         return {
             "identity": self._identity,
             "position": vars(self.position),
+            "skipped": self._skipped,
             "module": self._module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "random": random_state(),
@@ -143,10 +149,24 @@ class Trainer:
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts the trainer where it was when `state` was taken."""
         self.position = Position(**state["position"])
+        self._skipped = state["skipped"]
         self._module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = History.of(state["history"])
         set_random_state(state["random"])
+
+    def resume(self, read: Callable[[], dict[str, Any] | None]) -> bool:
+        """Goes on from a checkpoint in all processes; false if there is none.
+
+        Args:
+            read: gives the checkpoint; is called in the leading process alone.
+        """
+        state = read() if self.leads else None
+        found = None if state is None else own_states(state)
+        mine = self._processes.scatter(found or [None] * self._processes.count)
+        if mine is not None:
+            self.set_state(mine)
+        return mine is not None
 
     def _run_epoch(self) -> None:
         """The rest of the present epoch."""
@@ -156,11 +176,12 @@ class Trainer:
         with self._train.minibatches(batches[self.position.batch :]) as minibatches:
             started = time.monotonic()
             for minibatch in minibatches:
+                waited = time.monotonic() - started
                 if self._valid and self.position.batch in begins:
                     zero_batchnorm(self._module)
-                self._train_on(minibatch, len(batches), started)
-                started = time.monotonic()
+                self._train_on(minibatch, len(batches), started, waited)
                 self._after_minibatch(len(batches), ends)
+                started = time.monotonic()
 
     def _after_minibatch(self, batches: int, validation_ends: Sequence[int]) -> None:
         epoch, batch, step = self.position.epoch, self.position.batch + 1, self.position.step + 1
@@ -175,11 +196,12 @@ class Trainer:
         if epoch_is_over or (every and step % every == 0):
             self._save()
 
-    def _train_on(self, minibatch: Minibatch, batches: int, started: float) -> None:
+    def _train_on(self, minibatch: Minibatch, batches: int, started: float, waited: float) -> None:
         options, epoch = self._options, self.position.epoch
         done = (epoch + self.position.batch / batches) / options.num_epochs
         rate = self._rate(done)
         set_learning_rate(self._optimizer, rate)
+        shrink = self._begin_iteration(rate, batches)
         if self._dropout is not None:
             names = self._module.plan.components
             self._module.set_dropout_proportions(self._dropout.proportions(names, done))
@@ -189,24 +211,43 @@ class Trainer:
         self._processes.after_step(self.position.step + 1, self._module)
         if not outcome.applied:
             self._skip(minibatch, outcome)
-        elif outcome.weight:
+        elif (all_outputs := overall(outcome.tallies)).weight:
             self._skipped = 0
-            frames = outcome.weight * options.frame_subsampling_factor
-            correct = outcome.correct
+            frames = minibatch.frames * options.frame_subsampling_factor
             record = MinibatchRecord(
                 step=self.position.step + 1,
                 epoch=epoch,
                 done=(epoch + (self.position.batch + 1) / batches) / options.num_epochs,
-                objective=outcome.total / outcome.weight,
-                accuracy=None if correct is None else correct / outcome.weight,
-                weight=outcome.weight,
+                objective=all_outputs.objective,
+                accuracy=all_outputs.accuracy,
+                weight=all_outputs.weight,
                 learning_rate=rate,
                 grad_norm=outcome.norm,
                 frames_per_second=frames / (time.monotonic() - started),
+                waited=waited,
+                shrink=shrink,
+                outputs=_output_records(outcome.tallies),
             )
             self.history.add_minibatch(record, options.num_epochs)
             for reporter in self._reporters:
                 reporter.minibatch(record)
+
+    def _begin_iteration(self, rate: float, batches: int) -> float:
+        """Shrinks the parameters, if an iteration begins here; by which scale.
+
+        As in nnet3-train, activation statistics, which tell the saturation, begin anew.
+        """
+        shrinkage, position = self._options.shrinkage, self.position
+        if not shrinkage.is_used or position.batch % (
+            self._options.minibatches_per_iter or batches
+        ):
+            return 1.0
+        first = position.step == 0
+        scale = shrinkage.scale(rate, first, lambda: saturation(self._module.to_network()))
+        if scale != 1.0:
+            scale_module(self._module, scale)
+        zero_activation_statistics(self._module)
+        return scale
 
     def _skip(self, minibatch: Minibatch, outcome: Outcome) -> None:
         """Passes over a minibatch that is not finite, if that is rare.
@@ -220,26 +261,31 @@ class Trainer:
         log.warning("this minibatch is skipped: %s", error)
 
     def _rate(self, done: float) -> float:
-        return learning_rate(self._options.schedule or "", self._options.rates, done)
+        """The learning rate: Kaldi's effective one times the processes that are averaged."""
+        rate = learning_rate(self._options.schedule or "", self._options.rates, done)
+        linear = OPTIMIZERS[self._options.optimizer].linear
+        return rate * self._processes.count if linear and self._processes.averages() else rate
 
     def _validate(self, share_of_epoch: float = 0.0) -> None:
         if self._valid is None or not self._processes.leads:
             return
         started = time.monotonic()
-        averages = self._evaluate(self._valid)
+        sums = self._evaluate(self._valid)
+        all_outputs = overall(sums)
         record = ValidationRecord(
             step=self.position.step,
             epochs=self.position.epoch + share_of_epoch,
-            objective=averages.objective,
-            accuracy=averages.accuracy,
-            frames=averages.weight,
+            objective=all_outputs.objective,
+            accuracy=all_outputs.accuracy,
+            frames=all_outputs.weight,
             seconds=time.monotonic() - started,
+            outputs=_output_records(sums),
         )
         self.history.add_validation(record)
         for reporter in self._reporters:
             reporter.validation(record)
 
-    def _evaluate(self, data: Feed | ExampleFeed) -> Averages:
+    def _evaluate(self, data: Feed | ExampleFeed) -> dict[str, Tally]:
         batches: list[Any] = [*data.whole()]
         with data.minibatches(batches) as minibatches:
             return evaluate(self._scorer, minibatches)
@@ -250,17 +296,21 @@ class Trainer:
         if valid is None or most < 2 or not self._processes.leads:
             return
         paths = checkpoints(self._checkpoints)[::-1][:most]
-        combine_checkpoints(self._module, paths, lambda: self._evaluate(valid).objective)
+        combine_checkpoints(self._module, paths, lambda: overall(self._evaluate(valid)).objective)
 
-    def average_posterior(self) -> Tensor:
-        """The mean output probabilities on training data, float64 (dim,)."""
+    def average_posterior(self, output: str) -> Tensor:
+        """The mean probabilities of an output on training data, float64 (dim,)."""
         with self._train.minibatches(self._some_batches()) as minibatches:
-            return average_posterior(self._scorer, minibatches)
+            return average_posterior(self._scorer, output, minibatches)
 
     def _save(self) -> None:
-        if not self._processes.leads:
+        """Writes a checkpoint; all processes take part."""
+        state = self.state()
+        if not self.leads:
+            self._processes.gather(own_part(state, self._module, whole=self._processes.averages()))
             return
-        write_checkpoint(checkpoint_path(self._checkpoints, self.position.step), self.state())
+        state["others"] = self._processes.gather(None)[1:]
+        write_checkpoint(checkpoint_path(self._checkpoints, self.position.step), state)
         keep_newest(self._checkpoints, self._options.keep_checkpoints)
         for reporter in self._reporters:
             reporter.saved()
@@ -273,19 +323,14 @@ class Trainer:
 
     def _some_batches(self) -> list[Any]:
         """Random training batches, enough for statistics."""
-        batches: list[Any] = []
-        frames = 0
-        epoch: list[Any] = [*self._train.epoch(self._options.num_epochs)]
-        for batch in epoch:
-            batches.append(batch)
-            frames += self._train.frames(batch)
-            if frames >= STATISTICS_FRAMES:
-                break
-        return batches
+        return first_batches(self._train, self._options.num_epochs, STATISTICS_FRAMES)
 
     def _not_finite(self, minibatch: Minibatch, outcome: Outcome) -> NnetError:
-        finite = math.isfinite(outcome.total)
-        what = f"gradient norm is {outcome.norm}" if finite else f"objective is {outcome.total}"
+        objectives = {name: tally.total for name, tally in outcome.tallies.items()}
+        wrong = [
+            f"objective of '{n}' is {o}" for n, o in objectives.items() if not math.isfinite(o)
+        ]
+        what = wrong[0] if wrong else f"gradient norm is {outcome.norm}"
         names = list(dict.fromkeys(minibatch.utterances))
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         return NnetError(
@@ -295,6 +340,10 @@ class Trainer:
             "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
             "utterances' features; the last checkpoint is from before"
         )
+
+
+def _output_records(sums: Tallies) -> dict[str, OutputRecord]:
+    return {name: OutputRecord.of(tally) for name, tally in sums.items()}
 
 
 def _validation_ends(batches: int, every: int) -> list[int]:

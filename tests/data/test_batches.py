@@ -78,6 +78,11 @@ def request_of(frames: int) -> Request:
     )
 
 
+def whole_chunk(frames: int) -> Request:
+    """Without context."""
+    return Request.of({"input": TimeRange(0, frames)}, {"output": TimeRange(0, frames)})
+
+
 def collated(sources: Sources, batch: Batch) -> Minibatch:
     return Collator(load_corpus(sources), request_of)(batch)
 
@@ -108,7 +113,7 @@ def test_online_ivectors_are_those_of_a_frame_of_the_chunk(
 def test_alignments_become_one_pair_a_frame(make_sources: Make, tmp_path: Path) -> None:
     sources = make_sources(ivectors=f"ark:{tmp_path}/ivectors.ark", ivector_dim=2)
     (batch,) = covering_batches(Sampling((20,), 2), np.array([30]))
-    targets = collated(sources, batch).targets
+    targets = collated(sources, batch).targets["output"]
     assert isinstance(targets, SparseTargets)
     assert targets.ids[1, :, 0].tolist() == [t % 5 for t in range(10, 30)]
     assert targets.weights[0, :, 0].tolist() == [1.0] * 20
@@ -119,12 +124,11 @@ def test_targets_at_the_rate_of_a_subsampled_output(make_sources: Make) -> None:
     sources = make_sources(subsampling=3)
     (batch,) = covering_batches(Sampling((21,), 2, subsampling=3), np.array([30]))
     corpus = load_corpus(sources)
-    minibatch = Collator(corpus, lambda frames: Request.of({"input": TimeRange(0, frames)}, {}))(
-        batch
-    )
-    assert isinstance(minibatch.targets, SparseTargets)
-    assert minibatch.targets.ids[0, :, 0].tolist() == [t % 5 for t in range(0, 21, 3)]
-    assert minibatch.targets.ids.shape == (2, 7, 1)
+    minibatch = Collator(corpus, whole_chunk)(batch)
+    targets = minibatch.targets["output"]
+    assert isinstance(targets, SparseTargets)
+    assert targets.ids[0, :, 0].tolist() == [t % 5 for t in range(0, 21, 3)]
+    assert targets.ids.shape == (2, 7, 1)
 
 
 def test_posteriors_are_padded_to_the_longest_frame(make_sources: Make, tmp_path: Path) -> None:
@@ -135,15 +139,14 @@ def test_posteriors_are_padded_to_the_longest_frame(make_sources: Make, tmp_path
     sources = make_sources(targets=f"ark:{tmp_path}/post.ark")
     (batch,) = covering_batches(Sampling((20,), 2), np.array([30]))
     corpus = load_corpus(sources)
-    minibatch = Collator(corpus, lambda frames: Request.of({"input": TimeRange(0, frames)}, {}))(
-        batch
-    )
-    assert isinstance(minibatch.targets, SparseTargets)
-    assert minibatch.targets.ids[0, 1].tolist() == [1, 0]
-    assert minibatch.targets.weights[0, 1].tolist() == [0.25, 0.75]
-    assert minibatch.targets.weights[0, 2].tolist() == [0.25, 0.0]
-    assert minibatch.targets.weights[1, -2].tolist() == [0.25, 0.0]
-    assert minibatch.targets.weights[1, -1].tolist() == [0.0, 0.0]  # there is no target 29
+    minibatch = Collator(corpus, whole_chunk)(batch)
+    targets = minibatch.targets["output"]
+    assert isinstance(targets, SparseTargets)
+    assert targets.ids[0, 1].tolist() == [1, 0]
+    assert targets.weights[0, 1].tolist() == [0.25, 0.75]
+    assert targets.weights[0, 2].tolist() == [0.25, 0.0]
+    assert targets.weights[1, -2].tolist() == [0.25, 0.0]
+    assert targets.weights[1, -1].tolist() == [0.0, 0.0]  # there is no target 29
 
 
 def test_matrices_stay_matrices(
@@ -153,12 +156,11 @@ def test_matrices_stay_matrices(
         writer.write("a", features["a"][:29])
     sources = make_sources(targets=f"ark:{tmp_path}/dense.ark", output_dim=3)
     (batch,) = covering_batches(Sampling((20,), 2), np.array([30]))
-    minibatch = Collator(
-        load_corpus(sources), lambda frames: Request.of({"input": TimeRange(0, frames)}, {})
-    )(batch)
-    assert isinstance(minibatch.targets, DenseTargets)
-    assert minibatch.targets.values[0, :, 0].tolist() == list(range(20))
-    assert minibatch.targets.weights[1].tolist() == [0.0] * 10 + [1.0] * 9 + [0.0]
+    minibatch = Collator(load_corpus(sources), whole_chunk)(batch)
+    targets = minibatch.targets["output"]
+    assert isinstance(targets, DenseTargets)
+    assert targets.values[0, :, 0].tolist() == list(range(20))
+    assert targets.weights[1].tolist() == [0.0] * 10 + [1.0] * 9 + [0.0]
 
 
 def test_prefetched_items_come_in_order_and_end_with_the_block() -> None:
@@ -180,9 +182,7 @@ def test_an_error_while_prefetching_comes_at_its_place() -> None:
 def test_tensors_are_float32_and_time_major_in_memory(make_sources: Make) -> None:
     (batch,) = covering_batches(Sampling((20,), 2), np.array([30]))
     corpus = load_corpus(make_sources())
-    minibatch = Collator(corpus, lambda frames: Request.of({"input": TimeRange(0, frames)}, {}))(
-        batch
-    )
+    minibatch = Collator(corpus, whole_chunk)(batch)
     tensor = minibatch.inputs["input"]
     assert tensor.shape == (2, 20, 3)
     assert tensor.dtype == torch.float32

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels import blocked_affine
+from nnet.kernels.blocked_affine import BlockedAffine
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 
 TIMES, BATCH, DIM, OUT = 23, 3, 7, 5
@@ -97,11 +97,10 @@ def test_epilogue(differentiable):
     torch.testing.assert_close(result, expected)
 
 
-@pytest.mark.parametrize("block_bytes", [1, 100, 10**6])
+@pytest.mark.parametrize("rows", [1, 5, 0])
 @pytest.mark.parametrize("batch", [1, BATCH])
 @pytest.mark.parametrize("used", [(0,), (0, 1), (0, 2), (0, 1, 2, 3), (3,)], ids=str)
-def test_blocks_of_rows_give_the_same(batch, used, block_bytes, monkeypatch):
-    monkeypatch.setattr(blocked_affine, "BLOCK_BYTES", block_bytes)
+def test_blocks_of_rows_give_the_same(batch, used, rows):
     sources, weight, bias = setup(batch)
     chosen = [terms()[i]._replace(scale=1.0) for i in used]
     dims = [term.dim for term in chosen]
@@ -110,14 +109,14 @@ def test_blocks_of_rows_give_the_same(batch, used, block_bytes, monkeypatch):
     for some_bias in (bias, None):
         expected = spliced_affine(sources, chosen, weight, some_bias, epilogue(torch.float64))
         with torch.no_grad():
-            result = blocked_affine.blocked_affine(
-                sources, chosen, blocks, some_bias, epilogue(torch.float64)
+            affine = BlockedAffine(
+                chosen, blocks, some_bias, epilogue(torch.float64), block_rows=rows
             )
+            result = affine(sources)
         torch.testing.assert_close(result, expected)
 
 
-def test_the_result_may_take_the_place_of_a_bypass(monkeypatch):
-    monkeypatch.setattr(blocked_affine, "BLOCK_BYTES", 100)
+def test_the_result_may_take_the_place_of_a_bypass():
     sources, weight, bias = setup()
     term = terms()[0]
     bypass = Epilogue("relu", bypass=(Term(2, 0, 1, 6, None, 0, OUT, 0.5),))
@@ -125,8 +124,8 @@ def test_the_result_may_take_the_place_of_a_bypass(monkeypatch):
     blocks = [weight[:, :DIM].t().contiguous()]
     with torch.no_grad():
         expected = spliced_affine(sources, [term], weight[:, :DIM], bias, bypass)
-        result = blocked_affine.blocked_affine(
-            sources, [term], blocks, bias, bypass, consume_bypass=True
+        result = BlockedAffine([term], blocks, bias, bypass, consume_bypass=True, block_rows=2)(
+            sources
         )
     torch.testing.assert_close(result, expected)
     assert result.data_ptr() == sources[2].data_ptr()

@@ -10,7 +10,7 @@ import pytest
 
 from nnet.data.example_set import ExampleSet
 from nnet.data.examples import ExampleWriter, read_examples
-from nnet.data.merging import MergingRules
+from nnet.data.merging import MergingRules, joined
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, read_model
 from nnet.training.options import TrainingOptions
@@ -72,7 +72,7 @@ def test_a_run_from_examples_is_resumed_bit_by_bit(
 def test_an_epoch_has_the_same_minibatches_in_any_order() -> None:
     examples = ExampleSet((UNMERGED, UNMERGED), MergingRules.parse("16,1:8"), 40, seed=1)
     assert len(examples) == 264 // 16 + 1
-    epochs = [list(examples.minibatches(epoch)) for epoch in (None, 0, 1, 0)]
+    epochs = [[joined(group) for group in examples.groups(epoch)] for epoch in (None, 0, 1, 0)]
     assert {len(epoch) for epoch in epochs} == {len(examples)}
     content = [[eg.io[0].features.dense().tobytes() for eg in epoch] for epoch in epochs]
     assert content[1] == content[3] != content[2]
@@ -82,7 +82,7 @@ def test_merged_examples_are_taken_as_they_are() -> None:
     examples = ExampleSet((MERGED,), MergingRules.parse("128"), 10, seed=1)
     assert len(examples) == 26
     wanted = [eg.structure for _, eg in read_examples(MERGED)]
-    assert [eg.structure for eg in examples.minibatches(None)] == wanted
+    assert [joined(group).structure for group in examples.groups(None)] == wanted
 
 
 def test_examples_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
@@ -94,3 +94,8 @@ def test_examples_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
         pass
     with pytest.raises(NnetError, match="there are no examples"):
         len(ExampleSet((f"ark:{tmp_path}/none.ark",), MergingRules.parse("4"), 10, 0))
+
+
+def test_processes_that_make_minibatches_do_not_change_the_result(tmp_path: Path) -> None:
+    whole = run(tmp_path / "thread")
+    assert run(tmp_path / "two", num_workers=2).read_bytes() == whole.read_bytes()

@@ -30,13 +30,13 @@ SETTINGS = {
     "backstitch": {},
     "backstitch_interval4": {"seed": 1},  # Kaldi's random choice of the minibatches
 }
+OBJECTIVE_LIMIT = 1e-5
+"""Of objectives' errors. Kaldi's log has six digits."""
 COMPONENTS = {
     "affine": 1e-5,
     "linear": 1e-4,
     "linear_plain": 1e-4,
     "ng_affine": 1e-4,
-    # Derivatives of rank 4 against a rank of 9: rounding chooses the other directions, and the
-    # same formulas in float32 and float64 differ by 1e-2.
     "ng_affine_ranks": 4e-2,
     "ng_per_element_scale": 1e-5,
     "per_element_offset": 1e-5,
@@ -49,13 +49,13 @@ COMPONENTS = {
     "relu": 1e-5,
     "relu_block": 1e-5,
     "softmax": 1e-5,
-    "batchnorm": 2e-2,
+    "batchnorm": 1e-5,
     "normalize": 1e-5,
     "constant_function": 1e-5,
     "repeated_affine": 1e-4,
     "ng_repeated_affine": 1e-4,
     "time_height_convolution_subsample": 1e-5,
-    "time_height_convolution": 5e-2,  # 4 rows against a rank of 14, as in ng_affine_ranks
+    "time_height_convolution": 6e-2,
     "maxpooling": 1e-4,
     "sum_block": 1e-5,
     "elementwise_product": 1e-5,
@@ -83,28 +83,42 @@ COMPONENTS = {
     "restricted_attention_no_context": 1e-5,
     "scale_and_offset_plain": 1e-5,
     "sum_group": 1e-5,
-    "time_height_convolution_valid": 3e-1,  # as time_height_convolution
+    "time_height_convolution_valid": 2.5e-1,
+    "composite": 1e-5,
 }
+"""The limits of parameters' errors, above 1e-4 where vectors span fewer directions than natural
+gradient's estimates have: derivatives of 4 columns against a rank of 9 in ng_affine_ranks, and
+gradients of 4 rows against one of 14 in the convolutions. The estimates' other directions are then
+what rounding leaves. Changing the initial parameters by 1e-7 of themselves moves our own results,
+in three trials each, by up to 4e-2 (ng_affine_ranks), 5e-2 (time_height_convolution) and 1.2e-1
+(the valid one). The distances to Kaldi's vary from 7e-3 to 3e-2, 1e-2 to 4e-2, 3e-2 to 1.8e-1."""
+UNDETERMINED = {"batchnorm": ("pre.bias",), "conv_orders": ("c2.conv.bias",)}
+"""Biases right before batch-norm."""
 NETS = {
-    "trivial": (0, 3e-3),
-    "tdnn_renorm": (0, 3e-3),
-    "tdnn_batchnorm": (1, 3e-3),
-    "denoising_autoencoder": (0, 3e-3),
+    "trivial": (0, 1e-4),
+    "tdnn_renorm": (0, 2e-3),
+    "tdnn_batchnorm": (1, 2e-3),
+    "denoising_autoencoder": (0, 1e-3),
     "lstm": (0, 3e-3),
-    "blstmp": (0, 3e-3),
-    "gru_family": (0, 3e-3),
-    "fast_gru_family": (0, 3e-3),
-    "norm_gru_family": (0, 3e-3),
+    "blstmp": (0, 5e-3),
+    "gru_family": (0, 1e-3),
+    "fast_gru_family": (0, 1e-3),
+    "norm_gru_family": (0, 1e-3),
     "stats_moving": (2, 3e-3),
-    "attention": (0, 1e-2),
-    "fast_lstm_variants": (0, 3e-2),
-    "xvector": (0, 2e-1),
-    "conv_orders": (0, 4e-1),
+    "attention": (0, 5e-3),
+    "fast_lstm_variants": (0, 1.5e-2),
+    "xvector": (0, 8e-2),
+    "conv_orders": (0, 3e-1),
 }
 """With a seed that repairs the same units in the first minibatch as Kaldi's run: where half of the
-units are dead, this decides what natural gradient starts from. And the limit of parameters' errors:
-in the last three nets, vectors of lower rank than natural gradient's estimates leave some of its
-directions to rounding; initial parameters that differ by 1e-7 move our own result as far."""
+units are dead, this decides what natural gradient starts from. And the limit of parameters' errors.
+Self-repair, in a random half of the minibatches, moves those of saturated gates: with six seeds the
+errors of lstm are between 4e-4 and 1e-3, of blstmp between 2e-3 and 5e-3. In the last three nets,
+vectors of lower rank than natural gradient's estimates leave some of its directions to rounding.
+Changing the initial parameters by 1e-7 of themselves moves our own results, in three trials each,
+by up to 9e-3, 2.3e-2 and 1.5e-1; eigenvalues in single precision, as in Kaldi, by 2e-3, 3e-2 and
+1.5e-1. The distances to Kaldi's vary from 2.6e-3 to 1.1e-2, from 1.3e-2 to 5.7e-2 and from 1.1e-1
+to 2.2e-1."""
 
 
 def options(text: str) -> dict[str, float]:
@@ -124,13 +138,13 @@ def test_every_trainer_setting(setting: str) -> None:
     network, module = start(folder)
     chosen = options((folder / "options").read_text()) | SETTINGS[setting]
     optimizer = NaturalGradientSGD(module, **chosen)
-    objectives, reports = run(network, module, optimizer, FRAME_LEVEL / "egs.ark")
+    trace = run(network, module, optimizer, FRAME_LEVEL / "egs.ark")
     log = Log.of(folder / "train.log")
     theirs = read_model(folder / "trained.raw").network
     ours = module.to_network()
     assert max(change_errors(network, ours, theirs).values()) < 1e-4
-    np.testing.assert_allclose(objectives[: len(log.objectives)], log.objectives, rtol=1e-5)
-    assert reports == log.reports == []
+    assert trace.objective_error(log.objectives) < OBJECTIVE_LIMIT
+    assert trace.reports == log.reports == []
     for name, component in theirs.components.items():
         if hasattr(component, "stats_mean"):
             found = ours.components[name]
@@ -144,14 +158,17 @@ def test_every_component_type(component: str) -> None:
     folder = GOLDEN / f"components/{component}__trained"
     torch.manual_seed(0)
     network, module = start(folder)
-    objectives, reports = run(network, module, NaturalGradientSGD(module), folder / "egs.ark")
+    trace = run(network, module, NaturalGradientSGD(module), folder / "egs.ark")
     log = Log.of(folder / "train.log")
     theirs = read_model(folder / "trained.raw").network
-    errors = change_errors(network, module.to_network(), theirs)
-    assert max(errors.values()) < COMPONENTS[component]
-    np.testing.assert_allclose(objectives[: len(log.objectives)], log.objectives, rtol=2e-5)
-    assert len(reports) == len(log.reports)
-    np.testing.assert_allclose(factors(reports), factors(log.reports), atol=3e-3)
+    undetermined = UNDETERMINED.get(component, ())
+    errors = change_errors(network, module.to_network(), theirs, undetermined)
+    limit = COMPONENTS[component]
+    assert max(errors.values()) < limit
+    assert trace.objective_error(log.objectives) < max(OBJECTIVE_LIMIT, 1e-3 * limit)
+    assert len(trace.reports) == len(log.reports)
+    found, wanted = factors(trace.reports), factors(log.reports)
+    np.testing.assert_allclose(found, wanted, rtol=max(1e-4, 0.2 * limit))
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -162,12 +179,14 @@ def test_whole_networks(net: str) -> None:
     network, module = start(folder)
     optimizer = NaturalGradientSGD(module)
     torch.manual_seed(seed)
-    objectives, reports = run(network, module, optimizer, folder / "egs.ark")
+    trace = run(network, module, optimizer, folder / "egs.ark")
     log = Log.of(folder / "train.log")
     theirs = read_model(folder / "trained.raw").network
-    assert max(change_errors(network, module.to_network(), theirs).values()) < limit
-    np.testing.assert_allclose(objectives[: len(log.objectives)], log.objectives, rtol=1e-4)
-    np.testing.assert_allclose(factors(reports), factors(log.reports), rtol=1e-4)
+    undetermined = UNDETERMINED.get(net, ())
+    errors = change_errors(network, module.to_network(), theirs, undetermined)
+    assert max(errors.values()) < limit
+    assert trace.objective_error(log.objectives) < max(OBJECTIVE_LIMIT, 1e-3 * limit)
+    np.testing.assert_allclose(factors(trace.reports), factors(log.reports), rtol=1e-4)
 
 
 class Constrained(NaturalGradientSGD):
@@ -196,13 +215,10 @@ def test_factored_layers_with_kaldis_choice_of_what_is_constrained(
     network, module = start(folder)
     optimizer = Constrained(module)
     optimizer.chosen = chosen
-    objectives, _ = run(network, module, optimizer, folder / "egs.ark")
-    log = Log.of(folder / "train.log")
-    np.testing.assert_allclose(objectives[:2], log.objectives[:2], rtol=3e-5)
-    # In cnn_tdnnf weights of both signs cancel; rounding alone moves the third by 8e-3.
-    np.testing.assert_allclose(
-        objectives[:3], log.objectives, rtol=1e-2 if net == "cnn_tdnnf" else 1e-3
-    )
+    trace = run(network, module, optimizer, folder / "egs.ark")
+    objectives = Log.of(folder / "train.log").objectives
+    assert trace.objective_error(objectives[:2]) < OBJECTIVE_LIMIT
+    assert trace.objective_error(objectives) < 5e-5
 
 
 def test_a_constraint_that_kaldi_happened_not_to_apply() -> None:
@@ -210,17 +226,17 @@ def test_a_constraint_that_kaldi_happened_not_to_apply() -> None:
     network, module = start(folder)
     optimizer = Constrained(module)
     optimizer.chosen = [""] * 4
-    objectives, _ = run(network, module, optimizer, folder / "egs.ark")
+    trace = run(network, module, optimizer, folder / "egs.ark")
     theirs = read_model(folder / "trained.raw").network
     assert max(change_errors(network, module.to_network(), theirs).values()) < 5e-3
-    np.testing.assert_allclose(objectives[:3], Log.of(folder / "train.log").objectives, rtol=2e-5)
+    assert trace.objective_error(Log.of(folder / "train.log").objectives) < OBJECTIVE_LIMIT
 
 
 def test_a_max_change_report_reads_like_kaldis() -> None:
     folder = GOLDEN / "components/affine__trained"
     network, module = start(folder)
     optimizer = NaturalGradientSGD(module)
-    _, reports = run(network, module, optimizer, folder / "egs.ark")
+    trace = run(network, module, optimizer, folder / "egs.ark")
     log = Log.of(folder / "train.log")
-    assert reports == log.reports
+    assert trace.reports == log.reports
     assert optimizer.max_change_stats.report() == log.totals

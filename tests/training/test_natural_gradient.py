@@ -99,6 +99,7 @@ def test_gradients_are_multiplied_as_by_definition(rank: int) -> None:
 def test_a_minibatch_may_come_in_parts() -> None:
     smoothing = Smoothing(4)
     whole, parts = (OnlineNaturalGradient(12, smoothing) for _ in range(2))
+    parts.summed = True
     matrix = torch.eye(12)
     for x in minibatches(12, 15):
         a = one_minibatch(whole, [vectors(x)], matrix)

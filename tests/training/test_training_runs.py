@@ -49,7 +49,7 @@ def test_a_run_learns_and_leaves_its_files(run: Run) -> None:
     assert last["accuracy"] > 0.8
     assert last["objective"] > -0.8
     names = {path.name for path in final.parent.iterdir()}
-    assert names == {"final.raw", "checkpoints", "train.jsonl", "curves.png"}
+    assert names == {"final.raw", "checkpoints", "train.jsonl", "train.log", "curves.png"}
     assert len(list((final.parent / "checkpoints").iterdir())) == 3
 
 
@@ -66,10 +66,11 @@ def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
 ) -> None:
     whole = Scorer.run
 
-    def broken(self: Scorer, minibatch: Minibatch) -> torch.Tensor:
-        output = whole(self, minibatch)
+    def broken(self: Scorer, minibatch: Minibatch) -> dict[str, torch.Tensor]:
+        outputs = whole(self, minibatch)
         broken.calls += 1  # type: ignore[attr-defined]
-        return output * (float("nan") if broken.calls in bad else 1.0)  # type: ignore[attr-defined]
+        factor = float("nan") if broken.calls in bad else 1.0  # type: ignore[attr-defined]
+        return {name: output * factor for name, output in outputs.items()}
 
     broken.calls, bad = 0, {5}  # type: ignore[attr-defined]
     monkeypatch.setattr(Scorer, "run", broken)
@@ -77,7 +78,7 @@ def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
     assert "this minibatch is skipped: training stopped at minibatch 5" in caplog.text
     assert len(events(final, "minibatch")) > 20
     broken.calls, bad = 0, set(range(5, 100))  # type: ignore[attr-defined]
-    with pytest.raises(NnetError, match="the objective is nan"):
+    with pytest.raises(NnetError, match="the objective of 'output' is nan"):
         run("again", optimizer="natural-gradient", valid_share=0.0)
 
 
@@ -288,3 +289,17 @@ def test_a_folder_that_cannot_be_made_is_named(run: Run, tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(NnetError, match="file/out: cannot make this folder: Not a directory"):
         run("file/out")
+
+
+def test_processes_that_make_minibatches_do_not_change_the_result(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tables: Tables
+) -> None:
+    streamed = replace(tables, memory=1e-5)
+    whole = run("thread", checkpoint_every=3, data=streamed)
+    assert run("two", num_workers=2, data=streamed).read_bytes() == whole.read_bytes()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run("parts", num_workers=1, checkpoint_every=3, data=streamed)
+    resumed = run("parts", num_workers=2, checkpoint_every=3, resume=True, data=streamed)
+    assert resumed.read_bytes() == whole.read_bytes()
