@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/python -m examples.speech $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -28,7 +28,9 @@ bench: $(STAMP)
 	done
 	$(BIN)/python -m benchmarks.inference_gpu
 	$(BIN)/python -m benchmarks.recurrent_cpu
-	$(BIN)/python -m benchmarks.recurrent_nets_cpu
+	for threads in 1 2; do \
+		$(BIN)/python -m benchmarks.recurrent_nets_cpu --threads $$threads || exit 1; \
+	done
 	$(BIN)/python -m benchmarks.training_cpu
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.memory

@@ -33,15 +33,22 @@ def best_seconds(run: Callable[[], object], repeats: int = 7) -> float:
     return min(times)
 
 
+VISITS = 2
+PAUSE = 0.2
+"""Seconds after which the threads of another library have stopped to wait for more work."""
+
+
 def best_in_turns(runs: Mapping[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """The shortest time of each, in turns, so that a busy machine slows all of them alike."""
+    """The shortest time of each.
+
+    Each has two turns of some runs in a row, so that a busy machine slows all of them alike and
+    none finds the caches and the processor as another left them.
+    """
     best = dict.fromkeys(runs, math.inf)
-    for number in range(rounds + 1):
+    for _ in range(VISITS):
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if number:  # the first round warms up
-                best[name] = min(best[name], time.perf_counter() - start)
+            time.sleep(PAUSE)
+            best[name] = min(best[name], best_seconds(run, rounds))
     return best
 
 

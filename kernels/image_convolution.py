@@ -65,6 +65,11 @@ class Taps:
         places = [n * len(self.heights) + self.heights.index(h) for n, h in self.offsets]
         return torch.tensor(places)
 
+    @cached_property
+    def fill_kernel(self) -> bool:
+        """Whether the blocks of the filters are a whole kernel, in its order."""
+        return self.cells.tolist() == list(range(self.window * len(self.heights)))
+
 
 def image_convolution(
     x: Tensor,
@@ -168,8 +173,10 @@ def _kernel(filters: Tensor, channels: int, taps: Taps) -> Tensor:
     """The filters as (filters, channels, window, heights), zero at offsets that there are not."""
     blocks = filters.unflatten(1, (-1, channels))
     size = (taps.window, len(taps.heights))
-    whole = blocks.new_zeros((len(blocks), size[0] * size[1], channels))
-    whole = whole.index_copy(1, taps.cells.to(filters.device), blocks)
+    whole = blocks
+    if not taps.fill_kernel:
+        whole = blocks.new_zeros((len(blocks), size[0] * size[1], channels))
+        whole = whole.index_copy(1, taps.cells.to(filters.device), blocks)
     return whole.unflatten(1, size).permute(0, 3, 1, 2)
 
 

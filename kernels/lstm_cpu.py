@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from nnet.kernels.native import native_library
+from nnet.kernels.native import is_native, native_library
 
 
 class _Rows(Structure):
@@ -64,16 +63,8 @@ class _Limit(Structure):
 
 
 def runs_natively(*tensors: Tensor) -> bool:
-    """Whether tensors are float32 on a CPU with adjacent columns, and a compiler is there.
-
-    Tensors without data, with which torch traces programs, are not.
-    """
-    return all(map(_is_native, tensors)) and native_library("lstm_cpu") is not None
-
-
-def _is_native(x: Tensor) -> bool:
-    real = type(x) in (Tensor, Parameter)
-    return real and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
+    """Whether tensors are float32 on a CPU with adjacent columns, and a compiler is there."""
+    return all(map(is_native, tensors)) and native_library("lstm_cpu") is not None
 
 
 class NativeLstm:

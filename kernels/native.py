@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 FLAGS = [
     "-std=c++17",
@@ -31,6 +33,15 @@ FLAGS = [
 
 WIDE = "-mprefer-vector-width=512"
 """For x86: all of a vector register, where the default is half of it."""
+
+
+def is_native(x: Tensor) -> bool:
+    """Whether a tensor is float32 on a CPU with adjacent columns.
+
+    A tensor without data, with which torch traces programs, is not.
+    """
+    real = type(x) in (Tensor, Parameter)
+    return real and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
 
 
 @functools.cache

@@ -62,16 +62,21 @@ class Affine(AnyAffine):
         self.bias = self.parameter("bias") if has_bias else None
 
 
+LINE = 64
+"""Bytes of a cache line: rows of a matrix that begin with one are read faster."""
+
 PAGE = 1024
 """Rows of a matrix that are multiples of so many bytes fall on few sets of a cache."""
 
 
 def _spread(matrix: Tensor) -> Tensor:
-    """A copy, its rows one after the other; with a cache line between them if that spreads them
-    over more of the cache."""
+    """A copy whose rows begin with a cache line each, and are spread over all of the cache."""
     rows, columns = matrix.shape
-    gap = 0 if columns * matrix.element_size() % PAGE else 64 // matrix.element_size()
-    return matrix.new_empty((rows, columns + gap))[:, :columns].copy_(matrix)
+    line = LINE // matrix.element_size()
+    width = -(-columns // line) * line
+    if width * matrix.element_size() % PAGE == 0:
+        width += line
+    return matrix.new_empty((rows, width))[:, :columns].copy_(matrix)
 
 
 @implements("FixedAffineComponent", "FoldedAffine")

@@ -44,7 +44,7 @@ from nnet.plan.request import Joined, Request, chunk_request
 
 LAYOUTS_KEPT = 64
 
-RECOMPUTED = 1.2
+RECOMPUTED = 1.1
 """How much more may be computed if each of several threads has tiles of its own."""
 
 
