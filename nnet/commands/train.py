@@ -98,6 +98,19 @@ def train(
             "[150,110,100; with --den-fst 140,100,160]."
         ),
     ] = "",
+    chunk_left_context: Annotated[
+        int,
+        Option(help="Frames before each chunk beyond the network's own context; 40 for LSTMs."),
+    ] = 0,
+    chunk_right_context: Annotated[
+        int, Option(help="Frames after each chunk beyond that; 40 for BLSTMs.")
+    ] = 0,
+    chunk_left_context_initial: Annotated[
+        int, Option(help="The same for the first chunk of an utterance; negative: no other.")
+    ] = -1,
+    chunk_right_context_final: Annotated[
+        int, Option(help="The same for the last chunk of an utterance; negative: no other.")
+    ] = -1,
     frame_subsampling_factor: Annotated[
         int | None, Option(help="Input frames per output frame [1; with --den-fst 3].")
     ] = None,
@@ -216,6 +229,10 @@ def train(
         num_epochs=num_epochs,
         minibatch_size=minibatch_size,
         chunk_width=_widths(chunk_width or ("140,100,160" if den_fst else "150,110,100")),
+        chunk_left_context=chunk_left_context,
+        chunk_right_context=chunk_right_context,
+        chunk_left_context_initial=chunk_left_context_initial,
+        chunk_right_context_final=chunk_right_context_final,
         frame_subsampling_factor=_factor(frame_subsampling_factor, den_fst),
         optimizer=optimizer or ("natural-gradient" if egs else "adamw"),
         initial_effective_lrate=initial_effective_lrate,

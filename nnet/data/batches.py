@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnet.data.chunks import Chunk, ChunkSplitter
+
+Shape = tuple[int, bool, bool]
+"""What the chunks of a minibatch have in common: frames, and whether each is the first or the last
+of its utterance where these have a context of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +25,12 @@ class Selection:
     chunk: Chunk
     ivector_frame: int
     shift: int = 0
+    first: bool = False
+    last: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        return self.chunk.frames, self.first, self.last
 
 
 Batch = tuple[Selection, ...]
@@ -38,6 +48,7 @@ class Sampling:
         seed: of the random choices.
         largest_shift: features are taken from up to so many frames earlier or later (what Kaldi's
             --frame-shift is for, where the output is at a lower rate than the features).
+        edges: whether the first and the last chunk of an utterance have a context of their own.
     """
 
     widths: tuple[int, ...]
@@ -45,6 +56,17 @@ class Sampling:
     subsampling: int = 1
     seed: int = 0
     largest_shift: int = 0
+    edges: tuple[bool, bool] = (False, False)
+
+    def selections(
+        self, utterance: int, chunks: Sequence[Chunk], draw: Callable[[Chunk], tuple[int, int]]
+    ) -> Iterator[Selection]:
+        """The chunks of an utterance; `draw` gives the frame of the i-vector and the shift."""
+        starts = [chunk.start for chunk in chunks]
+        for chunk in chunks:
+            first = self.edges[0] and chunk.start == min(starts)
+            last = self.edges[1] and chunk.start == max(starts)
+            yield Selection(utterance, chunk, *draw(chunk), first, last)
 
     @property
     def frames(self) -> int:
@@ -74,15 +96,18 @@ def epoch_batches(
     random = np.random.default_rng((sampling.seed, epoch))
     splitter = ChunkSplitter(sampling.widths, sampling.subsampling)
     batches: list[Batch] = []
-    waiting: dict[int, list[Selection]] = {}
+    waiting: dict[Shape, list[Selection]] = {}
+
+    def draw(chunk: Chunk) -> tuple[int, int]:
+        frame = chunk.start + int(random.integers(chunk.frames))
+        return frame, _random_shift(sampling.largest_shift, random)
+
     blocks = list(_blocks(random.permutation(len(lengths)), lengths, frames_held))
     for number, block in enumerate(blocks):
         for utterance in block:
-            for chunk in splitter.random_chunks(int(lengths[utterance]), random):
-                frame = chunk.start + int(random.integers(chunk.frames))
-                shift = _random_shift(sampling.largest_shift, random)
-                selection = Selection(int(utterance), chunk, frame, shift)
-                waiting.setdefault(chunk.frames, []).append(selection)
+            chunks = splitter.random_chunks(int(lengths[utterance]), random)
+            for selection in sampling.selections(int(utterance), chunks, draw):
+                waiting.setdefault(selection.shape, []).append(selection)
         ready = _take_batches(waiting, sampling, random, last=number == len(blocks) - 1)
         batches.extend(ready[i] for i in random.permutation(len(ready)))
     return batches
@@ -91,16 +116,20 @@ def epoch_batches(
 def covering_batches(sampling: Sampling, lengths: NDArray[np.int64]) -> list[Batch]:
     """Batches in which every frame of every utterance counts once, for validation."""
     splitter = ChunkSplitter(sampling.widths, sampling.subsampling)
-    by_frames: dict[int, list[Selection]] = {}
+    by_shape: dict[Shape, list[Selection]] = {}
     for utterance, length in enumerate(lengths.tolist()):
-        for chunk in splitter.covering_chunks(length):
-            selection = Selection(utterance, chunk, chunk.start + chunk.frames // 2)
-            by_frames.setdefault(chunk.frames, []).append(selection)
+        chunks = splitter.covering_chunks(length)
+        for selection in sampling.selections(utterance, chunks, _middle):
+            by_shape.setdefault(selection.shape, []).append(selection)
     batches: list[Batch] = []
-    for frames, selections in by_frames.items():
+    for (frames, _, _), selections in by_shape.items():
         size = sampling.chunks_of(frames)
         batches.extend(tuple(selections[i : i + size]) for i in range(0, len(selections), size))
     return batches
+
+
+def _middle(chunk: Chunk) -> tuple[int, int]:
+    return chunk.start + chunk.frames // 2, 0
 
 
 def _random_shift(largest: int, random: np.random.Generator) -> int:
@@ -119,20 +148,20 @@ def _blocks(
 
 
 def _take_batches(
-    waiting: dict[int, list[Selection]],
+    waiting: dict[Shape, list[Selection]],
     sampling: Sampling,
     random: np.random.Generator,
     last: bool,
 ) -> list[Batch]:
     """Full batches of equal chunks, taken out of `waiting`; at the last block, all that is left."""
     batches: list[Batch] = []
-    for frames, selections in waiting.items():
+    for shape, selections in waiting.items():
         shuffled = [selections[i] for i in random.permutation(len(selections))]
-        size = sampling.chunks_of(frames)
+        size = sampling.chunks_of(shape[0])
         count = -(-len(shuffled) // size) if last else len(shuffled) // size
         used = len(shuffled) if last else count * size
         batches.extend(_even_parts(shuffled[:used], count))
-        waiting[frames] = shuffled[used:]
+        waiting[shape] = shuffled[used:]
     return batches
 
 

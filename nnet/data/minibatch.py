@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnet.data.batches import Batch, Selection
+from nnet.data.batches import Batch, Selection, Shape
 from nnet.data.corpus import Corpus, Utterance
 from nnet.data.matrices import Floats
 from nnet.data.posteriors import Posterior
@@ -103,16 +103,16 @@ class Collator:
 
     Args:
         corpus: where the utterances come from.
-        request_of: the request for a chunk of so many input frames; it has one output.
+        request_of: the request for chunks of a shape; it has one output.
     """
 
-    def __init__(self, corpus: Corpus, request_of: Callable[[int], Request]) -> None:
+    def __init__(self, corpus: Corpus, request_of: Callable[[Shape], Request]) -> None:
         self._corpus = corpus
         self._request_of = request_of
 
     def __call__(self, batch: Batch) -> Minibatch:
         utterances = [self._corpus.load(selection.utterance) for selection in batch]
-        request = self._request_of(batch[0].chunk.frames)
+        request = self._request_of(batch[0].shape)
         times = dict(request.inputs)
         inputs = chunk_inputs(batch, utterances, times)
         step = self._corpus.sources.subsampling

@@ -150,14 +150,23 @@ class CompiledNetwork(nn.Module):
         return Tiling.of(self.plan, *self._context)
 
     def chunk_request(
-        self, frames: int, *, subsampling: int = 1, outputs: tuple[str, ...] | None = None
+        self,
+        frames: int,
+        *,
+        subsampling: int = 1,
+        outputs: tuple[str, ...] | None = None,
+        extra: tuple[int, int] = (0, 0),
     ) -> Request:
-        """The request for `frames` frames with the network's own context (see plan.request)."""
+        """The request for `frames` frames with the network's own context (see plan.request).
+
+        Args:
+            extra: frames more to the left and right, for recurrences.
+        """
         return chunk_request(
             self.network,
             frames,
-            left_context=self.left_context,
-            right_context=self.right_context,
+            left_context=self.left_context + extra[0],
+            right_context=self.right_context + extra[1],
             subsampling=subsampling,
             outputs=outputs if outputs is not None else tuple(n for n, _ in self.plan.results),
         )

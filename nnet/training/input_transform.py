@@ -11,7 +11,7 @@ import torch
 
 from nnet.components.fixed import FixedAffine
 from nnet.components.reshape import NoOp
-from nnet.data.batches import Batch
+from nnet.data.batches import Batch, Shape
 from nnet.data.chain.minibatch import ChainTargets
 from nnet.data.corpus import Corpus
 from nnet.data.example_set import ExampleSet
@@ -68,7 +68,7 @@ def transform_of_data(
     network: Network,
     data: Corpus | ExampleSet,
     options: TrainingOptions,
-    collator: Callable[[Corpus, Callable[[int], Request]], Callable[[Batch], Minibatch]],
+    collator: Callable[[Corpus, Callable[[Shape], Request]], Callable[[Batch], Minibatch]],
 ) -> Floats:
     """The transform, float32 (dim, input dim + 1), from the first frames of an epoch.
 
@@ -90,7 +90,7 @@ def transform_of_data(
     if isinstance(data, Corpus):
         module = compile_network(part)
         step = options.frame_subsampling_factor
-        collate = collator(data, lambda n: module.chunk_request(n, subsampling=step))
+        collate = collator(data, lambda shape: module.chunk_request(shape[0], subsampling=step))
         feed = Feed(data, options.sampling, collate, cpu)
     else:
         feed = ExampleFeed(data, network, cpu)

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnet.data.batches import Sampling
 from nnet.data.chain.supervision import Tolerance
+from nnet.data.cutting import Context
 from nnet.errors import NnetError, nearest
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.training.dropout_schedule import DropoutSchedule
@@ -37,7 +38,9 @@ class TrainingOptions:
 
     Learning rates are for the gradient of the objective per frame, with natural gradient for that
     of its sum over the frames of a minibatch. `chunk_width` is in input
-    frames, `minibatch_size` in chunks of the first width; `valid_every` and `checkpoint_every` are
+    frames, and so are the `chunk_..._context`s, which come to the network's own (those of the first
+    and last chunk of an utterance are negative if they are no others); `minibatch_size` is in
+    chunks of the first width; `valid_every` and `checkpoint_every` are
     in minibatches, 0 for the end of each epoch alone; `minibatches_per_iter` is the length of what
     Kaldi calls an iteration, 0 for an epoch. `den_fst` is the denominator graph of LF-MMI training
     and `chain` are its options; None is training towards targets of frames.
@@ -46,6 +49,10 @@ class TrainingOptions:
     num_epochs: int = 15
     minibatch_size: int = 8
     chunk_width: tuple[int, ...] = (150, 110, 100)
+    chunk_left_context: int = 0
+    chunk_right_context: int = 0
+    chunk_left_context_initial: int = -1
+    chunk_right_context_final: int = -1
     frame_subsampling_factor: int = 1
     optimizer: str = "adamw"
     initial_effective_lrate: float | None = None
@@ -103,7 +110,15 @@ class TrainingOptions:
         """How chunks are drawn; for LF-MMI with features moved by parts of an output frame."""
         step = self.frame_subsampling_factor
         shift = 0 if self.den_fst is None else step // 2
-        return Sampling(self.chunk_width, self.minibatch_size, step, self.seed, shift)
+        edges = (self.context.left_initial is not None, self.context.right_final is not None)
+        return Sampling(self.chunk_width, self.minibatch_size, step, self.seed, shift, edges)
+
+    @property
+    def context(self) -> Context:
+        """Input frames around each chunk beyond the network's own context."""
+        edges = (self.chunk_left_context_initial, self.chunk_right_context_final)
+        initial, final = (None if frames < 0 else frames for frames in edges)
+        return Context(self.chunk_left_context, self.chunk_right_context, initial, final)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -144,6 +159,9 @@ class TrainingOptions:
             "backstitch_training_interval", "print_interval",
         ):  # fmt: skip
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for side in ("left", "right"):
+            name = f"chunk_{side}_context"
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "frames, 0 or more")
         _check("chunk_width", self.chunk_width, min(self.chunk_width, default=0) >= 1, "frames")
         for name in ("initial_effective_lrate", "final_effective_lrate"):
             rate = getattr(self, name)

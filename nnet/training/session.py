@@ -31,7 +31,7 @@ from nnet.training.ports import (
 from nnet.training.tables import Archives, Tables, example_sets, load_data
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
-    from nnet.data.batches import Batch
+    from nnet.data.batches import Batch, Shape
     from nnet.data.corpus import Corpus
     from nnet.data.example_set import ExampleSet
     from nnet.data.minibatch import Minibatch
@@ -195,8 +195,10 @@ def _make_trainer(
     scorer = Scorer(module, _objective(model.network, outputs, options), bf16=options.bf16)
 
     @functools.cache
-    def request_of(frames: int) -> Request:
-        return module.chunk_request(frames, subsampling=options.frame_subsampling_factor)
+    def request_of(shape: Shape) -> Request:
+        frames, *edges = shape
+        step = options.frame_subsampling_factor
+        return module.chunk_request(frames, subsampling=step, extra=options.context.of(*edges))
 
     def feed(data: Corpus | ExampleSet) -> Feed | ExampleFeed:
         if isinstance(data, Corpus):
@@ -222,7 +224,7 @@ def _outputs_of_tables(network: Network, ports: Ports, options: TrainingOptions)
 
 
 def _collator(
-    corpus: Corpus, request_of: Callable[[int], Request], output: str, options: TrainingOptions
+    corpus: Corpus, request_of: Callable[[Shape], Request], output: str, options: TrainingOptions
 ) -> Callable[[Batch], Minibatch]:
     from nnet.data.chain.collator import ChainCollator
     from nnet.data.chain.folder import ChainGraphs

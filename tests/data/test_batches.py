@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.data.batches import Batch, Sampling, covering_batches, epoch_batches
+from nnet.data.batches import Batch, Sampling, Shape, covering_batches, epoch_batches
 from nnet.data.corpus import Sources, load_corpus
 from nnet.data.minibatch import Collator, DenseTargets, Minibatch, SparseTargets
 from nnet.data.posteriors import Posterior
@@ -70,16 +70,39 @@ def test_validation_counts_every_frame_once() -> None:
     assert frames_counted(covering_batches(SAMPLING, LENGTHS)) == LENGTHS.sum()
 
 
-def request_of(frames: int) -> Request:
-    """Context of 4 frames to the left and 2 to the right."""
+def test_first_and_last_chunks_are_apart_if_they_have_a_context_of_their_own() -> None:
+    sampling = Sampling((50, 30), 4, seed=7, edges=(True, True))
+    for batches in (
+        epoch_batches(sampling, LENGTHS, 0),
+        covering_batches(sampling, LENGTHS),
+    ):
+        assert all(len({s.shape for s in batch}) == 1 for batch in batches)
+        for utterance in range(len(LENGTHS)):
+            chunks = [s for batch in batches for s in batch if s.utterance == utterance]
+            chunks.sort(key=lambda s: s.chunk.start)
+            assert [s.first for s in chunks] == [True] + [False] * (len(chunks) - 1)
+            assert [s.last for s in chunks] == [False] * (len(chunks) - 1) + [True]
+    left_only = epoch_batches(Sampling((50, 30), 4, edges=(True, False)), LENGTHS, 0)
+    assert not any(s.last for batch in left_only for s in batch)
+
+
+def request_of(shape: Shape) -> Request:
+    """Context of 4 frames to the left and 2 to the right; of the first chunk none to the left."""
+    frames, first, _ = shape
+    if first:
+        return Request.of(
+            {"input": TimeRange(0, frames + 2), "ivector": TimeRange(0, 1)},
+            {"output": TimeRange(0, frames)},
+        )
     return Request.of(
         {"input": TimeRange(-4, frames + 6), "ivector": TimeRange(0, 1)},
         {"output": TimeRange(0, frames)},
     )
 
 
-def whole_chunk(frames: int) -> Request:
+def whole_chunk(shape: Shape) -> Request:
     """Without context."""
+    frames = shape[0]
     return Request.of({"input": TimeRange(0, frames)}, {"output": TimeRange(0, frames)})
 
 
@@ -98,6 +121,13 @@ def test_features_have_their_context_and_edges_are_repeated(
     assert times[1] == [*range(6, 30), 29, 29]
     assert minibatch.utterances == ("a", "a")
     assert minibatch.inputs["ivector"].tolist() == [[[0, 0]], [[0, 0]]]
+
+
+def test_a_first_chunk_has_its_own_context(make_sources: Make, tmp_path: Path) -> None:
+    sources = make_sources(ivectors=f"ark:{tmp_path}/ivectors.ark", ivector_dim=2)
+    first, last = covering_batches(Sampling((20,), 2, edges=(True, False)), np.array([30]))
+    assert collated(sources, first).inputs["input"][0, :, 0].tolist() == [*range(22)]
+    assert collated(sources, last).inputs["input"][0, :, 0].tolist() == [*range(6, 30), 29, 29]
 
 
 def test_online_ivectors_are_those_of_a_frame_of_the_chunk(

@@ -52,6 +52,24 @@ def test_an_xconfig_and_tables_are_enough(
     assert (tmp_path / "out" / "final.raw").exists()
 
 
+def test_chunks_of_a_recurrent_network_get_more_context(tables: Tables, tmp_path: Path) -> None:
+    net = tmp_path / "lstm.xconfig"
+    net.write_text(
+        XCONFIG.replace(
+            "output-layer",
+            "fast-lstmp-layer name=lstm cell-dim=8 recurrent-projection-dim=4 "
+            "non-recurrent-projection-dim=4 delay=-3\noutput-layer",
+        )
+    )
+    models = []
+    for number, context in enumerate(([], ["10"], ["10", "--chunk-left-context-initial", "0"])):
+        options = ["--chunk-left-context", *context] if context else []
+        out = tmp_path / f"out{number}"
+        assert nnet("train", net, out, *data(tables), *OPTIONS, *options) == 0
+        models.append((out / "final.raw").read_bytes())
+    assert len(set(models)) == 3
+
+
 def test_training_starts_from_a_model_too(
     net: Path, tables: Tables, tmp_path: Path, variant: Callable[[str, str], Model]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from nnet.data.batches import Batch, Selection
+from nnet.data.batches import Batch, Selection, Shape
 from nnet.data.chain.minibatch import chain_targets
 from nnet.data.chain.supervision import NoSupervisionError
 from nnet.data.chain.supervisor import Supervisor
@@ -24,7 +24,7 @@ class ChainCollator:
     Args:
         corpus: where the utterances come from.
         supervisor: makes their supervision.
-        request_of: the request for a chunk of so many input frames.
+        request_of: the request for chunks of a shape.
         output: the output that the supervision is for.
     """
 
@@ -32,7 +32,7 @@ class ChainCollator:
         self,
         corpus: Corpus,
         supervisor: Supervisor,
-        request_of: Callable[[int], Request],
+        request_of: Callable[[Shape], Request],
         output: str = "output",
     ) -> None:
         self._corpus = corpus
@@ -55,7 +55,7 @@ class ChainCollator:
             )
         kept = tuple(selection for selection, _ in found)
         utterances = [self._corpus.load(selection.utterance) for selection in kept]
-        request = self._request_of(kept[0].chunk.frames)
+        request = self._request_of(kept[0].shape)
         step = self._supervisor.subsampling
         outputs = [
             chain_output(self._output, supervision, selection.chunk.weights, step)
