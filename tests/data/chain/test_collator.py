@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.data.batches import Batch, Sampling, Selection, epoch_batches
+from nnet.data.batches import Batch, Sampling, Selection, Shape, epoch_batches
 from nnet.data.chain.collator import ChainCollator
 from nnet.data.chain.folder import ChainGraphs
 from nnet.data.chain.minibatch import ChainTargets, chain_targets
@@ -31,7 +31,8 @@ from tests.support import GOLDEN
 CHAIN = GOLDEN / "training/chain"
 
 
-def request(frames: int) -> Request:
+def request(shape: Shape) -> Request:
+    frames = shape[0]
     return Request.of(
         {"input": TimeRange(-2, frames + 4)}, {"output": TimeRange(0, frames // 3, 3)}
     )
