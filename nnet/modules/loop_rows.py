@@ -143,6 +143,7 @@ class Run:
         self.layout = layout
         self.storage = storage
         self.computed = storage.computed
+        self._inside = frozenset(storage.needed)
         self.outer = outer
         self.like = like
         self.tracked = tracked
@@ -181,7 +182,7 @@ class Run:
         self._wanted = {id(parameter) for parameter in parameters}
 
     def inside(self, value: Value) -> bool:
-        return value in self.storage.gradients.places
+        return value in self._inside
 
     def rows(self, value: Value, place: Place | None = None) -> RowsOf:
         """A value of the loop, or a place in a buffer."""

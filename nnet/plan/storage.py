@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -121,16 +122,27 @@ class Storage:
     """What a loop needs to run under a layout.
 
     Attributes:
-        computed: the values that steps compute, in order.
+        needed: the values of the loop that there are.
+        computed: those of them that steps compute, in order.
+        inside: for values that are computed where an append has them: the append, and the column.
         steps: for each of `computed` the rows `first` up to `end` that each step computes.
         values: where values lie.
-        gradients: where gradients lie.
     """
 
+    plan: Plan
+    layout: Layout
+    needed: tuple[Value, ...]
     computed: tuple[Value, ...]
+    inside: Mapping[Value, tuple[Value, int]]
     steps: Mapping[Value, list[tuple[int, int]]]
     values: ValueStorage
-    gradients: GradientStorage
+
+    @cached_property
+    def gradients(self) -> GradientStorage:
+        """Where gradients lie."""
+        found = GradientStorage(self.plan, self.layout, self.inside)
+        found.resolve(self.needed, self.computed)
+        return found
 
 
 VIEWS = (ir.Carried, ir.Look, ir.Columns, ir.IfDefined)
@@ -142,14 +154,13 @@ def arrange(plan: Plan, layout: Layout, loop: Loop, visible: Sequence[Value]) ->
     Args:
         visible: the values that are wanted outside.
     """
-    needed = [v for v in loop.values if layout.times[v].count]
+    needed = tuple(v for v in loop.values if layout.times[v].count)
     computed = tuple(v for v in needed if not isinstance(plan.operations[v], VIEWS))
     inside = _written_inside(plan, layout, computed)
     values = ValueStorage(plan, layout, loop, inside)
     values.resolve(computed, visible)
-    gradients = GradientStorage(plan, layout, inside)
-    gradients.resolve(needed, computed)
-    return Storage(computed, _steps(layout, loop, computed), values, gradients)
+    steps = _steps(layout, loop, computed)
+    return Storage(plan, layout, needed, computed, inside, steps, values)
 
 
 class ValueStorage(Buffers):
