@@ -308,21 +308,30 @@ def _once(gradient: Tensor, term: Term) -> Tensor:
 def _weight_gradient(
     sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, gradient: Tensor
 ) -> Tensor:
-    result = torch.empty_like(weight)
     views = [term.view(sources[term.source]) for term in terms]
     whole = all(
         len(view) == len(gradient) and t.scale == 1.0 for view, t in zip(views, terms, strict=True)
     )
     if whole and len(terms) > 1 and min(term.dim for term in terms) < NARROW:
-        return torch.mm(_rows(gradient).t(), _rows(torch.cat(views, dim=-1)), out=result)
+        return _of_products(_rows(gradient), _rows(torch.cat(views, dim=-1)))
+    if whole and len(terms) == 1:
+        return _of_products(_rows(gradient), _rows(views[0]))
+    result = torch.empty_like(weight)
     column = 0
     for term, view in zip(terms, views, strict=True):
         part = result[:, column : column + term.dim]
         column += term.dim
-        torch.mm(_rows(_once(gradient, term)).t(), _rows(view), out=part)
+        part.copy_(_of_products(_rows(_once(gradient, term)), _rows(view)))
         if term.scale != 1.0:
             part.mul_(term.scale)
     return result
+
+
+def _of_products(gradient: Tensor, rows: Tensor) -> Tensor:
+    """gradient' rows. The result's longer side is last in memory, which is faster."""
+    if rows.shape[1] < gradient.shape[1]:
+        return torch.mm(rows.t(), gradient).t()
+    return torch.mm(gradient.t(), rows)
 
 
 def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:

@@ -188,7 +188,13 @@ class GruNonlinearity(AnyGruNonlinearity):
 
     @property
     def input_dim(self) -> int:
-        return 3 * self.cell_dim + self.recurrent_dim * (2 if self.is_projected else 1)
+        return sum(self.input_blocks)
+
+    @property
+    def input_blocks(self) -> tuple[int, ...]:
+        """The columns of what is read, which may lie apart in memory."""
+        blocks = (self.cell_dim, self.recurrent_dim, self.cell_dim, self.cell_dim)
+        return (*blocks, self.recurrent_dim) if self.is_projected else blocks
 
     def check(self) -> None:
         super().check()
@@ -256,7 +262,12 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
 
     @property
     def input_dim(self) -> int:
-        return 3 * self.cell_dim
+        return sum(self.input_blocks)
+
+    @property
+    def input_blocks(self) -> tuple[int, ...]:
+        """The columns of what is read, which may lie apart in memory."""
+        return (self.cell_dim,) * 3
 
     def check(self) -> None:
         super().check()

@@ -164,6 +164,12 @@ class LstmNonlinearity(Updatable):
         return 5 * self.cell_dim + (3 if self.use_dropout else 0)
 
     @property
+    def input_blocks(self) -> tuple[int, ...]:
+        """The columns of gates, previous cell and dropout masks, which may lie apart in memory."""
+        blocks = (4 * self.cell_dim, self.cell_dim)
+        return (*blocks, 3) if self.use_dropout else blocks
+
+    @property
     def output_dim(self) -> int:
         return 2 * self.cell_dim
 

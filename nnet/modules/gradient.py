@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.lstm_cpu import NativeLimit, runs_natively, step_ranges
+from nnet.kernels.limit_cpu import LIBRARY, NativeLimit
+from nnet.kernels.native_rows import runs_natively, step_ranges
 from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
 from nnet.plan.times import IntArray, Times
@@ -19,6 +20,8 @@ from nnet.plan.times import IntArray, Times
 
 class LimitsGradient(SumsModule):
     """A component whose derivative is `derivative`, not that of what it computes."""
+
+    recordable = False  # the host works out where boundaries are, and how often it was clipped
 
     def value(self, x: Tensor) -> Tensor:
         """What it computes."""
@@ -36,9 +39,9 @@ class LimitsGradient(SumsModule):
 
     @torch.no_grad()
     def forward_in_steps(
-        self, x: Tensor, out: Tensor, split: Split, keep: bool
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
-        sources, results = split(x), split(out)
+        sources, results = split(x[0]), split(out)
 
         def step(number: int) -> None:
             results[number].copy_(self.value(sources[number]))
@@ -116,15 +119,16 @@ class BackpropTruncation(LimitsGradient):
         self,
         forward: StepFunction | None,
         gradient: Tensor,
-        target: Tensor,
+        targets: Sequence[Tensor],
         times: Times,
         split: Split,
-        alone: bool,
+        alone: Sequence[bool],
     ) -> StepFunction | None:
+        (target,), (written,) = targets, alone
         scale, batch = self.spec.scale_factor, gradient.shape[1]
         boundaries = torch.from_numpy(self.boundaries(times, batch)).to(gradient.device)
-        if runs_natively(gradient, target):
-            return _NativeTruncation(self, gradient, target, boundaries, split, alone)
+        if runs_natively(LIBRARY, gradient, target):
+            return _NativeTruncation(self, gradient, target, boundaries, split, written)
         threshold = self.spec.clipping_threshold
         if self.storing or threshold <= 0:
             return None
@@ -139,7 +143,7 @@ class BackpropTruncation(LimitsGradient):
             factors = (norms / threshold).clamp_min_(1).reciprocal_().mul_(scale)
             if boundaries is not None:
                 factors.masked_fill_(boundaries & (norms > self.spec.zeroing_threshold), 0.0)
-            if alone:
+            if written:
                 torch.mul(rows, factors, out=targets[number])
             else:
                 targets[number].addcmul_(rows, factors)

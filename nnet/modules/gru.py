@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from nnet.kernels.gru import gru_cell, gru_cell_gradient
+from nnet.kernels.gru_cpu import LIBRARY
+from nnet.kernels.native_rows import runs_natively
 from nnet.kernels.spliced_affine import Observer
 from nnet.modules.cells import Cell
-from nnet.modules.registry import implements
+from nnet.modules.gru_steps import NativeResetSteps, NativeSteps
+from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, chance
 from nnet.plan.times import Times
+
+Block = TypeVar("Block")
 
 
 class AnyGruNonlinearity(Cell):
@@ -21,8 +26,8 @@ class AnyGruNonlinearity(Cell):
 
     Factors of the derivative, (time, batch, 3, cell_dim), take the derivative of c to that before
     the tanh, the derivative of h to it, and the derivative of c to that of z. As in nnet3,
-    statistics of the tanh are stored in a random half of the minibatches, and saturated units
-    repaired where they are.
+    statistics of the tanh are stored in a random half of the minibatches (in a loop, of the steps),
+    and saturated units repaired where they are.
     """
 
     value_sum: Tensor
@@ -50,9 +55,44 @@ class AnyGruNonlinearity(Cell):
         """Puts the derivative before the tanh where it goes to, except to U x."""
         raise NotImplementedError
 
-    def weights_gradient(self, x: Tensor, inner: Tensor) -> Tensor:
-        """The derivative by the weights, from that before the tanh; shown to observers."""
+    def fed_rows(self, x: Tensor) -> Tensor:
+        """What w_h is multiplied with."""
         raise NotImplementedError
+
+    def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
+        """The derivative by w_h, from what it is multiplied with and that before the tanh.
+
+        Both are shown to observers.
+        """
+        raise NotImplementedError
+
+    def ordered(self, blocks: Sequence[Block]) -> list[Block]:
+        """From the specification's `input_blocks` to the order of `GruParts`."""
+        raise NotImplementedError
+
+    def native_steps(self, x: Sequence[Tensor], out: Tensor, split: Split) -> NativeSteps:
+        """The cell in a loop in C++; arguments as for `forward_in_steps`."""
+        raise NotImplementedError
+
+    def forward_in_steps(
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
+    ) -> StepFunction | None:
+        if self.implementation == "triton" or not runs_natively(LIBRARY, *x, out, self.w_h):
+            return None
+        return self.native_steps(x, out, split)
+
+    def derivative_in_steps(
+        self,
+        forward: StepFunction | None,
+        gradient: Tensor,
+        targets: Sequence[Tensor],
+        times: Times,
+        split: Split,
+        alone: Sequence[bool],
+    ) -> StepFunction | None:
+        if not isinstance(forward, NativeSteps) or not runs_natively(LIBRARY, gradient, *targets):
+            return None
+        return forward.derivative(gradient, targets, split, alone)
 
     @property
     def trained(self) -> Tensor:
@@ -71,10 +111,17 @@ class AnyGruNonlinearity(Cell):
 
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        if self.implementation != "triton":
-            return super().derivative(x, y, gradient, times)
-        of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
-        return self._spread_all(x, of_z, inner, of_previous)
+        return self._derivative(x, y, gradient)[0]
+
+    def _derivative(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives by the input and before the tanh; stores statistics and repairs units."""
+        if self.implementation == "triton":
+            of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
+            inner = self._repaired(y, inner)
+            return self._spread_all(x, of_z, inner, of_previous), inner
+        factors = self._factors(x, y)
+        inner = self._repaired(y, self._inner(factors, gradient))
+        return self._completed(factors, x, gradient, inner), inner
 
     def _cell_gradient(
         self, x: Tensor, y: Tensor, gradient: Tensor
@@ -95,7 +142,9 @@ class AnyGruNonlinearity(Cell):
 
     @torch.no_grad()
     def derivative_factors(self, x: Tensor, y: Tensor, times: Times | None) -> Tensor | None:
-        return None if self.implementation == "triton" else self._factors(x, y)
+        if self.implementation == "triton" or self.storing:
+            return None
+        return self._factors(x, y)
 
     def _factors(self, x: Tensor, y: Tensor) -> Tensor:
         z, _, previous = self._parts(x)
@@ -128,39 +177,44 @@ class AnyGruNonlinearity(Cell):
         return result
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        if self.implementation == "triton":
-            of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
-            inner = self._repaired(y, inner)
-            weights = self.weights_gradient(x, inner) if self.w_h.requires_grad else None
-            return self._spread_all(x, of_z, inner, of_previous), weights
-        factors = self._factors(x, y)
-        inner = self._repaired(y, self._inner(factors, gradient))
-        weights = self.weights_gradient(x, inner) if self.w_h.requires_grad else None
-        return self._completed(factors, x, gradient, inner), weights
+        found, inner = self._derivative(x, y, gradient)
+        wanted = self.w_h.requires_grad
+        return found, self.weights_gradient(self.fed_rows(x), inner) if wanted else None
 
     @torch.no_grad()
     def parameter_derivatives(
         self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
     ) -> Sequence[Tensor | None]:
-        if self.implementation == "triton":
+        if not self.w_h.requires_grad:
+            return []
+        if found is not None:
+            inner = self._parts(found)[1]
+        elif self.implementation == "triton":
             inner = self._cell_gradient(x, y, gradient)[1]
         else:
             inner = self._inner(self._factors(x, y), gradient)
-        inner = self._repaired(y, inner)
-        return [self.weights_gradient(x, inner)] if self.w_h.requires_grad else []
+        return [self.weights_gradient(self.fed_rows(x), inner)]
 
-    @torch.no_grad()
     def _repaired(self, y: Tensor, inner: Tensor) -> Tensor:
         """The derivative before the tanh with self-repair; stores statistics before."""
-        if not self.storing or chance() > REPAIR_PROBABILITY:
-            return inner
         h = y[..., : self.cell_dim]
+        repair = self.repair_scales(h)
+        return inner if repair is None else inner + h * repair
+
+    @torch.no_grad()
+    def repair_scales(self, h: Tensor) -> Tensor | None:
+        """Stores statistics of h in half of the cases, and gives then the strength of self-repair.
+
+        That is (cell_dim,): what has to be added to the derivative before the tanh, by h.
+        """
+        if not self.storing or chance() > REPAIR_PROBABILITY:
+            return None
         rows = h.flatten(0, 1)
         slopes = 1 - rows * rows
         self.add_to_sums(value_sum=rows.sum(0), deriv_sum=slopes.sum(0), count=len(rows))
         wrong = (self.deriv_sum < self.spec.self_repair_threshold * self.count).to(h.dtype)
         self.add_to_sums(repaired_units=wrong.sum())
-        return inner + h * (wrong * (self.spec.self_repair_scale / REPAIR_PROBABILITY))
+        return wrong * (self.spec.self_repair_scale / REPAIR_PROBABILITY)
 
     def stored(self) -> dict[str, Any]:
         count = float(self.count)
@@ -186,14 +240,24 @@ class GruNonlinearity(AnyGruNonlinearity):
         c, start = self.cell_dim, self.cell_dim + self.recurrent_dim
         return x[..., :c], x[..., start : start + c], x[..., start + c : start + 2 * c]
 
+    def ordered(self, blocks: Sequence[Block]) -> list[Block]:
+        z, r, inner, previous, *projected = blocks
+        return [z, inner, previous, r, *(projected or [previous])]
+
+    def native_steps(self, x: Sequence[Tensor], out: Tensor, split: Split) -> NativeSteps:
+        return NativeResetSteps(self, x, out, split)
+
     def _state(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The gate r and the state s' that feeds back."""
         c, size = self.cell_dim, self.recurrent_dim
         return x[..., c : c + size], x[..., -size:]
 
-    def _feedback(self, x: Tensor) -> Tensor:
+    def fed_rows(self, x: Tensor) -> Tensor:
         gate, state = self._state(x)
-        return torch.matmul(gate * state, self.w_h.detach().to(x.dtype).t())
+        return gate * state
+
+    def _feedback(self, x: Tensor) -> Tensor:
+        return torch.matmul(self.fed_rows(x), self.w_h.detach().to(x.dtype).t())
 
     def _spread(self, x: Tensor, inner: Tensor, result: Tensor) -> None:
         gate, state = self._state(x)
@@ -205,9 +269,7 @@ class GruNonlinearity(AnyGruNonlinearity):
         else:
             of_state.addcmul_(product, gate)
 
-    def weights_gradient(self, x: Tensor, inner: Tensor) -> Tensor:
-        gate, state = self._state(x)
-        rows = gate * state
+    def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
         if self.observer is not None:
             self.observer([(rows, 1.0)], inner)
         return torch.matmul(inner.flatten(0, 1).t(), rows.flatten(0, 1))
@@ -221,14 +283,23 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
         c = self.cell_dim
         return x[..., :c], x[..., c : 2 * c], x[..., 2 * c :]
 
+    def ordered(self, blocks: Sequence[Block]) -> list[Block]:
+        return list(blocks)
+
+    def native_steps(self, x: Sequence[Tensor], out: Tensor, split: Split) -> NativeSteps:
+        return NativeSteps(self, x, out, split)
+
+    def fed_rows(self, x: Tensor) -> Tensor:
+        return self._parts(x)[2]
+
     def _feedback(self, x: Tensor) -> Tensor:
-        return self._parts(x)[2] * self.w_h.detach()
+        return self.fed_rows(x) * self.w_h.detach()
 
     def _spread(self, x: Tensor, inner: Tensor, result: Tensor) -> None:
         self._parts(result)[2].addcmul_(inner, self.w_h.detach())
 
-    def weights_gradient(self, x: Tensor, inner: Tensor) -> Tensor:
-        rows = (inner * self._parts(x)[2]).flatten(0, 1)
+    def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
+        products = (inner * rows).flatten(0, 1)
         if "w_h" in self.row_observers:
-            self.row_observers["w_h"](rows)
-        return rows.sum(dim=0)
+            self.row_observers["w_h"](products)
+        return products.sum(dim=0)

@@ -92,6 +92,7 @@ class LoopRun:
         self.runner = runner
         self.run = Run(runner.plan, runner.layout, runner.storage, outer, like, tracked)
         self.steps = [make_step(self.run, value, runner.modules) for value in self.run.computed]
+        self.spent: set[Value] = set()
         ranges = zip(*(step.ranges for step in self.steps), strict=True)
         self.schedule = [
             [step for step, (first, end) in zip(self.steps, row, strict=True) if first < end]
@@ -111,8 +112,11 @@ class LoopRun:
         self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
     ) -> list[Tensor | None]:
         """The gradients for the outer values and then for `parameters`."""
-        alone = (step.written_alone() for step in self.steps)
-        self.run.start_backward(parameters, {value for value in alone if value is not None})
+        if self.spent:  # by a derivative before this one
+            self.forward()
+        self.spent = {value for step in self.steps for value in step.spent()}
+        written = [place for step in self.steps for place in step.gradients_written()]
+        self.run.start_backward(parameters, written, self.spent)
         for step in self.steps:
             step.start_backward()
         for value, gradient in zip(self.runner.visible, gradients, strict=True):

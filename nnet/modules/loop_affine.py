@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from nnet.kernels.spliced_affine import ACTIVATIONS, affine_gradients, column_sums
 from nnet.modules.affine import AnyAffine
 from nnet.modules.elementwise import ScaleOffset
-from nnet.modules.loop_rows import Run, Step, StepRows
+from nnet.modules.loop_rows import Operand, Run, Step, StepRows
 from nnet.plan import ir
 from nnet.plan.ir import Value
 
@@ -118,6 +118,9 @@ class AffineStep(Step):
             made.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
         for rows, scale in self.bypass_rows:
             made.add_(rows[number], alpha=scale)
+
+    def differentiated(self) -> Sequence[Operand]:
+        return [*(operand for operand, _, _ in self.blocks), *(o for o, _ in self.bypass)]
 
     def start_backward(self) -> None:
         super().start_backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 
 import torch
@@ -88,12 +88,18 @@ class StepRows:
     """The rows that each step reads or writes, `(rows, batch, dim)` or flat `(rows * batch, dim)`.
 
     Views, all made at once, where the place is regular.
+
+    Args:
+        alone: whether what `add` brings is all there is, so that it is written.
     """
 
-    def __init__(self, rows: RowsOf, ranges: Ranges, flat: bool = False) -> None:
+    def __init__(
+        self, rows: RowsOf, ranges: Ranges, flat: bool = False, alone: bool = False
+    ) -> None:
         self.rows = rows
         self.ranges = ranges
         self.flat = flat
+        self.alone = alone
         self.views: list[Tensor] | None = None
         if flat and rows.flat_columns is not None:
             self.views = split(rows.flat(0, rows.count), ranges, rows.batch)
@@ -106,13 +112,11 @@ class StepRows:
         first, end = self.ranges[number]
         return self.rows.flat(first, end) if self.flat else self.rows.take(first, end)
 
-    def write(self, number: int, rows: Tensor) -> None:
-        """Puts `rows` (rows, batch, dim) there; the place must be regular."""
-        self[number].copy_(rows)
-
     def add(self, number: int, rows: Tensor, scale: float = 1.0) -> None:
         """Adds `scale * rows` (rows, batch, dim)."""
-        if self.views is not None and not self.flat and self.rows.place.step != 0:
+        if self.alone:
+            torch.mul(rows, scale, out=self[number])
+        elif self.views is not None and not self.flat and self.rows.place.step != 0:
             self.views[number].add_(rows, alpha=scale)
         else:
             self.rows.add(*self.ranges[number], rows, scale)
@@ -120,7 +124,8 @@ class StepRows:
     def add_product(self, number: int, rows: Tensor, block: Tensor, scale: float) -> None:
         """Adds `scale * rows block`; `rows` is a matrix."""
         if self.views is not None and self.flat:
-            self.views[number].addmm_(rows, block, alpha=scale)
+            view = self.views[number]
+            torch.addmm(view, rows, block, alpha=scale, beta=0.0 if self.alone else 1.0, out=view)
         else:
             first, end = self.ranges[number]
             product = torch.mm(rows, block).view(end - first, self.rows.batch, block.shape[1])
@@ -153,30 +158,40 @@ class Run:
         self.parameter_gradients: dict[int, Tensor] = {}
         self._wanted: set[int] = set()
 
-    def _allocate(
-        self, buffers: Mapping[Value, Buffer], zeroed: Container[Value] = ()
-    ) -> dict[Value, Tensor]:
-        """Buffers with zeros in their padding, and everywhere in those of `zeroed`."""
+    def _allocate(self, buffers: Mapping[Value, Buffer]) -> dict[Value, Tensor]:
+        """Buffers with zeros in their padding."""
         batch = self.like.shape[1]
         tensors = {}
         for value, buffer in buffers.items():
             shape = (buffer.front + buffer.rows + buffer.back, batch, buffer.width)
             tensors[value] = tensor = self.like.new_empty(shape)
-            if value in zeroed:
-                tensor.zero_()
-            else:
-                tensor[: buffer.front].zero_()
-                tensor[buffer.front + buffer.rows :].zero_()
+            tensor[: buffer.front].zero_()
+            tensor[buffer.front + buffer.rows :].zero_()
         return tensors
 
-    def start_backward(self, parameters: Sequence[Tensor], written: Set[Value]) -> None:
+    def start_backward(
+        self, parameters: Sequence[Tensor], written: Sequence[Place], spent: Set[Value]
+    ) -> None:
         """Makes room for gradients.
 
         Args:
-            written: buffers all of whose gradient one step writes; others start as zeros.
+            written: places that steps write; everything else starts as zeros.
+            spent: buffers of values that are not needed any more and may hold their gradients.
         """
         buffers = self.storage.gradients.buffers
-        self.gradient_buffers = self._allocate(buffers, buffers.keys() - written)
+        self.gradient_buffers = {value: self.buffers[value] for value in spent}
+        fresh = {value: buffer for value, buffer in buffers.items() if value not in spent}
+        self.gradient_buffers |= self._allocate(fresh)
+        for value, buffer in buffers.items():
+            tensor = self.gradient_buffers[value]
+            stored = tensor.narrow(0, buffer.front, buffer.rows)
+            places = [place for place in written if place.buffer == value]
+            if sum(place.dim for place in places) < buffer.width:
+                stored.zero_()
+            for place in places:
+                columns = stored.narrow(2, place.column, place.dim)
+                columns[: max(0, place.start)].zero_()
+                columns[max(0, place.start + place.count) :].zero_()
         self.outer_gradients = {}
         self.parameter_gradients = {}
         self._wanted = {id(parameter) for parameter in parameters}
@@ -193,7 +208,7 @@ class Run:
     def gradients(self, value: Value, place: Place | None = None) -> RowsOf:
         """The gradient for a value of the loop, or a place in a buffer."""
         gradients = self.storage.gradients
-        place = place or gradients.places[value]
+        place = place or gradients.place(value)
         front = gradients.buffers[place.buffer].front
         return RowsOf(self.gradient_buffers[place.buffer], place, front)
 
@@ -250,9 +265,14 @@ class Operand:
     def gradient_place(self) -> Place:
         """Where the gradient for them is."""
         if self.inside:
-            seen = self.run.storage.gradients.places[self.value]
-            return seen.through(self.piece.rows).columns(self.offset, self.dim)
+            seen = self.run.storage.gradients.place(self.value, self.offset, self.dim)
+            return seen.through(self.piece.rows)
         return self._outer_place()
+
+    @cached_property
+    def gets_gradient_alone(self) -> bool:
+        """Whether no other gradient flows to where this one does."""
+        return self.inside and self.run.storage.gradients.is_alone(self.gradient_place)
 
     def _outer_place(self) -> Place:
         tensor = self.run.outer.get(self.value)
@@ -314,9 +334,21 @@ class Step:
         """Computes the rows of step `number`."""
         raise NotImplementedError
 
-    def written_alone(self) -> Value | None:
-        """The buffer all of whose gradient this step writes, if there is one."""
-        return None
+    def gradients_written(self) -> Sequence[Place]:
+        """The places of gradients that this step alone has to do with, and writes."""
+        return [
+            operand.gradient_place
+            for operand in self.differentiated()
+            if operand.inside and operand.gets_gradient_alone
+        ]
+
+    def spent(self) -> Set[Value]:
+        """Buffers of values that nobody needs after the steps, so that gradients may lie there."""
+        return frozenset()
+
+    def differentiated(self) -> Sequence[Operand]:
+        """Operands to whose gradients this step adds by `StepRows.add` or `add_product`."""
+        return ()
 
     def start_backward(self) -> None:
         """Finds the places of the gradients, which are there from now on."""
@@ -337,4 +369,6 @@ class Step:
     def target(self, operand: Operand, flat: bool = False) -> StepRows | None:
         """Where the gradient for those rows goes; None if nobody wants it."""
         rows = operand.gradient()
-        return None if rows is None else StepRows(rows, self.ranges, flat)
+        if rows is None:
+            return None
+        return StepRows(rows, self.ranges, flat, alone=operand.gets_gradient_alone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -15,57 +15,73 @@ from nnet.modules.loop_affine import AffineStep
 from nnet.modules.loop_rows import Operand, RowsOf, Run, Step, StepRows, split
 from nnet.modules.registry import ComponentModule, StepFunction, WindowModule
 from nnet.plan import ir
+from nnet.plan.derived import derivative_reads_values
 from nnet.plan.ir import Value
-from nnet.plan.storage import Place
+from nnet.plan.storage import Place, reads
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
 
 
 class ApplyStep(Step):
-    """A component, row by row. A random one draws its masks for all rows before the steps."""
+    """A component, row by row. A random one draws its masks for all rows before the steps.
+
+    Its input comes in blocks of columns, which may lie apart. If its rows are those of its input,
+    it does nothing but pass on the derivative.
+    """
 
     def __init__(
         self, run: Run, value: Value, operation: ir.Apply, module: ComponentModule
     ) -> None:
         super().__init__(run, value)
         self.module = module
-        self.operand = run.operand(operation.source.value, run.layout.reads[value][0])
+        self.count = run.layout.times[value].count
+        self.blocks = [
+            run.operand(r.value, r.piece, (r.offset, r.dim))
+            for r in reads(run.plan, run.layout, value)
+        ]
+        self.in_place = run.storage.values.looks_at(value) is not None
         self.mask: Tensor | None = None
-
-        self.sources = self.read(self.operand)
-        self.in_place = self.operand.inside and self.operand.place.is_same(self.own.place)
         self._forward: StepFunction | None = None
         self._backward: StepFunction | None = None
-
-    def prepare(self) -> None:
-        count = self.own.count
-        if isinstance(self.module, RandomModule):
-            ones = torch.ones_like(self.own.all())
-            self.mask = self.module(ones, self.times(0, count))
-        elif self.operand.rows.index is None and not self.in_place:
-            self._forward = self.module.forward_in_steps(
-                self.operand.rows.all(), self.own.all(), self._split, self.run.tracked
-            )
 
     @cached_property
     def moments(self) -> list[Times]:
         """The times of each step's rows."""
         return [self.times(first, end) for first, end in self.ranges]
 
+    @cached_property
+    def sources(self) -> list[StepRows]:
+        """The rows of each block that each step reads."""
+        return [self.read(block) for block in self.blocks]
+
+    def _input(self, number: int) -> Tensor:
+        """What a step reads, (rows, batch, dim)."""
+        return _joined([rows[number] for rows in self.sources])
+
     def _split(self, rows: Tensor) -> list[Tensor]:
         return split(rows, self.ranges)
 
-    def written_alone(self) -> Value | None:
-        """What this reads, if nothing else reads it and every row of it is read once."""
-        buffer, uses = self.operand.value, self.run.plan.uses()
-        gradients = self.run.storage.gradients
-        shared = any(uses[v] != 1 for v, p in gradients.places.items() if p.buffer == buffer)
-        if shared or buffer not in gradients.buffers:
-            return None
-        stored = gradients.buffers[buffer]
-        whole = Place(buffer, 0, 1, stored.rows, 0, stored.width)
-        same = self.operand.gradient_place.is_same(whole) and stored.rows == self.own.count
-        return buffer if same else None
+    def differentiated(self) -> Sequence[Operand]:
+        return self.blocks
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether all of the gradient for the input comes from here, so that it is written."""
+        return all(block.gets_gradient_alone for block in self.blocks)
+
+    def prepare(self) -> None:
+        if self.in_place:
+            return
+        if isinstance(self.module, RandomModule):
+            if self.mask is None:
+                self.mask = self.module(torch.ones_like(self.own.all()), self.times(0, self.count))
+        elif all(block.rows.index is None for block in self.blocks):
+            tracked = self.run.tracked
+            free = tracked and self.alone and self.run.storage.overwritable(self.blocks[0].place)
+            rows = [block.rows.all() for block in self.blocks]
+            self._forward = self.module.forward_in_steps(
+                rows, self.own.all(), self._split, keep=tracked, overwrite=free
+            )
 
     def forward(self, number: int) -> None:
         if self.in_place:
@@ -74,67 +90,90 @@ class ApplyStep(Step):
             self._forward(number)
         elif self.mask is not None:
             mask = self.mask[slice(*self.ranges[number])]
-            torch.mul(self.sources[number], mask, out=self.rows[number])
+            torch.mul(self._input(number), mask, out=self.rows[number])
         else:
-            self.module.forward_into(self.sources[number], self.moments[number], self.rows[number])
+            self.module.forward_into(self._input(number), self.moments[number], self.rows[number])
+
+    def spent(self) -> Set[Value]:
+        if not getattr(self._forward, "overwrites", False):
+            return frozenset()
+        return {
+            buffer
+            for buffer in {block.place.buffer for block in self.blocks if block.inside}
+            if self._is_spent(buffer)
+        }
+
+    def _is_spent(self, buffer: Value) -> bool:
+        storage = self.run.storage
+        here = [block for block in self.blocks if block.place.buffer == buffer]
+        everything = sum(block.dim for block in here) == storage.values.buffers[buffer].width
+        return (
+            everything
+            and storage.may_share(buffer)
+            and all(storage.overwritable(block.place) for block in here)
+            and all(block.place.is_same(block.gradient_place) for block in here)
+        )
 
     def start_backward(self) -> None:
         super().start_backward()
-        target = self.target(self.operand)
-        assert target is not None
-        self.source_gradients = target
-        self.alone = self.written_alone() is not None
-        self.factors: Tensor | None = None
+        targets = [self.target(block) for block in self.blocks]
+        self.targets = [target for target in targets if target is not None]
+        self._backward = self.factors = None
         if self.mask is not None:
             return
-        source, own = self.operand.rows.all(), self.own.all()
-        if self.operand.rows.index is None and target.rows.index is None:
+        if all(target.rows.index is None for target in self.targets):
             self._backward = self.module.derivative_in_steps(
                 self._forward,
                 self.own_gradient.all(),
-                target.rows.all(),
-                self.times(0, self.own.count),
+                [target.rows.all() for target in self.targets],
+                self.times(0, self.count),
                 self._split,
-                self.alone,
+                [block.gets_gradient_alone for block in self.blocks],
             )
-        if self._backward is None:
-            moments = self.times(0, self.own.count)
-            self.factors = self.module.derivative_factors(source, own, moments)
+        if self._backward is None and not self.in_place:
+            rows = _joined([block.rows.all() for block in self.blocks])
+            moments = self.times(0, self.count)
+            self.factors = self.module.derivative_factors(rows, self.own.all(), moments)
 
     def backward(self, number: int) -> None:
         if self._backward is not None:
             self._backward(number)
             return
+        column = 0
+        found = self._derivative(number)
+        for target in self.targets:
+            dim = target.rows.place.dim
+            target.add(number, found.narrow(2, column, dim))
+            column += dim
+
+    def _derivative(self, number: int) -> Tensor:
+        """The gradient for the input of a step, (rows, batch, dim)."""
         gradient, rows = self.gradients[number], slice(*self.ranges[number])
         if self.mask is not None:
-            found = gradient * self.mask[rows]
-        elif self.factors is not None:
-            source = self.sources[number]
-            found = self.module.derivative_from(self.factors[rows], source, gradient)
-        else:
-            found = self.module.derivative(
-                self.sources[number], self.rows[number], gradient, self.moments[number]
-            )
-        if self.alone:
-            self.source_gradients.write(number, found)
-        else:
-            self.source_gradients.add(number, found)
+            return gradient * self.mask[rows]
+        if self.factors is not None:
+            return self.module.derivative_from(self.factors[rows], self._input(number), gradient)
+        source = result = gradient  # where the derivative does not depend on the values
+        if not self.in_place:
+            source, result = self._input(number), self.rows[number]
+        elif derivative_reads_values(self.module.spec):
+            source = result = self._input(number)
+        return self.module.derivative(source, result, gradient, self.moments[number])
 
     def finish(self) -> None:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         summed = getattr(self._backward, "parameter_gradients", None)
-        if summed is not None and not self.module.row_observers:
+        if summed is not None:
             self._add_parameters(parameters, summed())
             return
         if not parameters or self.mask is not None:
             return
-        count = self.own.count
         found = self.module.parameter_derivatives(
-            self.operand.rows.take(0, count),
-            self.own.take(0, count),
-            self.own_gradient.take(0, count),
-            self.times(0, count),
-            self.source_gradients.rows.all() if self.alone else None,
+            _joined([block.rows.all() for block in self.blocks]),
+            self.own.all(),
+            self.own_gradient.all(),
+            self.times(0, self.count),
+            _joined([target.rows.all() for target in self.targets]) if self.alone else None,
         )
         self._add_parameters(parameters, found)
 
@@ -145,27 +184,36 @@ class ApplyStep(Step):
             self.run.add_parameter(parameter, gradient)
 
 
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(list(blocks), dim=-1)
+
+
 class AppendStep(Step):
-    """Copies the parts that were not computed in place, if they are read side by side."""
+    """Copies the parts that were not computed in place, where they are read side by side."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Append) -> None:
         super().__init__(run, value)
         self.count = run.layout.times[value].count
-        self.parts: list[tuple[Operand, int]] = []
-        column = 0
-        for source, piece in zip(operation.sources, run.layout.reads[value], strict=True):
-            self.parts.append((run.operand(source.value, piece), column))
-            column += run.plan.dim(source.value)
+        self.parts = [
+            run.operand(r.value, r.piece, (r.offset, r.dim))
+            for r in reads(run.plan, run.layout, value)
+        ]
         self.copied: list[tuple[StepRows, StepRows]] = []
         self.outer: list[tuple[Operand, RowsOf]] = []
         if run.storage.values.is_made(value):
-            own = Place(value, 0, 1, self.count, 0, operation.dim)
-            for operand, column in self.parts:
-                target = run.rows(value, own.columns(column, operand.dim))
+            for operand, place in self._placed(Place(value, 0, 1, self.count, 0, operation.dim)):
+                target = run.rows(value, place)
                 if not operand.inside:
                     self.outer.append((operand, target))
-                elif not operand.place.is_same(target.place):
+                elif not operand.place.is_same(place):
                     self.copied.append((self.read(operand), StepRows(target, self.ranges)))
+
+    def _placed(self, own: Place) -> Iterator[tuple[Operand, Place]]:
+        """The parts, and where in the append they belong."""
+        column = 0
+        for operand in self.parts:
+            yield operand, own.columns(column, operand.dim)
+            column += operand.dim
 
     def prepare(self) -> None:
         for operand, target in self.outer:
@@ -175,17 +223,27 @@ class AppendStep(Step):
         for source, target in self.copied:
             target[number].copy_(source[number])
 
-    def start_backward(self) -> None:
-        super().start_backward()
-        self.gradients_of_parts = [
-            (operand, self.run.gradients(self.value, place))
-            for operand, column in self.parts
-            for place in (self.own_gradient.place.columns(column, operand.dim),)
+    @cached_property
+    def gradient_parts(self) -> list[tuple[Operand, Place]]:
+        """The parts whose gradients lie elsewhere, and where in the append's they come from."""
+        if not self.run.storage.gradients.is_made(self.value):
+            return []
+        own = self.run.storage.gradients.place(self.value)
+        return [
+            (operand, place)
+            for operand, place in self._placed(own)
             if not (operand.inside and operand.gradient_place.is_same(place))
         ]
+
+    def differentiated(self) -> Sequence[Operand]:
+        return [operand for operand, _ in self.gradient_parts]
+
+    def start_backward(self) -> None:
+        parts = [(o, self.run.gradients(self.value, place)) for o, place in self.gradient_parts]
+        self.outer_gradients = [(o, rows) for o, rows in parts if not o.inside]
         self.copied_gradients = [
             (self.target(operand), StepRows(rows, self.ranges))
-            for operand, rows in self.gradients_of_parts
+            for operand, rows in parts
             if operand.inside
         ]
 
@@ -195,8 +253,8 @@ class AppendStep(Step):
                 target.add(number, own[number])
 
     def finish(self) -> None:
-        for operand, rows in self.gradients_of_parts:
-            gradient = None if operand.inside else operand.gradient()
+        for operand, rows in self.outer_gradients:
+            gradient = operand.gradient()
             if gradient is not None:
                 gradient.add(0, self.count, rows.all())
 
@@ -218,6 +276,9 @@ class SumStep(Step):
         torch.mul(rows[number], scale, out=result)
         for other, factor in rest:
             result.add_(other[number], alpha=factor)
+
+    def differentiated(self) -> Sequence[Operand]:
+        return [operand for operand, _ in self.terms]
 
     def start_backward(self) -> None:
         super().start_backward()

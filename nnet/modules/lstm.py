@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.lstm import lstm_cell, lstm_cell_gradient
-from nnet.kernels.lstm_cpu import NativeLstm, NativeLstmDerivative, runs_natively, step_ranges
+from nnet.kernels.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
+from nnet.kernels.native_rows import runs_natively, step_ranges
 from nnet.modules.cells import Cell
 from nnet.modules.registry import Split, StepFunction, implements
 from nnet.plan.times import Times
@@ -61,28 +62,29 @@ class LstmNonlinearity(Cell):
         return gates, candidate, gate, previous, masks[0] if masks else None
 
     def forward_in_steps(
-        self, x: Tensor, out: Tensor, split: Split, keep: bool
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
         if self.implementation == "triton":
             return None
-        if runs_natively(x, out, self.weights):
-            return _NativeSteps(self, x, out, split, keep)
+        if runs_natively(LIBRARY, *x, out, self.weights):
+            return _NativeSteps(self, x, out, split, keep, overwrite)
         return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
 
     def derivative_in_steps(
         self,
         forward: StepFunction | None,
         gradient: Tensor,
-        target: Tensor,
+        targets: Sequence[Tensor],
         times: Times,
         split: Split,
-        alone: bool,
+        alone: Sequence[bool],
     ) -> StepFunction | None:
-        if alone and isinstance(forward, _NativeSteps) and runs_natively(gradient, target):
-            return _NativeDerivative(forward, gradient, target)
-        if self.storing or not alone or not isinstance(forward, _Steps):
+        if isinstance(forward, _NativeSteps):
+            native = all(alone) and runs_natively(LIBRARY, gradient, *targets)
+            return _NativeDerivative(forward, gradient, targets) if native else None
+        if self.storing or not all(alone) or not isinstance(forward, _Steps):
             return None
-        return _DerivativeSteps(forward, gradient, target, split)
+        return _DerivativeSteps(forward, gradient, targets, split)
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
@@ -212,6 +214,26 @@ class LstmNonlinearity(Cell):
         self._store(x, y)
         return [result] if self.weights.requires_grad else []
 
+    def loop_derivatives(
+        self, gates: Sequence[Tensor], previous: Tensor, cell: Tensor
+    ) -> Sequence[Tensor | None]:
+        """The gradients for the trainable parameters, from those for the inputs of i, f and o.
+
+        Args:
+            gates: the three gradients, (time, batch, cell_dim).
+            previous, cell: c' and c.
+        """
+        if not self.weights.requires_grad:
+            return []
+        seen = (previous, previous, cell)
+        return [
+            torch.stack([(g * c).sum(dim=(0, 1)) for g, c in zip(gates, seen, strict=True)])
+        ]
+
+    def store_rows(self, x: Tensor, y: Tensor) -> None:
+        """Stores statistics of rows, if they are stored."""
+        self._store(x, y)
+
     def _weights_gradient(self, x: Tensor, y: Tensor, found: Tensor) -> Tensor:
         """From the derivative by the input to that by the peephole weights, (3, cell_dim)."""
         c = self.cell_dim
@@ -235,6 +257,10 @@ class LstmNonlinearity(Cell):
             values = activations[part].flatten(0, 1)
             value_sum += values.sum(dim=0)
             square_sum += (values * values).sum(dim=0)
+        self.store_sums(value_sum, square_sum, count)
+
+    def store_sums(self, value_sum: Tensor, square_sum: Tensor, count: int) -> None:
+        """Adds sums over `count` rows of the nonlinearities' outputs and their squares."""
         slope_sum = count - square_sum
         slope_sum[list(SIGMOIDS)] = (value_sum - square_sum)[list(SIGMOIDS)]
         self.add_to_sums(
@@ -258,11 +284,21 @@ class _NativeSteps:
     """The cell in a loop, in one pass over memory a step."""
 
     def __init__(
-        self, module: LstmNonlinearity, x: Tensor, out: Tensor, split: Split, keep: bool
+        self,
+        module: LstmNonlinearity,
+        x: Sequence[Tensor],
+        out: Tensor,
+        split: Split,
+        keep: bool,
+        overwrite: bool,
     ) -> None:
         self.module = module
-        self.native = NativeLstm(x, module.weights.detach(), out, keep)
-        self.ranges = step_ranges(x, split(x))
+        self.overwrites = keep and overwrite
+        kept = None
+        if keep:
+            kept = x[0] if overwrite else torch.empty_like(x[0])
+        self.native = NativeLstm(x, module.weights.detach(), out, kept)
+        self.ranges = step_ranges(out, split(out))
 
     def __call__(self, number: int) -> None:
         self.native.forward(*self.ranges[number])
@@ -271,44 +307,48 @@ class _NativeSteps:
 class _NativeDerivative:
     """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
 
-    def __init__(self, forward: _NativeSteps, gradient: Tensor, target: Tensor) -> None:
+    def __init__(self, forward: _NativeSteps, gradient: Tensor, targets: Sequence[Tensor]) -> None:
         self.forward = forward
+        self.count = gradient.shape[0] * gradient.shape[1]
         module = forward.module
         repair = module.repair_scales() if module.storing else None
-        self.native = NativeLstmDerivative(forward.native, gradient, target, repair)
+        self.native = NativeLstmDerivative(forward.native, gradient, targets, repair)
 
     def __call__(self, number: int) -> None:
         self.native.backward(*self.forward.ranges[number])
 
     def parameter_gradients(self) -> Sequence[Tensor | None]:
         """The gradient for the peepholes, (3, cell_dim), after all steps."""
-        module, kept = self.forward.module, self.forward.native.kept
-        if module.storing and kept is not None:
-            module.store(kept)
-        return [self.native.sums.to(module.weights.dtype)] if module.weights.requires_grad else []
+        module, native = self.forward.module, self.native
+        if module.storing:
+            module.store_sums(native.values, native.squares, self.count)
+        if not module.weights.requires_grad:
+            return []
+        return [native.peepholes.to(module.weights.dtype)]
 
 
 class _Steps:
     """The cell in a loop: all views are made beforehand, and what the derivative needs is kept."""
 
     def __init__(
-        self, module: LstmNonlinearity, x: Tensor, out: Tensor, split: Split, keep: bool
+        self, module: LstmNonlinearity, x: Sequence[Tensor], out: Tensor, split: Split, keep: bool
     ) -> None:
         c = module.cell_dim
+        gates, previous = x
         self.cell_dim = c
         self.weights = module.weights.detach()
-        self.inputs = split(x[..., : 2 * c].unflatten(-1, (2, c)))
-        self.candidates = split(x[..., 2 * c : 3 * c])
-        self.to_output = split(x[..., 3 * c : 4 * c])
-        self.previous = split(x[..., 4 * c : 5 * c])
-        self.repeated = split(x[..., 4 * c : 5 * c].unsqueeze(-2))
+        self.inputs = split(gates[..., : 2 * c].unflatten(-1, (2, c)))
+        self.candidates = split(gates[..., 2 * c : 3 * c])
+        self.to_output = split(gates[..., 3 * c : 4 * c])
+        self.previous = split(previous)
+        self.repeated = split(previous.unsqueeze(-2))
         self.cells, self.outputs = split(out[..., :c]), split(out[..., c:])
         self.peepholes, self.w_oc = self.weights[:2], self.weights[2]
         self.kept: list[tuple[Tensor, ...]] = []
         if keep:
-            gates = x.new_empty((*x.shape[:-1], 2, c))
-            rest = [x.new_empty((*x.shape[:-1], c)) for _ in range(3)]
-            lists = (split(part) for part in (gates, *gates.unbind(-2), *rest))
+            both = out.new_empty((*out.shape[:-1], 2, c))
+            rest = [out.new_empty((*out.shape[:-1], c)) for _ in range(3)]
+            lists = (split(part) for part in (both, *both.unbind(-2), *rest))
             self.kept = list(zip(*lists, strict=True))
         self._scratch: dict[int, tuple[Tensor, ...]] = {}
 
@@ -339,11 +379,14 @@ class _Steps:
 class _DerivativeSteps:
     """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
 
-    def __init__(self, forward: _Steps, gradient: Tensor, target: Tensor, split: Split) -> None:
+    def __init__(
+        self, forward: _Steps, gradient: Tensor, targets: Sequence[Tensor], split: Split
+    ) -> None:
         c = forward.cell_dim
         self.forward = forward
         self.of_cells, self.of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
-        self.targets = [split(target[..., k * c : (k + 1) * c]) for k in range(5)]
+        to_gates, to_previous = targets
+        self.targets = [split(part) for part in (*to_gates.split(c, dim=-1), to_previous)]
         widest = max(len(rows) for rows in self.of_cells)
         shape = (widest, gradient.shape[1], c)
         self.sums = gradient.new_zeros((3, *shape))

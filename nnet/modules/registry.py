@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +45,14 @@ class ComponentModule(nn.Module):
     implementation: Implementation = "reference"
     """Which implementation of its kernel runs, if it has several; the plan's choice."""
 
+    recordable = True
+    """Whether a training step with it can be recorded (see `nnet.kernels.recording`)."""
+
+    @property
+    def phase(self) -> Hashable:
+        """What decides, beyond shapes, which computations the next training step makes of it."""
+        return None
+
     def __init__(self, spec: Any) -> None:
         super().__init__()
         self.spec = spec
@@ -74,14 +82,18 @@ class ComponentModule(nn.Module):
         out.copy_(self(x, times))
 
     def forward_in_steps(
-        self, x: Tensor, out: Tensor, split: Split, keep: bool
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
         """`forward_into` for rows of a loop, with all views made beforehand.
 
         Args:
-            x, out: the rows of all steps; a step's rows of `x` are there before it.
+            x: the rows of all steps, in the specification's blocks of columns (`input_blocks`; one
+                if it says nothing); a step's rows are there before it.
+            out: the results of all steps.
             split: from rows of all steps to views of each step's.
             keep: whether the derivative is wanted afterwards.
+            overwrite: whether what the derivative needs may be kept in the first block of `x`. If
+                that is done, what is returned has a true attribute `overwrites`.
 
         Returns:
             What makes the rows of a step, called with its number; None if there is no such way.
@@ -92,10 +104,10 @@ class ComponentModule(nn.Module):
         self,
         forward: StepFunction | None,
         gradient: Tensor,
-        target: Tensor,
+        targets: Sequence[Tensor],
         times: Times,
         split: Split,
-        alone: bool,
+        alone: Sequence[bool],
     ) -> StepFunction | None:
         """`derivative` for rows of a loop, with all views made beforehand.
 
@@ -105,8 +117,8 @@ class ComponentModule(nn.Module):
         Args:
             forward: what `forward_in_steps` gave, after all steps.
             gradient: for the output; a step's rows are there before it.
-            target: the gradient for the input; what is made adds a step's derivative to it, or, if
-                `alone`, writes it there.
+            targets: the gradient for the input, in blocks; what is made adds a step's derivative to
+                it, or, where `alone` says so, writes it there.
             times: of the rows of all steps.
             split: from rows of all steps to views of each step's.
         """

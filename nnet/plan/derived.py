@@ -41,6 +41,19 @@ def is_identity(spec: Any) -> bool:
     return spec.type_name in IDENTITIES and getattr(spec, "scale_factor", 1.0) == 1.0
 
 
+def derivative_reads_values(spec: Any) -> bool:
+    """Whether the derivative of a component that is the identity depends on its input."""
+    return bool(spec.type_name == "ClipGradientComponent")
+
+
+def input_blocks(spec: Any) -> tuple[int, ...]:
+    """The widths of blocks of columns of a component's input that may lie apart in memory.
+
+    Empty if its input has to be one block.
+    """
+    return tuple(getattr(spec, "input_blocks", ()))
+
+
 @dataclass(frozen=True, eq=False)
 class FoldedAffine:
     """y = linear x + bias; `linear` is (output_dim, input_dim), `bias` (output_dim,)."""

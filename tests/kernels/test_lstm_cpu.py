@@ -9,13 +9,9 @@ import torch
 from torch import Tensor
 
 from nnet.kernels import native
-from nnet.kernels.lstm_cpu import (
-    NativeLimit,
-    NativeLstm,
-    NativeLstmDerivative,
-    runs_natively,
-    step_ranges,
-)
+from nnet.kernels.limit_cpu import NativeLimit
+from nnet.kernels.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
+from nnet.kernels.native_rows import runs_natively, step_ranges
 
 
 def cell(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +43,7 @@ def inputs(cells: int, masked: bool, size: float = 2.0) -> tuple[Tensor, Tensor]
 def test_values_and_derivatives(cells: int, masked: bool) -> None:
     x, weights = inputs(cells, masked)
     out = torch.full((5, 3, 2 * cells), math.nan)
-    assert runs_natively(x, weights, out)
+    assert runs_natively(LIBRARY, x, weights, out)
     forward = NativeLstm(x, weights, out, keep=True)
     for first in range(5):
         forward.forward(first, first + 1)
