@@ -18,13 +18,11 @@ LSTMP = (
 )
 
 CELL = "component name=cell type=LstmNonlinearityComponent cell-dim=4\n"
-AFFINE = (
-    "component name={name} type=NaturalGradientAffineComponent input-dim={dims} output-dim={to}\n"
-)
+AFFINE = "component name={} type=NaturalGradientAffineComponent input-dim=10 output-dim=4\n"
 APART = (  # a transform for each gate, which a cell reads as one block
     "input-node name=input dim=6\n"
     + CELL
-    + "".join(AFFINE.format(name=f"to_{gate}", dims=10, to=4) for gate in "ifgo")
+    + "".join(AFFINE.format(f"to_{gate}") for gate in "ifgo")
     + "".join(
         f"component-node name=to_{gate} component=to_{gate} "
         "input=Append(input, IfDefined(Offset(m, -1)))\n"
