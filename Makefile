@@ -28,6 +28,7 @@ bench: $(STAMP)
 	done
 	$(BIN)/python -m benchmarks.inference_gpu
 	$(BIN)/python -m benchmarks.recurrent_cpu
+	$(BIN)/python -m benchmarks.gru_cpu
 	for threads in 1 2; do \
 		$(BIN)/python -m benchmarks.recurrent_nets_cpu --threads $$threads || exit 1; \
 	done

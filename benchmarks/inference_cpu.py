@@ -23,6 +23,7 @@ import nnet
 from benchmarks.harness import Row, best_in_turns, copy_bandwidth, save, sgemm_peak
 from benchmarks.nets import NETS, Net, as_ours
 from benchmarks.peers import eager, inductor, onnx_session
+from nnet.kernels.packed_affine import has_bf16_units
 from nnet.modules.compiled import CompiledNetwork
 from nnet.plan.cost import operation_cost, plan_cost
 from nnet.plan.layout import bind
@@ -31,6 +32,8 @@ from nnet.plan.machine import Machine
 FRAMES_PER_SECOND = 100
 LENGTHS = {1500: "15 s", 150: "150 frames"}
 ROUNDS = {1500: 5, 150: 15}
+BF16 = "ours, bf16"
+"""Measured where the processor has matrix units for it, against ours in float32."""
 
 Figures = dict[str, float]
 
@@ -81,12 +84,16 @@ def measure(
         "ours": lambda: ours(as_ours(inputs), request)["output"],
         "torch, eager": eager(plain, inputs),
     }
+    if has_bf16_units():
+        rounded = nnet.compile(network, test_mode=True, outputs=("output",), bf16=True)
+        runs[BF16] = lambda: rounded(as_ours(inputs), request)["output"]
     start = time.perf_counter()
     runs["torch.compile, inductor"] = inductor(plain, inputs)
     inductor_seconds = time.perf_counter() - start
     runs["onnxruntime"] = onnx_session(plain, inputs, threads)
     compare({name: run() for name, run in runs.items()})
     seconds = best_in_turns(runs, ROUNDS[frames])
+    in_bf16 = seconds.pop(BF16, None)
     least = bounds(ours, request, machine)
     bound = max(least, key=lambda name: least[name])
     rows = [
@@ -103,6 +110,11 @@ def measure(
         for peer, theirs in seconds.items()
         if peer != "ours"
     ]
+    if in_bf16 is not None:
+        subject = f"{net.title}, bf16"
+        rows.append(
+            Row(subject, LENGTHS[frames], threads, in_bf16, "ours, float32", seconds["ours"])
+        )
     flops = plan_cost(ours.plan, bind(ours.plan, request, exact=False)).flops
     figures = {
         "real_time_factor": seconds["ours"] * FRAMES_PER_SECOND / frames,

@@ -2,9 +2,10 @@
 
 Ours with natural gradient, what the derivative needs kept as it is and in 16 bits, against the net
 hand-written in plain torch with plain SGD: once computing every frame, as such nets are written,
-once leaving frames out as early as ours does. Each is a process of its own, in which every large
-tensor has pages of its own, so that holes between tensors do not count; what counts is how far its
-resident memory rises above what it had before the first of two steps.
+once leaving frames out as early as ours does. Each is a process of its own; what counts is how far
+its resident memory rises above what it had before the first of some steps. Once every large tensor
+has pages of its own, so that holes between tensors do not count, and once memory is kept from step
+to step as the commands do, for ours and the peers alike.
 
     python -m benchmarks.memory [--chunks 64]
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -33,7 +35,6 @@ from nnet.training.natural_sgd import NaturalGradientSGD
 FRAMES = 150
 PDFS = 6000
 STRIDES = (1, 1, 1, 0, *(3,) * 16)
-STEPS = 2
 LARGE = 1 << 17
 
 XCONFIG = "\n".join(
@@ -60,6 +61,10 @@ KINDS = {
     "plain": "plain torch, all frames, SGD",
     "plain early": "plain torch, frames left out early, SGD",
 }
+SETTINGS = {"pages": "pages of its own for every large tensor", "kept": "memory kept"}
+"""How memory is asked for."""
+STEPS = {"pages": 2, "kept": 4}
+"""After how many steps no more memory is asked for."""
 
 
 def main() -> None:
@@ -67,47 +72,60 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=64, help="chunks in a minibatch")
     parser.add_argument("--only", choices=KINDS, help="measure one of them, in this process")
+    parser.add_argument("--setting", choices=SETTINGS, default="pages", help="with --only")
     arguments = parser.parse_args()
     if arguments.only:
-        print(json.dumps(rise(arguments.only, arguments.chunks)))
+        print(json.dumps(rise(arguments.only, arguments.setting, arguments.chunks)))
         return
-    found = {kind: measured_apart(kind, arguments.chunks) for kind in KINDS}
-    rows = []
+    rows = [row for setting in SETTINGS for row in _rows(setting, arguments.chunks)]
+    RESULTS.mkdir(exist_ok=True)
+    content = {"machine": machine(), "rows": rows}
+    Path(RESULTS / "memory.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _rows(setting: str, chunks: int) -> list[dict[str, object]]:
+    """Ours against the peers in one setting."""
+    found = {kind: measured_apart(kind, setting, chunks) for kind in KINDS}
+    rows: list[dict[str, object]] = []
     for ours in ("ours, 16 bits", "ours"):
         for peer in ("plain", "plain early"):
             share = found[ours] / found[peer]
             print(
-                f"{KINDS[ours]:<46} {found[ours] / 1e6:7.0f} MB   {KINDS[peer]:<42} "
-                f"{found[peer] / 1e6:7.0f} MB   share {share:.2f}"
+                f"{SETTINGS[setting]:<40} {KINDS[ours]:<46} {found[ours] / 1e6:7.0f} MB   "
+                f"{KINDS[peer]:<42} {found[peer] / 1e6:7.0f} MB   share {share:.2f}",
+                flush=True,
             )
             rows.append(
                 {
-                    "subject": KINDS[ours],
-                    "shape": f"{arguments.chunks} x {FRAMES} frames",
+                    "subject": f"{KINDS[ours]}; {SETTINGS[setting]}",
+                    "shape": f"{chunks} x {FRAMES} frames",
                     "ours_bytes": found[ours],
                     "peer": KINDS[peer],
                     "peer_bytes": found[peer],
                     "share": round(share, 3),
                 }
             )
-    RESULTS.mkdir(exist_ok=True)
-    content = {"machine": machine(), "rows": rows}
-    Path(RESULTS / "memory.json").write_text(json.dumps(content, indent=2) + "\n")
+    return rows
 
 
-def measured_apart(kind: str, chunks: int) -> int:
+def measured_apart(kind: str, setting: str, chunks: int) -> int:
     """`rise` in a new process."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--only", kind, "--chunks", str(chunks)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-m", "benchmarks.memory", "--only", kind, "--setting", setting]
+    command += ["--chunks", str(chunks)]
+    huge_pages = {"THP_MEM_ALLOC_ENABLE": "0" if setting == "pages" else "1"}
+    output = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=os.environ | huge_pages
+    ).stdout
     return int(json.loads(output.splitlines()[-1]))
 
 
-def rise(kind: str, chunks: int) -> int:
+def rise(kind: str, setting: str, chunks: int) -> int:
     """Bytes by which training steps raise the peak of this process."""
-    _pages_of_their_own()
+    if setting == "pages":
+        _pages_of_their_own()
     loss, optimizer = _ours(kind, chunks) if kind.startswith("ours") else _plain(kind, chunks)
     before = _resident()
-    for _ in range(STEPS):
+    for _ in range(STEPS[setting]):
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()

@@ -4,7 +4,8 @@ The shape is that of Kaldi's mini_librispeech recipe (1j): 768 units, bottleneck
 192, output at a third of the frame rate; the objective is frame-level cross-entropy. Ours with
 natural gradient and max-change, and the same module with AdamW, against the net hand-written in
 plain torch with AdamW, with the time that the arithmetic takes at the machine's sgemm peak. The
-row LF-MMI is natural gradient again, with that objective and a small denominator graph.
+row LF-MMI is natural gradient again, with that objective and a small denominator graph; the row
+bf16 is what `nnet train --bf16` does, where the processor has units for it.
 
     python -m benchmarks.training_cpu [--chunks 64] [--threads 1 2]
 """
@@ -29,6 +30,10 @@ from nnet.data.chain.minibatch import ChainTargets
 from nnet.data.chain.supervision_graphs import numerator_graphs
 from nnet.data.minibatch import Minibatch
 from nnet.modules.compiled import CompiledNetwork
+from nnet.modules.device import has_bf16
+from nnet.plan import ir
+from nnet.plan.cost import operation_cost
+from nnet.plan.layout import bind
 from nnet.training.lfmmi.objective import ChainObjective
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.natural_gradient import INITIAL_UPDATES
@@ -96,6 +101,11 @@ def measure(
         ),
     ]
     seconds["ng"], seconds["no ng"] = _seconds_in_turns(steps, repeats)
+    if has_bf16():
+        module = nnet.compile(network).train()
+        optimizer = NaturalGradientSGD(module)
+        step = _step(module, optimizer, inputs, request, targets, bf16=True)
+        seconds["bf16"] = _seconds_in_turns([step], repeats)[0]
     module = nnet.compile(network).train()
     adamw = torch.optim.AdamW(module.parameters(), fused=True)
     seconds["adamw"] = best_seconds(_step(module, adamw, inputs, request, targets), repeats)
@@ -108,10 +118,19 @@ def measure(
         Row("AdamW", shape, threads, seconds["adamw"], name, seconds["plain"]),
         Row("natural gradient, LF-MMI", shape, threads, seconds["lfmmi"], name, seconds["plain"]),
     ]
-    flop = 3 * _forward_flop(module, inputs, request)
+    if "bf16" in seconds:
+        rows.append(
+            Row("natural gradient, bf16", shape, threads, seconds["bf16"], name, seconds["plain"])
+        )
+    flop = 3 * _forward_flop(module, request, chunks)
     figures = {
         "frames_per_second": chunks * FRAMES / seconds["ng"],
         "lfmmi_frames_per_second": chunks * FRAMES / seconds["lfmmi"],
+        **(
+            {"bf16_frames_per_second": chunks * FRAMES / seconds["bf16"]}
+            if "bf16" in seconds
+            else {}
+        ),
         "natural_gradient_share": 1.0 - seconds["no ng"] / seconds["ng"],
         "share_of_sgemm_peak": flop / sgemm_peak() / seconds["ng"],
         "gflop": flop / 1e9,
@@ -141,10 +160,13 @@ def _step(
     inputs: dict[str, Tensor],
     request: nnet.Request,
     targets: Tensor,
+    *,
+    bf16: bool = False,
 ) -> Callable[[], None]:
     def step() -> None:
         optimizer.zero_grad()
-        outputs = module(inputs, request)["output"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            outputs = module(inputs, request)["output"].float()
         functional.nll_loss(outputs.flatten(0, 1), targets.flatten(), reduction="sum").backward()
         optimizer.step()
 
@@ -187,15 +209,16 @@ def _plain_step(
     return step
 
 
-def _forward_flop(
-    module: CompiledNetwork, inputs: dict[str, Tensor], request: nnet.Request
-) -> float:
-    """Multiplications and additions of the matrix products of a forward pass."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(inputs, request)
-    return float(counter.get_total_flops())
+def _forward_flop(module: CompiledNetwork, request: nnet.Request, chunks: int) -> float:
+    """Multiplications and additions of the affine transforms of a forward pass."""
+    layout = bind(module.plan, request, exact=True)
+    return float(
+        sum(
+            operation_cost(module.plan, layout, value, chunks).flops
+            for value, operation in enumerate(module.plan.operations)
+            if isinstance(operation, ir.SplicedAffine)
+        )
+    )
 
 
 if __name__ == "__main__":

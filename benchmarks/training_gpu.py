@@ -22,8 +22,13 @@ from torch.nn import functional
 import nnet
 from benchmarks.harness import Row, save
 from benchmarks.memory import FRAMES, PDFS, XCONFIG
-from nnet.kernels.log_softmax import log_likelihood
+from nnet.data.minibatch import Minibatch, SparseTargets
+from nnet.kernels.log_softmax import Targets, log_likelihood
 from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.objectives import OutputObjectives
+from nnet.training.recorded_step import CudaRecorder, recorded
+from nnet.training.scoring import Scorer
+from nnet.training.steps import NaturalStep, Step
 
 Run = Callable[[], object]
 BATCH, CELLS, PROJECTION = 64, 1024, 256
@@ -42,7 +47,8 @@ def main() -> None:
     rows = [recurrence(delay) for delay in DELAYS]
     found, share = objective()
     rows.append(found)
-    rows += [training_step(chunks) for chunks in CHUNKS]
+    for chunks in CHUNKS:
+        rows += training_step(chunks)
     print(*rows, sep="\n")
     figures = {"objective's share of copy bandwidth": share}
     save("training_gpu", rows, gpu=torch.cuda.get_device_name(), figures=figures)
@@ -87,7 +93,7 @@ def objective() -> tuple[Row, float]:
 
     def ours() -> Tensor:
         given = x.detach().requires_grad_()
-        found = log_likelihood(given, ids, weights, implementation="triton")
+        found = log_likelihood(given, Targets(weights, ids), implementation="triton")
         found.objective.sum().backward()
         return found.objective
 
@@ -107,33 +113,42 @@ def objective() -> tuple[Row, float]:
     return row, 1.5 * copy / own  # rows are read twice and written once
 
 
-def training_step(chunks: int) -> Row:
-    """A step with natural gradient, and without."""
-    times = [_step_seconds(chunks, natural_gradient=flag) for flag in (True, False)]
-    return Row("step", f"{chunks} x {FRAMES} frames", 1, times[0], "no natural gradient", times[1])
+def training_step(chunks: int) -> list[Row]:
+    """A step with natural gradient against the same without, and as a graph against taken."""
+    shape = f"{chunks} x {FRAMES} frames"
+    own = _step_seconds(chunks)
+    plain = _step_seconds(chunks, natural_gradient=False)
+    graph = _step_seconds(chunks, recorder=CudaRecorder(torch.device("cuda")))
+    return [
+        Row("step", shape, 1, own, "no natural gradient", plain),
+        Row("step, CUDA graph", shape, 1, graph, "the same, launch by launch", own),
+    ]
 
 
-def _step_seconds(chunks: int, *, natural_gradient: bool) -> float:
-    module = nnet.compile(nnet.build(XCONFIG)).cuda().train()
+def _step_seconds(
+    chunks: int, *, natural_gradient: bool = True, recorder: CudaRecorder | None = None
+) -> float:
+    """Of one of four steps: natural gradient's estimates change once in four minibatches."""
+    network = nnet.build(XCONFIG)
+    module = nnet.compile(network, log_likelihoods=["output"]).cuda().train()
     optimizer = NaturalGradientSGD(module, natural_gradient=natural_gradient)
-    request = module.chunk_request(FRAMES, subsampling=3)
+    taken = NaturalStep(Scorer(module, OutputObjectives.of(network), bf16=True), optimizer)
+    step: Step = taken if recorder is None else recorded(taken, recorder)
+    request = module.chunk_request(FRAMES, subsampling=3, outputs=("output",))
     frames = dict(request.inputs)["input"].count
     inputs = {
         "input": torch.randn(chunks, frames, 40, device="cuda"),
         "ivector": torch.randn(chunks, 1, 100, device="cuda"),
     }
-    targets = torch.randint(0, PDFS, (chunks * FRAMES // 3,), device="cuda")
+    ids = torch.randint(0, PDFS, (chunks, FRAMES // 3, 1), device="cuda")
+    targets = {"output": SparseTargets(ids, torch.ones(ids.shape, device="cuda"))}
+    minibatch = Minibatch(request, inputs, targets, chunks)
 
     def steps() -> None:
-        for _ in range(4):  # natural gradient's estimates change once in four minibatches
-            optimizer.zero_grad()
-            with torch.autocast("cuda", torch.bfloat16):
-                outputs = module(inputs, request)["output"]
-            rows = outputs.float().flatten(0, 1)
-            functional.nll_loss(rows, targets, reduction="sum").backward()
-            optimizer.step(sequences=chunks)
+        for _ in range(4):
+            step(minibatch)
 
-    for _ in range(3):
+    for _ in range(25):  # every kind of step has come more often than it takes to be recorded
         steps()
     return seconds(steps, 5) / 4
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import nnet
+from nnet.kernels.scatter import ScatterSums
 from nnet.modules.compiled import CompiledNetwork
 from nnet.training import natural_sgd, preconditioners
 from nnet.training.natural_gradient import INITIAL_UPDATES, OnlineNaturalGradient
@@ -55,6 +56,8 @@ def parts(
 ) -> dict[str, float]:
     """Seconds of each part of a step, the mean over `steps` after natural gradient's first ones.
 
+    Products of natural gradient that are columns of the network's own count as forward or backward.
+
     Args:
         make: inputs and targets (batch, time) of a minibatch; counts as data.
         steps: a multiple of natural gradient's update period.
@@ -76,6 +79,7 @@ def parts(
 
     watched = [
         (OnlineNaturalGradient, "observe"),
+        (ScatterSums, "add"),
         (OnlineNaturalGradient, "multiply"),
         (natural_sgd, "update_estimates"),
         (preconditioners, "find_factors"),

@@ -98,19 +98,31 @@ def compile_table(pattern: str = "") -> Table:
 
 def compile_job(job: Job) -> tuple[str, Resources]:
     """Compiles, and reads what the result uses; gives the table's key too."""
+    compiled = _compile(job)
+    kernel = declare_all().KERNELS[job.kernel]
+    specimen, choice = kernel.specimens[job.specimen], kernel.configurations[job.configuration]
+    key = f"{job.kernel} / {specimen.name} / {choice} / sm_{job.architecture}"
+    return key, _resources(compiled.asm["cubin"], compiled.metadata.shared)
+
+
+def assembly(kernel: str, architecture: int) -> str:
+    """The PTX of a kernel by name, for its first specimen."""
+    first = next(j for j in jobs(declare_all().KERNELS, kernel) if j.architecture == architecture)
+    return str(_compile(first).asm["ptx"])
+
+
+def _compile(job: Job) -> Any:
     from triton.backends.compiler import GPUTarget
 
     support = declare_all()
     kernel = support.KERNELS[job.kernel]
-    specimen = kernel.specimens[job.specimen]
     choice = kernel.configurations[job.configuration]
-    compiled = support.triton.compile(
-        _source(kernel.function, {**specimen.arguments, **choice.constants}),
+    arguments = {**kernel.specimens[job.specimen].arguments, **choice.constants}
+    return support.triton.compile(
+        _source(kernel.function, arguments),
         target=GPUTarget("cuda", job.architecture, 32),
-        options={"num_warps": choice.warps, "num_stages": choice.stages},
+        options=choice.options,
     )
-    key = f"{job.kernel} / {specimen.name} / {choice} / sm_{job.architecture}"
-    return key, _resources(compiled.asm["cubin"], compiled.metadata.shared)
 
 
 def _source(function: Any, given: Mapping[str, Any]) -> Any:

@@ -9,13 +9,15 @@ The torch code below is the reference and the CPU path; the kernels are in
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.kernels.affine_batch_norm import Layer, Normalization, Watch, affine_batch_norm
 from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.spliced_affine import Term
 
 
 def batch_norm(
@@ -26,6 +28,7 @@ def batch_norm(
     relu: bool = False,
     bypass: Tensor | None = None,
     bypass_scale: float = 1.0,
+    watch: Watch | None = None,
     implementation: Implementation = "reference",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The formula above.
@@ -33,13 +36,19 @@ def batch_norm(
     Args:
         x: `(rows, dim)`.
         bypass: `(rows, dim)` or None.
+        watch: of the rectified linear unit, if there is one: what it stores, and its self-repair.
 
     Returns:
         y `(rows, dim)`; mean and variance, float32 `(dim,)`, which have no derivative.
     """
     if uses_triton(implementation, x, bypass):
-        y, mean, variance = _BatchNorm.apply(x, bypass, target_rms, epsilon, relu, bypass_scale)
+        options = _Options(target_rms, epsilon, relu, bypass_scale, watch)
+        y, mean, variance = _BatchNorm.apply(options, x, bypass)
         return y, mean, variance
+    if watch is not None:
+        return _watched(
+            x, Normalization(target_rms, epsilon, x.shape[1]), bypass, bypass_scale, watch
+        )
     z = x.relu() if relu else x
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     scale = x.new_full((x.shape[1],), target_rms, dtype=wide)
@@ -88,25 +97,41 @@ def merge_statistics(
     count += counted
 
 
+def _watched(
+    x: Tensor, norm: Normalization, bypass: Tensor | None, bypass_scale: float, watch: Watch
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `nnet.kernels.affine_batch_norm` has it, without an affine transform."""
+    rows, dim = x.shape
+    term = None if bypass is None else Term(0, 0, 1, rows, None, 0, dim, bypass_scale)
+    beside = None if bypass is None else bypass.unsqueeze(1)
+    layer = Layer(norm, bypass=term, watch=watch)
+    y, statistics = affine_batch_norm(layer, [x.unsqueeze(1)], beside=beside)
+    return y.squeeze(1), statistics.mean, statistics.variance
+
+
+class _Options(NamedTuple):
+    target_rms: float
+    epsilon: float
+    relu: bool
+    bypass_scale: float
+    watch: Watch | None
+
+
 class _BatchNorm(Function):
     """Our kernels."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        bypass: Tensor | None,
-        target_rms: float,
-        epsilon: float,
-        relu: bool,
-        bypass_scale: float,
+        ctx: Any, options: _Options, x: Tensor, bypass: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         from nnet.kernels.gpu.batch_norm import forward
 
-        y, mean, variance = forward(x, bypass, target_rms, epsilon, relu, bypass_scale)
+        *given, watch = options
+        y, mean, variance, on = forward(x, bypass, *given)
+        if watch is not None:
+            watch.forward(mean.double() * len(x), on, len(x))
         ctx.save_for_backward(x, mean, variance)
-        ctx.options = (target_rms, epsilon, relu)
-        ctx.bypass_scale = bypass_scale
+        ctx.options = options
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
@@ -115,8 +140,15 @@ class _BatchNorm(Function):
         from nnet.kernels.gpu.batch_norm_gradient import backward
 
         x, mean, variance = ctx.saved_tensors
+        target_rms, epsilon, relu, bypass_scale, watch = ctx.options
         found = None
-        if ctx.needs_input_grad[0]:
-            found = backward(gradient.contiguous(), x, mean, variance, *ctx.options)
-        of_bypass = gradient * ctx.bypass_scale if ctx.needs_input_grad[1] else None
-        return found, of_bypass, None, None, None, None
+        if ctx.needs_input_grad[1]:
+            repair = None if watch is None else watch.repair()
+            repair = None if repair is None else repair.float()
+            settings = (target_rms, epsilon, relu, watch is not None)
+            known = (gradient.contiguous(), x, mean, variance, repair)
+            found, squares = backward(*known, *settings)
+            if watch is not None:
+                watch.backward(squares, len(x))
+        of_bypass = gradient * bypass_scale if ctx.needs_input_grad[2] else None
+        return None, found, of_bypass

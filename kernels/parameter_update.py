@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.recording import may_look
 
 
 def make_changes(
@@ -22,7 +23,7 @@ def make_changes(
     gradients: Sequence[Tensor],
     buffers: Sequence[Tensor | None],
     scales: Tensor,
-    penalties: Sequence[float],
+    penalties: Tensor,
     *,
     implementation: Implementation = "reference",
 ) -> Tensor:
@@ -31,7 +32,7 @@ def make_changes(
     Args:
         parameters, gradients, buffers: contiguous, of the same shapes.
         scales: of the gradients, float32 (tensors,).
-        penalties: of the parameters.
+        penalties: of the parameters, float32 (tensors,).
 
     Returns:
         The sum of squares of each change, float64 (tensors,).
@@ -40,15 +41,17 @@ def make_changes(
         from nnet.kernels.gpu.parameter_update import make
 
         places = [scales.new_empty(0) if b is None else b for b in buffers]
-        found: Tensor = make(list(parameters), list(gradients), places, scales, list(penalties))
+        found: Tensor = make(list(parameters), list(gradients), places, scales, penalties)
         return found
     changes = []
     for parameter, gradient, buffer, scale, penalty in zip(
-        parameters, gradients, buffers, scales.unbind(), penalties, strict=True
+        parameters, gradients, buffers, scales.unbind(), penalties.unbind(), strict=True
     ):
         gradient.mul_(scale.to(gradient.dtype))
-        if penalty:
-            gradient.add_(parameter, alpha=-penalty)
+        if not may_look(penalty):
+            gradient.addcmul_(parameter, penalty.to(gradient.dtype), value=-1.0)
+        elif penalty:
+            gradient.add_(parameter, alpha=-penalty.item())
         changes.append(gradient if buffer is None else buffer.add_(gradient))
     return torch.stack(torch._foreach_norm(changes)).double().square()
 
@@ -74,7 +77,7 @@ def add_changes(
     for parameter, change, multiplier in zip(
         parameters, changes, multipliers.unbind(), strict=True
     ):
-        if parameter.device.type != "cpu":
+        if not may_look(multiplier):
             change = torch.where(multiplier != 0, change, 0.0)
         elif not multiplier:
             continue

@@ -105,6 +105,10 @@ def spliced_affine(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )
     if differentiable:
+        if not triton and epilogue == Epilogue() and _is_spread(sources, terms, weight):
+            from nnet.kernels.spread_affine import spread_affine
+
+            return spread_affine(sources[0], terms, weight, bias, observer)
         options = (tuple(terms), epilogue.activation, observer, implementation)
         result = _SplicedAffine.apply(options, weight, bias, *sources)
         rest = epilogue._replace(activation="")
@@ -114,6 +118,16 @@ def spliced_affine(
 
         return forward(sources, terms, weight, bias, epilogue)
     return finish(_forward(sources, terms, weight, bias), sources, epilogue)
+
+
+def _is_spread(sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor) -> bool:
+    """Whether this is trained on a CPU, in a way that reads the rows of a source once."""
+    from nnet.kernels.spread_affine import is_spread
+
+    source, exact = sources[0], (torch.float32, torch.float64)
+    alike = source.dtype == weight.dtype and weight.dtype in exact
+    on_cpu = weight.device.type == source.device.type == "cpu"
+    return alike and on_cpu and len(sources) == 1 and is_spread(terms, weight, source)
 
 
 def _rows(view: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 // Sums of rows and of their squares in float64 on a CPU, in one pass; see window_sums_cpu.py.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace {
@@ -51,6 +52,27 @@ void window_sum(const float* x, int64_t rows, int64_t time, int64_t batch, int64
             add_up<true>(from, rows, time, columns, to, to + dim);
         else
             add_up<false>(from, rows, time, columns, to, nullptr);
+    }
+}
+
+// As above, to result (batch, 2 dim): means, and standard deviations from variances of at least
+// `least`. What variances are made of is rounded first, so that equal rows have one of zero.
+void window_deviations(const float* x, int64_t rows, int64_t time, int64_t batch, int64_t sequence,
+                       int64_t dim, double least, float* result, int64_t threads) {
+    const int64_t parts = (dim + kColumns - 1) / kColumns;
+#pragma omp parallel for num_threads(threads) if (threads > 1 && rows * batch * dim > 65536)
+    for (int64_t part = 0; part < batch * parts; ++part) {
+        const int64_t b = part / parts, first = part % parts * kColumns;
+        const int64_t columns = std::min(kColumns, dim - first);
+        double sums[kColumns], powers[kColumns];
+        add_up<true>(x + b * sequence + first, rows, time, columns, sums, powers);
+        float* means = result + b * 2 * dim + first;
+        for (int64_t k = 0; k < columns; ++k) {
+            const float mean = sums[k] / rows, square = powers[k] / rows;
+            const volatile float power = mean * mean;  // rounded, not part of a fused operation
+            means[k] = mean;
+            means[dim + k] = std::sqrt(std::max(square - power, static_cast<float>(least)));
+        }
     }
 }
 

@@ -7,6 +7,8 @@ import os
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = (1 << 31) - 1
+OLD_KEPT_BYTES = 1 << 25
+"""The most that glibc before 2.35 takes for `M_MMAP_THRESHOLD`."""
 
 
 def settle() -> None:
@@ -15,10 +17,14 @@ def settle() -> None:
     Threads that wait for each other sleep soon instead of spinning: with the default of GNU's
     OpenMP, another program on one of the cores makes training twenty times slower. And memory that
     was used once is kept for the next minibatch: glibc would give large pieces back at once, and
-    getting them anew, page by page, can take longer than what is computed in them.
+    getting them anew, page by page, can take longer than what is computed in them. torch asks for
+    huge pages for large tensors, which then begin at multiples of 2 MB: no small piece comes to lie
+    where one was, so that the next one of about the size finds room there.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        if not mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
+            mallopt(M_MMAP_THRESHOLD, OLD_KEPT_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

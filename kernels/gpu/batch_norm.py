@@ -58,7 +58,7 @@ def _sums(
     COLUMNS: tl.constexpr,
 ):
     """Of each part: sums of z - shift and of its square, where shift is the first row's z: nothing
-    is lost where the mean is large."""
+    is lost where the mean is large; and of z > 0."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -67,6 +67,7 @@ def _sums(
         shift = tl.where(shift < 0, 0.0, shift)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     squares = tl.zeros((ROWS, COLUMNS), tl.float32)
+    on = tl.zeros((ROWS, COLUMNS), tl.float32)
     end = tl.minimum((part + 1) * per_part, rows)
     for begin in range(part * per_part, end, ROWS):
         row = begin + lanes
@@ -75,12 +76,14 @@ def _sums(
         z = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
         if RELU:
             z = tl.where(z < 0, 0.0, z)
+        on += tl.where(z > 0, 1.0, 0.0)
         z = tl.where(mask, z - shift[None, :], 0.0)
         total += z
         squares += z * z
-    made = sums + part.to(tl.int64) * 2 * dim + column
+    made = sums + part.to(tl.int64) * 3 * dim + column
     tl.store(made, tl.sum(total, 0), mask=column < dim)
     tl.store(made + dim, tl.sum(squares, 0), mask=column < dim)
+    tl.store(made + 2 * dim, tl.sum(on, 0), mask=column < dim)
 
 
 @kernel(
@@ -91,6 +94,7 @@ def _sums(
         sums=torch.float32,
         mean=torch.float32,
         variance=torch.float32,
+        on=torch.float32,
         parts=75,
         RELU=True,
         PARTS=128,
@@ -101,6 +105,7 @@ def _statistics(
     sums,
     mean,
     variance,
+    on,
     rows,
     dim,
     parts,
@@ -111,7 +116,7 @@ def _statistics(
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
     mask = (part < parts)[:, None] & (column < dim)[None, :]
-    at = sums + part[:, None] * 2 * dim + column[None, :]
+    at = sums + part[:, None] * 3 * dim + column[None, :]
     shift = tl.load(x + column, mask=column < dim, other=0.0).to(tl.float32)
     if RELU:
         shift = tl.where(shift < 0, 0.0, shift)
@@ -120,6 +125,8 @@ def _statistics(
     power = square - average * average
     tl.store(mean + column, average + shift, mask=column < dim)
     tl.store(variance + column, tl.where(power < 0, 0.0, power), mask=column < dim)
+    count = tl.sum(tl.load(at + 2 * dim, mask=mask, other=0.0), 0)
+    tl.store(on + column, count, mask=column < dim)
 
 
 @kernel(
@@ -210,10 +217,11 @@ def split(rows: int) -> tuple[int, int]:
     return triton.cdiv(rows, per_part), per_part
 
 
-def reduced(run, like: object, rows: int, dim: int, x: Tensor, **arguments: object) -> Tensor:
-    """Sums `(parts, 2, dim)` by a kernel over columns and parts."""
+def reduced(run, like: object, kinds: int, x: Tensor, **arguments: object) -> Tensor:
+    """Sums `(parts, kinds, dim)` by a kernel over columns and parts."""
+    rows, dim = x.shape
     parts, per_part = split(rows)
-    sums = x.new_empty((parts, 2, dim), dtype=torch.float32)
+    sums = x.new_empty((parts, kinds, dim), dtype=torch.float32)
     run(
         lambda meta: (triton.cdiv(dim, meta["COLUMNS"]), parts),
         like=like,
@@ -233,14 +241,14 @@ def tiles(rows: int, dim: int):
 
 def _fake_forward(
     x: Tensor, bypass: Tensor | None, *options: object
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean = x.new_empty((x.shape[1],), dtype=torch.float32)
-    return x.new_empty(x.shape), mean, torch.empty_like(mean)
+    return x.new_empty(x.shape), mean, torch.empty_like(mean), torch.empty_like(mean)
 
 
 @operator(
     "batch_norm(Tensor x, Tensor? bypass, float target_rms, float epsilon, bool relu,"
-    " float bypass_scale) -> (Tensor, Tensor, Tensor)",
+    " float bypass_scale) -> (Tensor, Tensor, Tensor, Tensor)",
     fake=_fake_forward,
 )
 def forward(
@@ -250,20 +258,21 @@ def forward(
     epsilon: float,
     relu: bool,
     bypass_scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`nnet.kernels.batch_norm.batch_norm`."""
-    y, mean, variance = _fake_forward(x, bypass)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`nnet.kernels.batch_norm.batch_norm`, and in how many rows z > 0."""
+    y, mean, variance, on = _fake_forward(x, bypass)
     if y.numel() == 0:
-        return y, mean.zero_(), variance.zero_()
+        return y, mean.zero_(), variance.zero_(), on.zero_()
     x = x.contiguous()
     rows, dim = x.shape
-    sums = reduced(_sums, dim, rows, dim, x, RELU=relu)
+    sums = reduced(_sums, dim, 3, x, RELU=relu)
     _statistics(
         lambda meta: (triton.cdiv(dim, meta["COLUMNS"]),),
         x=x,
         sums=sums,
         mean=mean,
         variance=variance,
+        on=on,
         rows=rows,
         dim=dim,
         parts=len(sums),
@@ -285,7 +294,7 @@ def forward(
         bypass_scale=bypass_scale,
         RELU=relu,
     )
-    return y, mean, variance
+    return y, mean, variance, on
 
 
 def _fake_merge(*statistics: object) -> None:

@@ -17,31 +17,42 @@ CONFIGURATIONS = (
 )
 """16 elements a thread, and rows of 2,000 to 6,000 pdfs in a few blocks."""
 
-_ROW = {
-    "z": torch.float32,
-    "ids": torch.int64,
-    "weights": torch.float32,
-    "dim": 6000,
-    "pairs": 1,
+_FORWARD = {"z": torch.float32, "objective": torch.float32, "best": torch.int64}
+_BACKWARD = {"z": torch.float32, "gradient": torch.float32}
+_TARGETS = {
+    "": {"weights": torch.float32, "ids": torch.int64, "scales": None, "dim": 6000, "pairs": 1},
+    ", dense": {
+        "weights": torch.float32,
+        "ids": None,
+        "scales": torch.float32,
+        "dim": 6000,
+        "pairs": 0,
+    },
 }
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FORWARD = [
-    Specimen(name, {**_ROW, "x": dtype, "objective": torch.float32, "best": torch.int64})
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    Specimen(name + kind, {**_FORWARD, **targets, "x": dtype})
+    for name, dtype in _TYPES.items()
+    for kind, targets in _TARGETS.items()
 ]
 BACKWARD = [
-    Specimen(name, {**_ROW, "x": dtype, "target": dtype, "gradient": torch.float32})
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    Specimen(name + kind, {**_BACKWARD, **targets, "x": dtype, "result": dtype})
+    for name, dtype in _TYPES.items()
+    for kind, targets in _TARGETS.items()
 ]
 
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"BLOCK": 64}, specimens=FORWARD)
-def _forward(x, z, ids, weights, objective, best, dim, pairs, BLOCK: tl.constexpr):
+def _forward(x, z, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.constexpr):
+    """Without `ids` the weights are those of all columns."""
     row = tl.program_id(0).to(tl.int64)
     x += row * dim
     column = tl.arange(0, BLOCK)
     largest = tl.full([BLOCK], float("-inf"), tl.float32)  # of each lane
     place = tl.zeros([BLOCK], tl.int32)
     total = tl.zeros([BLOCK], tl.float32)  # of exp(x - largest)
+    product = tl.zeros([BLOCK], tl.float32)
+    mass = tl.zeros([BLOCK], tl.float32)
     for start in range(0, dim, BLOCK):
         inside = start + column < dim
         values = tl.load(x + start + column, mask=inside, other=float("-inf")).to(tl.float32)
@@ -51,89 +62,124 @@ def _forward(x, z, ids, weights, objective, best, dim, pairs, BLOCK: tl.constexp
         reference = tl.where(now == float("-inf"), 0.0, now)
         total = total * tl.exp(largest - reference) + tl.exp(values - reference)
         largest = now
+        if ids is None:
+            weight = tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
+            product += weight * tl.where(inside, values, 0.0)
+            mass += weight
     top = tl.max(largest, axis=0)
     reference = tl.where(top == float("-inf"), 0.0, top)
     log_sum = reference + tl.log(tl.sum(total * tl.exp(largest - reference), axis=0))
-    found = tl.zeros([], tl.float32)
-    for pair in range(pairs):
-        wanted = tl.load(x + tl.load(ids + row * pairs + pair)).to(tl.float32)
-        found += tl.load(weights + row * pairs + pair) * (wanted - log_sum)
+    found = tl.sum(product, axis=0) - log_sum * tl.sum(mass, axis=0)
+    if ids is not None:
+        for pair in range(pairs):
+            wanted = tl.load(x + tl.load(ids + row * pairs + pair)).to(tl.float32)
+            found += tl.load(weights + row * pairs + pair) * (wanted - log_sum)
+    if scales is not None:
+        found *= tl.load(scales + row)
     tl.store(z + row, log_sum)
     tl.store(objective + row, found)
     tl.store(best + row, tl.min(tl.where(largest == top, place, dim), axis=0).to(tl.int64))
 
 
 @kernel(configurations=CONFIGURATIONS[:1], interpreted={"BLOCK": 64}, specimens=BACKWARD)
-def _backward(x, z, ids, weights, gradient, target, dim, pairs, BLOCK: tl.constexpr):
-    """`target` may be `x`: each block is read before it is written, by the same program. So it
+def _backward(x, z, weights, ids, scales, gradient, result, dim, pairs, BLOCK: tl.constexpr):
+    """`result` may be `x`: each block is read before it is written, by the same program. So it
     cannot be run again, and is not tuned."""
     row = tl.program_id(0).to(tl.int64)
     x += row * dim
-    target += row * dim
+    result += row * dim
+    column = tl.arange(0, BLOCK)
     log_sum = tl.load(z + row)
     scale = tl.load(gradient + row).to(tl.float32)
-    total = tl.zeros([], tl.float32)
+    if scales is not None:
+        scale *= tl.load(scales + row)
+    mass = tl.zeros([BLOCK], tl.float32)
+    if ids is None:
+        for start in range(0, dim, BLOCK):
+            inside = start + column < dim
+            mass += tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
+    total = tl.sum(mass, axis=0)
     for pair in range(pairs):
         total += tl.load(weights + row * pairs + pair)
     total *= scale
     for start in range(0, dim, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        inside = column < dim
-        values = tl.load(x + column, mask=inside, other=0.0).to(tl.float32)
+        inside = start + column < dim
+        values = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)
         found = -total * tl.exp(values - log_sum)
-        for pair in range(pairs):
-            weight = tl.load(weights + row * pairs + pair) * scale
-            found += tl.where(column == tl.load(ids + row * pairs + pair), weight, 0.0)
-        tl.store(target + column, found, mask=inside)
+        if ids is None:
+            weight = tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
+            found += weight * scale
+        else:
+            for pair in range(pairs):
+                weight = tl.load(weights + row * pairs + pair) * scale
+                found += tl.where(start + column == tl.load(ids + row * pairs + pair), weight, 0.0)
+        tl.store(result + start + column, found, mask=inside)
 
 
-def _fake_forward(x: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_forward(
+    x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     rows = x.shape[:1]
     numbers = [x.new_empty(rows, dtype=torch.float32) for _ in range(2)]
-    return numbers[0], numbers[1], ids.new_empty(rows)
+    return numbers[0], numbers[1], x.new_empty(rows, dtype=torch.int64)
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 @operator(
-    "log_likelihood(Tensor x, Tensor ids, Tensor weights) -> (Tensor, Tensor, Tensor)",
+    "log_likelihood(Tensor x, Tensor weights, Tensor? ids, Tensor? scales) "
+    "-> (Tensor, Tensor, Tensor)",
     _fake_forward,
 )
-def forward(x: Tensor, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def forward(
+    x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """`nnet.kernels.log_softmax.forward`."""
-    objective, z, best = _fake_forward(x, ids, weights)
+    objective, z, best = _fake_forward(x, weights, ids, scales)
     if len(x):
         _forward(
             lambda _: (len(x),),
-            like=(x.dtype, bucket(x.shape[1])),
+            like=(x.dtype, bucket(x.shape[1]), ids is None),
             x=x.contiguous(),
             z=z,
-            ids=ids.contiguous(),
             weights=weights.contiguous(),
+            ids=_contiguous(ids),
+            scales=_contiguous(scales),
             objective=objective,
             best=best,
             dim=x.shape[1],
-            pairs=ids.shape[1],
+            pairs=0 if ids is None else ids.shape[1],
         )
     return objective, z, best
 
 
 @operator(
-    "log_likelihood_backward(Tensor x, Tensor z, Tensor ids, Tensor weights, Tensor gradient, "
-    "Tensor(a!) target) -> ()",
-    lambda x, z, ids, weights, gradient, target: None,
+    "log_likelihood_backward(Tensor x, Tensor z, Tensor weights, Tensor? ids, Tensor? scales, "
+    "Tensor gradient, Tensor(a!) result) -> ()",
+    lambda x, z, weights, ids, scales, gradient, result: None,
 )
 def backward(
-    x: Tensor, z: Tensor, ids: Tensor, weights: Tensor, gradient: Tensor, target: Tensor
+    x: Tensor,
+    z: Tensor,
+    weights: Tensor,
+    ids: Tensor | None,
+    scales: Tensor | None,
+    gradient: Tensor,
+    result: Tensor,
 ) -> None:
-    """`nnet.kernels.log_softmax.backward`; x and `target` are contiguous."""
+    """`nnet.kernels.log_softmax.backward`; x and `result` are contiguous."""
     if len(x):
         _backward(
             lambda _: (len(x),),
             x=x,
             z=z,
-            ids=ids.contiguous(),
             weights=weights.contiguous(),
+            ids=_contiguous(ids),
+            scales=_contiguous(scales),
             gradient=gradient.contiguous(),
-            target=target,
+            result=result,
             dim=x.shape[1],
-            pairs=ids.shape[1],
+            pairs=0 if ids is None else ids.shape[1],
         )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.gpu.support import Configuration, Specimen, kernel, operator, tl, triton
+from nnet.kernels.recording import table
 
 CHUNK = 8192
 """Elements of a program: few enough that small tensors keep all processors busy."""
@@ -171,15 +172,8 @@ def _chunks(sizes: tuple[int, ...], device: torch.device) -> Chunks:
 
 def _addresses(rows: Sequence[Sequence[Tensor]], device: torch.device) -> Tensor:
     """Addresses of tensors, 0 for empty ones: int64 (rows, tensors)."""
-    table = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
-    found = torch.tensor(table, dtype=torch.int64)
-    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
-
-
-@functools.lru_cache(maxsize=32)
-def _numbers(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers on the device; they are the same in most steps."""
-    return torch.tensor(numbers, dtype=torch.float32).to(device, non_blocking=True)
+    found = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
+    return table(torch.tensor(found, dtype=torch.int64), device)
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
@@ -193,14 +187,14 @@ def _fake_make(
     gradients: list[Tensor],
     buffers: list[Tensor],
     scales: Tensor,
-    penalties: list[float],
+    penalties: Tensor,
 ) -> Tensor:
     return scales.new_empty(len(parameters), dtype=torch.float64)
 
 
 @operator(
     "make_changes(Tensor[] parameters, Tensor(a!)[] gradients, Tensor(b!)[] buffers, "
-    "Tensor scales, float[] penalties) -> Tensor",
+    "Tensor scales, Tensor penalties) -> Tensor",
     _fake_make,
 )
 def make(
@@ -208,7 +202,7 @@ def make(
     gradients: list[Tensor],
     buffers: list[Tensor],
     scales: Tensor,
-    penalties: list[float],
+    penalties: Tensor,
 ) -> Tensor:
     """`nnet.kernels.parameter_update.make_changes`; an empty buffer stands for none."""
     _check([*parameters, *gradients, *buffers])
@@ -223,7 +217,7 @@ def make(
         starts=chunks.starts,
         sizes=chunks.sizes,
         scales=scales,
-        penalties=_numbers(tuple(penalties), device),
+        penalties=penalties,
         partial=partial,
         tensors=len(parameters),
         CHUNK=CHUNK,

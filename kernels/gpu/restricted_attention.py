@@ -57,9 +57,24 @@ def _specimens(*rows: str, **others: object) -> list[Specimen]:
 
 
 @device_function
+def _own_rows(count, batch, ROWS: tl.constexpr):
+    """Numbers of a program's rows, whether `count` times have them, their times and entries."""
+    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    valid = m < count * batch
+    safe = tl.where(valid, m, 0)
+    return m, valid, safe // batch, safe % batch
+
+
+@device_function
+def _place(time, entry, head, batch, heads):
+    """The number of a row of one head."""
+    return (time * batch + entry) * heads + head
+
+
+@device_function
 def _row(stored_row, entry, head, batch, heads, width):
     """Where a head's columns of a row begin."""
-    return ((stored_row * batch + entry) * heads + head) * width
+    return _place(stored_row, entry, head, batch, heads) * width
 
 
 @device_function
@@ -91,10 +106,8 @@ def _forward(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
-    valid = m < count * batch
-    time, entry = tl.where(valid, m, 0) // batch, tl.where(valid, m, 0) % batch
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
     width = 2 * key_dim + value_dim + positions
     own = tl.load(index + time * positions + here)  # the own row is always there
@@ -162,10 +175,8 @@ def _score_gradient(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
-    valid = m < count * batch
-    time, entry = tl.where(valid, m, 0) // batch, tl.where(valid, m, 0) % batch
     v, p = tl.arange(0, VALUE), tl.arange(0, POSITIONS)
     width = 2 * key_dim + value_dim + positions
     made = m.to(tl.int64) * heads + head
@@ -222,10 +233,8 @@ def _collect(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    _, valid, mine, entry = _own_rows(stored, batch, ROWS)
     head = tl.program_id(1)
-    valid = m < stored * batch
-    mine, entry = tl.where(valid, m, 0) // batch, tl.where(valid, m, 0) % batch
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
     width = 2 * key_dim + value_dim + positions
     key_mask = (k < key_dim)[None, :]
@@ -238,7 +247,7 @@ def _collect(
         time = tl.load(readers + mine * positions + n)  # that reads this row under number n
         there = time >= 0
         time = tl.maximum(time, 0)
-        made = (time * batch + entry) * heads + head
+        made = _place(time, entry, head, batch, heads)
         of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
         row = tl.load(index + time * positions + here)
         query_at = x + _row(row, entry, head, batch, heads, width) + key_dim + value_dim
@@ -252,12 +261,12 @@ def _collect(
         of_value += share[:, None] * given.to(tl.float32)
         row = tl.load(index + safe_own * positions + n)
         there = (own >= 0) & (row >= 0)
-        made = (safe_own * batch + entry) * heads + head
+        made = _place(safe_own, entry, head, batch, heads)
         of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
         key_at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width)
         key = tl.load(key_at[:, None] + k[None, :], mask=there[:, None] & key_mask, other=0.0)
         of_query += of_score[:, None] * key.to(tl.float32)
-    result = (safe_own * batch + entry) * heads + head
+    result = _place(safe_own, entry, head, batch, heads)
     inside = (p < positions)[None, :]
     bias_at = of_logits + result[:, None] * positions + p[None, :]
     of_bias = tl.load(bias_at, mask=(own >= 0)[:, None] & inside, other=0.0)

@@ -46,11 +46,19 @@ class Configuration:
         constants: by name of a `tl.constexpr` parameter, mostly block sizes.
         warps: of 32 threads, in a program.
         stages: of the software pipeline, in loops that load and multiply.
+        registers: of a thread at most; None leaves it to the assembler, which sometimes spills
+            registers so that more programs run at a time.
     """
 
     constants: Mapping[str, int]
     warps: int = 4
     stages: int = 3
+    registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int | None]:
+        """What Triton's compiler takes."""
+        return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": self.registers}
 
     def __str__(self) -> str:
         blocks = " ".join(f"{name}={value}" for name, value in self.constants.items())
@@ -135,7 +143,7 @@ class Kernel:
         Args:
             like: calls that are equal in this are tuned together: the first one tries every
                 configuration and keeps the fastest for all.
-            arguments: the kernel's, by name.
+            arguments: the kernel's, by name, and options of Triton's launcher.
         """
         if INTERPRETED:
             self._run(self.interpreted, grid, arguments)
@@ -146,7 +154,7 @@ class Kernel:
 
     def _run(self, choice: Configuration, grid: Grid, arguments: Mapping[str, Any]) -> None:
         self.function[grid(choice.constants)](
-            **arguments, **choice.constants, num_warps=choice.warps, num_stages=choice.stages
+            **arguments, **choice.constants, **choice.options
         )
 
     def _choose(self, grid: Grid, like: Hashable, arguments: Mapping[str, Any]) -> Configuration:
@@ -210,6 +218,9 @@ _LIBRARY = torch.library.Library("nnet", "FRAGMENT")
 def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Registers a launcher as the operator `torch.ops.nnet.NAME` and gives that back.
 
+    Tensors that the schema says are changed count as changed in place, for autograd and for who
+    keeps something that was made of them.
+
     Args:
         schema: as torch writes it, `name(Tensor x, int block_dim) -> Tensor`.
         fake: makes empty results of the right shapes, for tracing.
@@ -218,10 +229,23 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
     def register(launch: Callable[..., Any]) -> Any:
         name = schema.partition("(")[0]
         _LIBRARY.define(schema)
+        made = getattr(torch.ops.nnet, name).default
+        written = [
+            number
+            for number, argument in enumerate(made._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+
+        def run(*arguments: Any) -> Any:
+            result = launch(*arguments)
+            for number in written:
+                torch.autograd.graph.increment_version(arguments[number])
+            return result
+
         for device in ("CPU", "CUDA"):
-            _LIBRARY.impl(name, launch, device)
+            _LIBRARY.impl(name, run if written else launch, device)
         torch.library.register_fake(f"nnet::{name}", fake, lib=_LIBRARY)
-        return getattr(torch.ops.nnet, name).default
+        return made
 
     return register
 

@@ -46,7 +46,7 @@ def _turn(matrix, at_p, at_q, cosine, sine, mask):
                 "PAIRS": triton.next_power_of_2(rank // 2),
             },
         )
-        for rank in (20, 80)
+        for rank in (20, 40, 80)
     ],
 )
 def _rotate(

@@ -73,7 +73,10 @@ def compile(
 
     show("lowered", plan)
     fused = asked == "triton" or (asked == "auto" and target.is_gpu)
-    plan = run_passes(plan, pipeline(test_mode=not training, fused=fused), show)
+    trained = [node for node in network.outputs() if training and node.objective == "linear"]
+    names = tuple(node.name for node in trained)
+    passes = pipeline(test_mode=not training, fused=fused, log_likelihoods=names)
+    plan = run_passes(plan, passes, show)
     layout = bind(plan, request, exact=training)
     choices = choose(plan, layout, target, asked=asked, batch=batch)
     seconds = time.perf_counter() - start

@@ -20,8 +20,12 @@ def train(
     out_dir: Annotated[Path, Argument(help="Folder for the trained model, checkpoints and logs.")],
     feats: Annotated[str, Option(help="Rspecifier of training features.")] = "",
     targets: Annotated[
-        str, Option(help="Rspecifier of targets: alignments, posteriors or matrices.")
-    ] = "",
+        list[str] | None,
+        Option(
+            help="Rspecifier of targets: alignments, posteriors or matrices; several times as "
+            "OUTPUT=RSPECIFIER for several outputs."
+        ),
+    ] = None,
     egs: Annotated[
         list[str] | None,
         Option(help="Rspecifier of examples instead of --feats; may be given several times."),
@@ -69,7 +73,9 @@ def train(
         int, Option(help="Frames from one online i-vector to the next.")
     ] = 10,
     valid_feats: Annotated[str, Option(help="Rspecifier of validation features.")] = "",
-    valid_targets: Annotated[str, Option(help="Rspecifier of validation targets.")] = "",
+    valid_targets: Annotated[
+        list[str] | None, Option(help="Rspecifier of validation targets, as --targets.")
+    ] = None,
     valid_ivectors: Annotated[str, Option(help="As --ivectors, for validation.")] = "",
     valid_online_ivectors: Annotated[str, Option(help="As --online-ivectors.")] = "",
     valid_share: Annotated[
@@ -165,6 +171,13 @@ def train(
     minibatches_per_iter: Annotated[
         int, Option(help="Minibatches in an iteration of the shrink options; 0: an epoch.")
     ] = 0,
+    first_iter_minibatches: Annotated[
+        int,
+        Option(
+            help="Begin with so many minibatches in halves, --max-param-change divided by sqrt(2) "
+            "and, where processes are averaged, the best one's model, as train.py's iteration 0."
+        ),
+    ] = 0,
     dropout_schedule: Annotated[
         str | None, Option(help="Such as '0,0@0.20,0.5@0.5,0', with PATTERN= in front or not.")
     ] = None,
@@ -175,6 +188,12 @@ def train(
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu",
     kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
     bf16: Annotated[bool, Option("--bf16", help="Compute in bfloat16, update in float32.")] = False,
+    cuda_graph: Annotated[
+        bool,
+        Option(
+            "--cuda-graph", help="natural-gradient on a GPU: launch each step as one CUDA graph."
+        ),
+    ] = False,
     memory_compression_level: Annotated[
         int, Option(help="2: keep what the derivative needs in 16 bits; 1, 0: as it is.")
     ] = 1,
@@ -222,7 +241,7 @@ def train(
     from nnet.training.lfmmi.options import ChainOptions
     from nnet.training.options import TrainingOptions
     from nnet.training.session import train as run
-    from nnet.training.tables import Archives, Tables
+    from nnet.training.tables import Archives, Tables, targets_by_output
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     options = TrainingOptions(
@@ -250,6 +269,7 @@ def train(
         shrink_value=shrink_value,
         shrink_saturation_threshold=shrink_saturation_threshold,
         minibatches_per_iter=minibatches_per_iter,
+        first_iter_minibatches=first_iter_minibatches,
         dropout_schedule=dropout_schedule,
         dropout=dropout,
         valid_share=valid_share,
@@ -257,6 +277,7 @@ def train(
         seed=srand,
         bf16=bf16,
         memory_compression_level=memory_compression_level,
+        cuda_graph=cuda_graph,
         distributed=distributed,
         average_every=average_every,
         device=device,
@@ -287,12 +308,12 @@ def train(
     else:
         data = Tables(
             feats=feats,
-            targets=targets,
+            targets=targets_by_output("--targets", targets or []),
             ivectors=ivectors or None,
             online_ivectors=online_ivectors or None,
             online_ivector_period=online_ivector_period,
             valid_feats=valid_feats or None,
-            valid_targets=valid_targets or None,
+            valid_targets=targets_by_output("--valid-targets", valid_targets or []) or None,
             valid_ivectors=valid_ivectors or None,
             valid_online_ivectors=valid_online_ivectors or None,
             memory=memory,

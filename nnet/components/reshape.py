@@ -182,6 +182,11 @@ class Permute(Component):
 class ElementwiseProduct(Blocks):
     """The product, element by element, of input_dim / output_dim blocks of columns."""
 
+    @property
+    def input_blocks(self) -> tuple[int, ...]:
+        """The columns of the factors, which may lie apart in memory."""
+        return (self.output_dim,) * self.num_blocks
+
     def check(self) -> None:
         super().check()
         if self.num_blocks == 1:

@@ -7,8 +7,8 @@ import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,8 @@ from nnet.data.matrices import Floats, read_vector_or_matrix
 from nnet.data.phone_alignments import PhoneAlignment
 from nnet.data.streams import ByteReader
 from nnet.data.tables import RandomAccess, random_access
-from nnet.data.targets import (
-    Target,
-    TargetKind,
-    check_features,
-    check_target,
-    frames_per_target,
-    read_target,
-    unify,
-)
+from nnet.data.target_tables import OpenTargets, TargetTable
+from nnet.data.targets import Target, check_features, frames_per_target, read_target
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +36,8 @@ class Sources:
     `online_ivector_period` frames. At most one of them is given. `output_dim` is the dimension of
     the output that the targets are for, `subsampling` its frame subsampling factor. `memory` is
     how many bytes of data to hold; a larger set is read again in every epoch. `read_target` reads
-    the targets of an utterance.
+    the targets of an utterance. `more_targets` are for other outputs, by name; an utterance may
+    lack some of them.
     """
 
     feats: str
@@ -57,6 +51,14 @@ class Sources:
     subsampling: int = 1
     memory: int = 4 * GIBIBYTE
     read_target: Callable[[ByteReader], Target] = read_target
+    more_targets: Mapping[str, TargetTable] = field(default_factory=dict)
+
+
+class OutputTarget(NamedTuple):
+    """An utterance's targets for one output; one stands for `frames_per_target` input frames."""
+
+    target: Target
+    frames_per_target: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ class Utterance:
     """Features (frames, dim), targets and i-vectors (rows, dim) of one utterance.
 
     One target stands for `frames_per_target` input frames, one i-vector for `frames_per_ivector`.
+    `more` are the targets for other outputs, by name. Targets of no frames are none.
     """
 
     name: str
@@ -72,6 +75,11 @@ class Utterance:
     frames_per_target: int
     ivectors: Floats | None = None
     frames_per_ivector: int = 1
+    more: Mapping[str, OutputTarget] = field(default_factory=dict)
+
+    def target_of(self, output: str) -> OutputTarget:
+        """The targets for an output: those of its name, or else the main ones."""
+        return self.more.get(output) or OutputTarget(self.target, self.frames_per_target)
 
 
 class Corpus:
@@ -88,7 +96,8 @@ class Corpus:
         self.names = tuple(names)
         self.lengths = np.array([lengths[name] for name in self.names], np.int64)
         self.sources = store.sources
-        self.target_kind = store.kind
+        self.target_kind = store.targets.kind
+        self.more_kinds = {name: table.kind for name, table in store.more.items()}
         self.bytes_per_frame = store.bytes_per_frame
 
     def __len__(self) -> int:
@@ -133,10 +142,15 @@ class Corpus:
             utterance = self.load(number)
             features = zlib.crc32(utterance.features.tobytes(), features)
             targets = _checksum(utterance.target, targets)
+            for more in utterance.more.values():
+                targets = _checksum(more.target, targets)
         return {
             "utterances": len(self),
             "frames": int(self.lengths.sum()),
-            "targets": self.target_kind.name.lower(),
+            "targets": " ".join(
+                [self.target_kind.name.lower()]
+                + [f"{name}: {kind.name.lower()}" for name, kind in self.more_kinds.items()]
+            ),
             "checksum of names": zlib.crc32("\n".join(self.names).encode()),
             "checksum of features": features,
             "checksum of targets": targets,
@@ -188,35 +202,28 @@ class _Store:
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
         self.features = random_access(sources.feats)
-        self.targets: RandomAccess[Target] = RandomAccess(sources.targets, sources.read_target)
+        main = TargetTable(sources.targets, sources.output_dim, sources.read_target)
+        self.targets = OpenTargets(main)
+        self.more = {name: OpenTargets(table) for name, table in sources.more_targets.items()}
         rspecifier = sources.ivectors or sources.online_ivectors
         self.ivectors = RandomAccess(rspecifier, read_vector_or_matrix) if rspecifier else None
         self.ivector_table = rspecifier or ""
-        self.kind = self._kind()
-        matrix = self.kind is TargetKind.MATRIX
-        self.bytes_per_frame = 4 * (sources.feature_dim + (sources.output_dim if matrix else 2))
+        self.bytes_per_frame = 4 * sources.feature_dim + sum(
+            table.bytes_per_frame for table in (self.targets, *self.more.values())
+        )
         self._held: OrderedDict[str, Utterance] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def _kind(self) -> TargetKind:
-        """The kind of the first target that is not all zeros, which two kinds write alike."""
-        kind = TargetKind.ALIGNMENT
-        for target in self.targets.values():
-            kind = TargetKind.of(target)
-            if isinstance(target, np.ndarray) and target.ndim == 1 and not target.any():
-                continue
-            break
-        return kind
-
     def reason_to_leave_out(self, name: str, frames: int) -> str | None:
         """Checks the targets and i-vectors; why the utterance cannot be used, if it cannot."""
-        if name not in self.targets:
+        tables = [table for table in (self.targets, *self.more.values()) if name in table]
+        if not tables:
             return "have no targets"
         if frames == 0:
             return "have no frames"
-        target = self._target(name)
-        if frames_per_target(frames, len(target), self.sources.subsampling) is None:
+        step = self.sources.subsampling
+        if any(frames_per_target(frames, len(table[name]), step) is None for table in tables):
             return "have targets of another length"
         if self.ivectors is None:
             return None
@@ -248,19 +255,19 @@ class _Store:
     def _read(self, name: str) -> Utterance:
         features = self.features[name]
         check_features(self.sources.feats, name, features)
-        target = self._target(name)
-        per_target = frames_per_target(len(features), len(target), self.sources.subsampling)
+        main = self._target(self.targets, name, len(features))
+        more = {n: self._target(table, name, len(features)) for n, table in self.more.items()}
         ivectors, per_ivector = None, 1
         if self.ivectors is not None:
             ivectors = self._checked_ivectors(name)
             online = self.sources.online_ivectors is not None
             per_ivector = self.sources.online_ivector_period if online else max(1, len(features))
-        return Utterance(name, features, target, per_target or 1, ivectors, per_ivector)
+        return Utterance(name, features, *main, ivectors, per_ivector, more)
 
-    def _target(self, name: str) -> Target:
-        target = unify(self.targets[name], self.kind)
-        check_target(self.sources.targets, name, target, self.kind, self.sources.output_dim)
-        return target
+    def _target(self, table: OpenTargets, name: str, frames: int) -> OutputTarget:
+        target = table[name]
+        per_target = frames_per_target(frames, len(target), self.sources.subsampling)
+        return OutputTarget(target, per_target or 1)
 
     def _checked_ivectors(self, name: str) -> Floats:
         if self.ivectors is None:

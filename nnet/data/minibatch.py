@@ -15,7 +15,7 @@ from nnet.data.batches import Batch, Selection, Shape
 from nnet.data.corpus import Corpus, Utterance
 from nnet.data.matrices import Floats
 from nnet.data.posteriors import Posterior
-from nnet.data.targets import TargetKind
+from nnet.data.targets import Target, TargetKind
 from nnet.plan.request import AnyTimes, Request
 
 Places = NDArray[np.int64]
@@ -79,13 +79,14 @@ class Minibatch:
 
     def pinned(self) -> Minibatch:
         """The same in memory that a GPU can fetch by itself."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        return self.each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> Minibatch:
         """The same on another device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Minibatch:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Minibatch:
+        """The same with every tensor changed."""
         return Minibatch(
             self.request,
             {name: change(tensor) for name, tensor in self.inputs.items()},
@@ -96,14 +97,16 @@ class Minibatch:
 
 
 class Collator:
-    """Makes minibatches of a corpus, whose targets are for one output.
+    """Makes minibatches of a corpus with the targets of all outputs that are requested.
+
+    An output that no frame of a minibatch has targets for is left out of its targets.
 
     Input node `input` gets features, with the first and last frame repeated beyond the edges of
     the utterance as in nnet3's egs; `ivector` gets the i-vector of one frame of the chunk.
 
     Args:
         corpus: where the utterances come from.
-        request_of: the request for chunks of a shape; it has one output.
+        request_of: the request for chunks of a shape.
     """
 
     def __init__(self, corpus: Corpus, request_of: Callable[[Shape], Request]) -> None:
@@ -115,14 +118,21 @@ class Collator:
         request = self._request_of(batch[0].shape)
         times = dict(request.inputs)
         inputs = chunk_inputs(batch, utterances, times)
-        step = self._corpus.sources.subsampling
-        places = [_target_places(s, u, step) for s, u in zip(batch, utterances, strict=True)]
-        weights = np.stack([s.chunk.weights for s in batch])
-        make_targets = _TARGETS[self._corpus.target_kind]
-        ((output, _),) = request.outputs
-        targets = {output: make_targets(utterances, places, weights)}
+        made = {name: self._targets(name, batch, utterances) for name, _ in request.outputs}
+        targets = {name: found for name, found in made.items() if found.weights.any()} or made
         names = tuple(utterance.name for utterance in utterances)
         return Minibatch(request, inputs, targets, len(batch), names)
+
+    def _targets(self, output: str, batch: Batch, utterances: Sequence[Utterance]) -> Targets:
+        step = self._corpus.sources.subsampling
+        found = [utterance.target_of(output) for utterance in utterances]
+        places = [
+            _target_places(selection, target.frames_per_target, step)
+            for selection, target in zip(batch, found, strict=True)
+        ]
+        weights = np.stack([selection.chunk.weights for selection in batch])
+        kind = self._corpus.more_kinds.get(output, self._corpus.target_kind)
+        return _TARGETS[kind]([target for target, _ in found], places, weights)
 
 
 def chunk_inputs(
@@ -155,29 +165,28 @@ def _ivectors(batch: Batch, utterances: Sequence[Utterance]) -> Tensor:
     return torch.from_numpy(np.stack(rows)[:, None])
 
 
-def _target_places(selection: Selection, utterance: Utterance, step: int) -> Places:
-    """The row of the utterance's targets for each output frame of the chunk."""
+def _target_places(selection: Selection, frames_per_target: int, step: int) -> Places:
+    """The row of an utterance's targets for each output frame of the chunk."""
     chunk = selection.chunk
-    frames = np.arange(chunk.start, chunk.start + chunk.frames, step)
-    return frames // utterance.frames_per_target
+    return np.arange(chunk.start, chunk.start + chunk.frames, step) // frames_per_target
 
 
 def _from_alignments(
-    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+    targets: Sequence[Target], places: Sequence[Places], weights: Weights
 ) -> Targets:
     ids = np.zeros(weights.shape, np.int64)
     weights = weights.copy()
-    for i, (utterance, place) in enumerate(zip(utterances, places, strict=True)):
-        inside = place < len(utterance.target)
-        ids[i, inside] = utterance.target[place[inside]]  # type: ignore[index]
+    for i, (target, place) in enumerate(zip(targets, places, strict=True)):
+        inside = place < len(target)
+        ids[i, inside] = target[place[inside]]  # type: ignore[index]
         weights[i, ~inside] = 0.0
     return SparseTargets(torch.from_numpy(ids[..., None]), torch.from_numpy(weights[..., None]))
 
 
 def _from_posteriors(
-    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+    targets: Sequence[Target], places: Sequence[Places], weights: Weights
 ) -> Targets:
-    posteriors = [cast(Posterior, utterance.target) for utterance in utterances]
+    posteriors = [cast(Posterior, target) for target in targets]
     counts = np.zeros(weights.shape, np.int64)
     for i, (posterior, place) in enumerate(zip(posteriors, places, strict=True)):
         inside = place < len(posterior)
@@ -196,13 +205,14 @@ def _from_posteriors(
 
 
 def _from_matrices(
-    utterances: Sequence[Utterance], places: Sequence[Places], weights: Weights
+    targets: Sequence[Target], places: Sequence[Places], weights: Weights
 ) -> Targets:
-    matrices = [cast(Floats, utterance.target) for utterance in utterances]
+    matrices = [cast(Floats, target) for target in targets]
     values = np.zeros((*weights.shape, matrices[0].shape[1]), np.float32)
     weights = weights.copy()
     for i, (matrix, place) in enumerate(zip(matrices, places, strict=True)):
-        values[i] = matrix[place.clip(0, len(matrix) - 1)]
+        if len(matrix):
+            values[i] = matrix[place.clip(0, len(matrix) - 1)]
         weights[i, place >= len(matrix)] = 0.0
     return DenseTargets(torch.from_numpy(values), torch.from_numpy(weights))
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nnet.kernels.packed_affine import pack
 from nnet.kernels.spliced_affine import Observer, Term, spliced_affine
 from nnet.modules.registry import ComponentModule, constant, implements
 from nnet.plan.times import Times
+
+
+class Part(NamedTuple):
+    """Columns `first` .. `first + dim` of a matrix, times `scale`."""
+
+    first: int
+    dim: int
+    scale: float
+
+
+Parts = tuple[Part, ...]
 
 
 class AnyAffine(ComponentModule):
@@ -30,6 +42,19 @@ class AnyAffine(ComponentModule):
             kept[first, dim] = (state, block.t().contiguous())
         found: Tensor = kept[first, dim][1]
         return found
+
+    def packed(self, terms: Parts, bf16: bool = False) -> Tensor:
+        """Parts of the matrix, packed for C++; the same tensor until the matrix changes."""
+        kept = self.__dict__.setdefault("_packed", {})
+        state = (self.linear.data_ptr(), self.linear._version)
+        if kept.get((terms, bf16), (None, None))[0] != state:
+            kept[terms, bf16] = (state, pack(self._cut(terms), bf16=bf16))
+        found: Tensor = kept[terms, bf16][1]
+        return found
+
+    def _cut(self, terms: Parts) -> list[Tensor]:
+        matrix = self.linear.detach().t()
+        return [matrix[part.first : part.first + part.dim] * part.scale for part in terms]
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         observed = self.observer is not None and torch.is_grad_enabled()
@@ -81,34 +106,39 @@ def _spread(matrix: Tensor) -> Tensor:
 
 @implements("FixedAffineComponent", "FoldedAffine")
 class FixedAffine(AnyAffine):
-    """Not trained."""
+    """Not trained.
+
+    Attributes:
+        version: grows when the matrix changes.
+    """
 
     def __init__(self, spec: object) -> None:
         super().__init__(spec)
         self.register_buffer("linear", constant(self.spec.linear))
         self.register_buffer("bias", constant(self.spec.bias))
+        self.version = 0
         self._blocks: dict[object, list[Tensor]] = {}
 
-    def blocks(
-        self, terms: tuple[tuple[int, float], ...], dtype: torch.dtype | None = None
-    ) -> list[Tensor]:
+    def blocks(self, terms: Parts, dtype: torch.dtype | None = None) -> list[Tensor]:
         """The matrix in parts for `BlockedAffine`: each term's columns, scaled, transposed.
 
         Args:
-            terms: dimension and scale of each. The same list is given until the matrix changes.
+            terms: which parts. The same list is given until the matrix changes.
             dtype: of the parts; the matrix's by default.
         """
         key = (terms, dtype)
         if key not in self._blocks:
-            parts = self.linear.t().split([dim for dim, _ in terms])
-            scaled = [part * scale for part, (_, scale) in zip(parts, terms, strict=True)]
-            self._blocks[key] = [_spread(part.to(dtype or part.dtype)) for part in scaled]
+            self._blocks[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
         return self._blocks[key]
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _forget(self) -> None:
+        self.version += 1
         self._blocks.clear()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._forget()
         super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._blocks.clear()
+        self._forget()
         return super()._apply(*args, **kwargs)

@@ -38,7 +38,7 @@ class BatchNorm(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         blocks = x.reshape(-1, self.spec.block_dim)
-        if self.training and not self.spec.test_mode:
+        if self.uses_minibatch:
             return self._by_minibatch(blocks).reshape(x.shape)
         if not self.count:
             raise NnetError(
@@ -52,14 +52,20 @@ class BatchNorm(ComponentModule):
         result, mean, variance = batch_norm(
             blocks, self.spec.target_rms, self.spec.epsilon, implementation=self.implementation
         )
-        merge_statistics(
-            (self.count, self.stats_mean, self.stats_var),
-            (mean, variance),
-            blocks.shape[0],
-            implementation=self.implementation,
-        )
-        self._changed = True
+        self.merge(mean, variance, blocks.shape[0])
         return result
+
+    @property
+    def uses_minibatch(self) -> bool:
+        """Whether rows are normalised by their own statistics."""
+        return self.training and not self.spec.test_mode
+
+    def merge(self, mean: Tensor, variance: Tensor, rows: int) -> None:
+        """Merges the statistics `(block_dim,)` of so many rows into the stored ones."""
+        stored = (self.count, self.stats_mean, self.stats_var)
+        found = (mean, variance)
+        merge_statistics(stored, found, rows, implementation=self.implementation)
+        self._changed = True
 
     def zero_stats(self) -> None:
         """Forgets the stored statistics."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
+from nnet.kernels.packed_affine import can_pack, has_bf16_units
 from nnet.modelfile.model import Model
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.choosing import Chooser
@@ -25,6 +26,7 @@ from nnet.modules.cuda_graph import CapturedGraphs, check_cuda_graph
 from nnet.modules.device import check_bf16, machine_here
 from nnet.modules.dropout import RandomModule
 from nnet.modules.executor import Executor
+from nnet.modules.logits import Output, finished, outputs_of
 from nnet.modules.memory import HALF, LOSSLESS, HalvedMemory, check_compression_level
 from nnet.modules.parallel import run_together
 from nnet.modules.registry import ComponentModule, make_module
@@ -58,6 +60,7 @@ def compile_network(
     cuda_graph: bool = False,
     bf16: bool = False,
     memory_compression_level: int = LOSSLESS,
+    log_likelihoods: Iterable[str] = (),
 ) -> CompiledNetwork:
     """The network as a module that takes and gives `(batch, time, dim)` tensors by name.
 
@@ -72,9 +75,13 @@ def compile_network(
             by the cost model; that is plain torch on a CPU.
         cuda_graph: launch the network as one CUDA graph for each request and batch size; in test
             mode, without gradients.
-        bf16: in test mode, compute matrix products in bfloat16; results stay float32.
+        bf16: in test mode, compute matrix products in bfloat16; results stay float32. On a CPU
+            those of affine transforms alone, on its matrix units, where what rounding leaves is
+            multiplied too.
         memory_compression_level: nnet3's option; 2 keeps what only the derivative needs in 16 bits,
             0 and 1 keep it as it is.
+        log_likelihoods: outputs that are trained by the log-likelihood of targets; their
+            log-softmax is left to the objective (see `CompiledNetwork.outputs`).
 
     Raises:
         NnetError: the network has a component that cannot be run, or has batch-norm without
@@ -87,11 +94,18 @@ def compile_network(
         check_cuda_graph(test_mode=test_mode)
     if bf16:
         check_bf16()
+        if not (torch.cuda.is_available() or has_bf16_units()):
+            raise NnetError(
+                "bf16 in test mode needs a CPU with matrix units for bfloat16 (AMX) and a C++ "
+                "compiler, or a CUDA device; leave out --bf16"
+            )
         if not test_mode:
             raise NnetError("bf16 is for test mode; to train so, use torch.autocast or --bf16")
-    fused = asked == "triton" or (asked == "auto" and machine_here().is_gpu)
-    chosen = tuple(passes) if passes is not None else pipeline(test_mode=test_mode, fused=fused)
-    plan = run_passes(lower(network, outputs), chosen)
+    on_gpu = asked == "triton" or (asked == "auto" and machine_here().is_gpu)
+    fused = on_gpu or (test_mode and can_pack())
+    left = tuple(log_likelihoods)
+    usual = pipeline(test_mode=test_mode, fused=fused, log_likelihoods=left)
+    plan = run_passes(lower(network, outputs), usual if passes is None else tuple(passes))
     module = CompiledNetwork(
         network, plan, exact=not test_mode, kernels=asked, cuda_graph=cuda_graph
     )
@@ -186,6 +200,13 @@ class CompiledNetwork(nn.Module):
             NnetError: an input is missing or has a wrong shape, or the request needs frames that
                 are not given.
         """
+        outputs = self.outputs(inputs, request)
+        return {name: finished(output) for name, output in outputs.items()}
+
+    def outputs(
+        self, inputs: Mapping[str, Tensor], request: Request | None = None
+    ) -> Mapping[str, Output]:
+        """As `forward`, but `Logits` where the log-softmax is left to the objective."""
         if request is None:
             inputs, request = self._whole_utterance(inputs)
         self._check(inputs, request)
@@ -193,7 +214,7 @@ class CompiledNetwork(nn.Module):
             return self._graphs(inputs, request)
         if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
             return self._by_tiles(inputs, request)
-        return self._run(inputs, request)
+        return outputs_of(self._executor(request), self._run(inputs, request))
 
     def forward_each(
         self, inputs: Sequence[Mapping[str, Tensor]], requests: Sequence[Request]
@@ -224,14 +245,16 @@ class CompiledNetwork(nn.Module):
         plan = EndToEnd(joined.spacing, joined.origin).run(self.plan)
         executor = self._make_executor(plan, joined.request, exact=True)
         with self._memory(rows):
-            results = executor.run(rows)
+            made = executor.run(rows)
+        made = {name: result.transpose(0, 1) for name, result in made.items()}
+        results = {n: finished(output) for n, output in outputs_of(executor, made).items()}
         split: list[dict[str, Tensor]] = [{} for _ in requests]
         for name, result in results.items():
             first = 0
             for outputs, request in zip(split, requests, strict=True):
                 times = dict(request.outputs).get(name)
                 if times is not None:
-                    outputs[name] = result[first : first + times.count, 0]
+                    outputs[name] = result[0, first : first + times.count]
                     first += times.count
         return split
 
@@ -244,16 +267,20 @@ class CompiledNetwork(nn.Module):
         rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
         targets = {name: tensor.transpose(0, 1) for name, tensor in (into or {}).items()}
         with self._memory(rows), self._products(rows):
-            results = self._executor(request).run(rows, targets)
+            results = self._executor(request).run(rows, targets, self._on_units(rows))
         if self.bf16:
             results = {name: result.float() for name, result in results.items()}
         return {name: result.transpose(0, 1) for name, result in results.items()}
 
     def _products(self, rows: Mapping[str, Tensor]) -> AbstractContextManager[object]:
         """What matrix products are computed with."""
-        if not self.bf16:
+        if not self.bf16 or (self._kernels != "triton" and self._on_cpu(rows)):
             return nullcontext()
         return torch.autocast(next(iter(rows.values())).device.type, torch.bfloat16)
+
+    def _on_units(self, rows: Mapping[str, Tensor]) -> bool:
+        """Whether a CPU's matrix units for bfloat16 are used."""
+        return self.bf16 and self._on_cpu(rows) and has_bf16_units()
 
     def _memory(self, rows: Mapping[str, Tensor]) -> AbstractContextManager[None]:
         """How autograd keeps what the derivative needs."""

@@ -45,9 +45,14 @@ BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """What Linux calls a processor's units for bfloat16, on x86 and ARM."""
 
 
+def has_bf16() -> bool:
+    """Whether there is hardware for bfloat16 here."""
+    return torch.cuda.is_available() or bool(BF16_FLAGS & _cpu_flags())
+
+
 def check_bf16() -> None:
     """Raises NnetError if there is no hardware for bfloat16 here."""
-    if not (torch.cuda.is_available() or BF16_FLAGS & _cpu_flags()):
+    if not has_bf16():
         raise NnetError(
             "bf16 needs a CPU with units for bfloat16 (AVX-512 BF16, AMX or ARM's BF16) or a CUDA "
             "device, and here is neither; leave out --bf16"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnet.kernels.recording import constants, number
 from nnet.modules.registry import ComponentModule, implements
 from nnet.plan.times import IntArray, Times
 
@@ -23,6 +24,15 @@ class RandomModule(ComponentModule):
     def quiet(self) -> bool:
         return not self.training or self.spec.test_mode
 
+    @property
+    def phase(self) -> bool:
+        """Whether anything is dropped at all."""
+        return self.proportion > 0.0
+
+    def _proportion(self) -> float:
+        """At present; it may change from step to step."""
+        return self.proportion
+
 
 @implements("DropoutComponent")
 class Dropout(RandomModule):
@@ -36,7 +46,7 @@ class Dropout(RandomModule):
             return x * (1.0 - self.proportion)
         columns = 1 if self.spec.dropout_per_frame else x.shape[-1]
         uniform = torch.rand((*x.shape[:-1], columns), dtype=x.dtype, device=x.device)
-        return x * (uniform > self.proportion)
+        return x * (uniform > number(self._proportion))
 
 
 @implements("GeneralDropoutComponent")
@@ -59,7 +69,7 @@ class GeneralDropout(RandomModule):
         mask = self._bands(rows, x) if spectral else self._elements(rows, x)
         mask = mask.repeat(1, 1, blocks) if blocks > 1 else mask
         if rows[0] > 1:  # one period is kept as it is: a scale a column of each sequence
-            mask = mask.index_select(0, torch.from_numpy(period_of_row).to(x.device))
+            mask = mask.index_select(0, self._index(period_of_row, x))
         return x * mask
 
     def _periods(self, times: Times) -> IntArray:
@@ -70,11 +80,16 @@ class GeneralDropout(RandomModule):
         numbers = array // self.spec.time_period
         return np.cumsum(np.diff(numbers, prepend=numbers[0]) != 0)
 
+    @staticmethod
+    def _index(period_of_row: IntArray, x: Tensor) -> Tensor:
+        return constants(tuple(period_of_row.tolist()), torch.int64, x.device)
+
     def _elements(self, rows: tuple[int, int], x: Tensor) -> Tensor:
         uniform = torch.rand((*rows, self.spec.block_dim), dtype=x.dtype, device=x.device)
+        p = number(self._proportion)
         if self.spec.continuous:
-            return uniform * (4.0 * self.proportion) + (1.0 - 2.0 * self.proportion)
-        return (uniform > self.proportion).to(x.dtype) / (1.0 - self.proportion)
+            return uniform * (4.0 * p) + (1.0 - 2.0 * p)
+        return (uniform > p).to(x.dtype) / (1.0 - p)
 
     def _bands(self, rows: tuple[int, int], x: Tensor) -> Tensor:
         bins = self.spec.block_dim
@@ -106,6 +121,8 @@ class SpecAugmentTimeMask(RandomModule):
     Zeroed stretches last 1 to `time_mask_max_frames` frames, kept ones 1 to
     `time_mask_max_frames * (1 - z) / z`, z being `zeroed_proportion` (after Park et al. 2019).
     """
+
+    recordable = False  # the host makes the masks
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         if self.quiet or self.spec.zeroed_proportion == 0.0:
@@ -140,11 +157,12 @@ class DropoutMask(RandomModule):
     """
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
-        p, columns = self.proportion, self.spec.output_dim
+        columns = self.spec.output_dim
         shape = (*x.shape[:-1], columns)
-        if p == 0.0 or self.quiet:
-            return x.new_full(shape, 1.0 if self.spec.continuous else 1.0 - p)
+        if self.proportion == 0.0 or self.quiet:
+            return x.new_full(shape, 1.0 if self.spec.continuous else 1.0 - self.proportion)
         uniform = torch.rand(shape, dtype=x.dtype, device=x.device)
+        p = number(self._proportion)
         if self.spec.continuous:
             return uniform * (4.0 * p) + (1.0 - 2.0 * p)
         if columns in (2, 3):

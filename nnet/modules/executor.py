@@ -9,19 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.blocked_affine import BlockedAffine
-from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
-from nnet.modules.affine import AnyAffine, FixedAffine
-from nnet.modules.device import autocast_dtype
+from nnet.kernels.native import is_native
+from nnet.kernels.spliced_affine import Term
+from nnet.kernels.windows import resident
+from nnet.modules.affine import AnyAffine
+from nnet.modules.affine_step import AffineStep, Entry, chained
 from nnet.modules.elementwise import ScaleOffset
-from nnet.modules.loop import LoopRunner
+from nnet.modules.loop_groups import LoopGroups, Run
 from nnet.modules.registry import ComponentModule, WindowModule
-from nnet.modules.whole_lstm import WholeLstm
+from nnet.modules.relu_batch_norm import ReluBatchNorm
 from nnet.plan import ir
 from nnet.plan.implementations import Choice
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
-from nnet.plan.loops import Loop
+from nnet.plan.side_by_side import Group
 from nnet.plan.times import Selection
 from nnet.plan.windows import WindowRows
 
@@ -54,17 +55,19 @@ class Executor:
         self.modules = modules
         self._choose = choose
         self.inputs: list[tuple[Value, str]] = []
-        self.steps: list[tuple[Value | tuple[Value, ...], AnyStep, list[Value]]] = []
+        self.steps: list[Entry] = []
+        self._chains: dict[bool, list[Entry]] = {}
         self.results = [
             (name, self._take(ir.Source(value), piece)) for name, value, piece in layout.results
         ]
+        self._loops = LoopGroups(plan, layout, modules, whole=choose is not None)
         self._build()
 
     def _build(self) -> None:
-        groups = [g for g in self.plan.groups if self._members(g)]
+        groups = self._loops.groups
         last_reader: dict[Value, int] = {}
         for position, group in enumerate(groups):
-            for value in self._members(group):
+            for value in self._loops.members(group):
                 for operand in self.plan.operations[value].operands:
                     last_reader[operand] = position
         kept = {value for _, value, _ in self.layout.results}
@@ -74,12 +77,9 @@ class Executor:
             if value not in kept:
                 done[position].append(value)
         for group, finished in zip(groups, done, strict=True):
-            if isinstance(group, Loop):
-                wanted = kept | self._read_from(groups, group)
-                visible = [v for v in self._members(group) if v in wanted]
-                bound = (self.plan, self.layout, group, self.modules, visible)
-                run = partial(self._run_loop, LoopRunner(*bound), WholeLstm.of(*bound))
-                self.steps.append((tuple(visible), run, finished))
+            if isinstance(group, tuple):
+                visible, run = self._loops.step(group)
+                self.steps.append((visible, partial(self._run_loops, run), finished))
                 continue
             operation = self.plan.operations[group]
             if isinstance(operation, ir.Input):
@@ -87,29 +87,11 @@ class Executor:
             else:
                 self.steps.append((group, self._step(operation, group), finished))
 
-    def _members(self, group: Value | Loop) -> list[Value]:
-        """The values of a group that are needed."""
-        values = group.values if isinstance(group, Loop) else (group,)
-        return [value for value in values if self.layout.times[value].count]
-
-    def _read_from(self, groups: list[Value | Loop], loop: Loop) -> set[Value]:
-        """What is read outside a loop."""
-        read: set[Value] = set()
-        for group in groups:
-            if group is not loop:
-                for value in self._members(group):
-                    read.update(self.plan.operations[value].operands)
-        return read
-
-    def _run_loop(
-        self, stepping: LoopRunner, whole: WholeLstm | None, values: Values
-    ) -> list[Tensor]:
-        runner = stepping if whole is None or not whole.chosen else whole
-        outer = {value: values[value] for value in runner.outer}
-        return runner(outer, self._like(values))  # type: ignore[arg-type]
+    def _run_loops(self, run: Run, values: Values) -> list[Tensor]:
+        return run(values, self._like(values))
 
     def _find_consumed(
-        self, groups: list[Value | Loop], last_reader: Mapping[Value, int], kept: set[Value]
+        self, groups: list[Group], last_reader: Mapping[Value, int], kept: set[Value]
     ) -> set[tuple[Value, Value]]:
         """Pairs (value, its last reader) where the reader may write over the value.
 
@@ -120,9 +102,9 @@ class Executor:
         viewed = set(kept)
         made = set()
         for group in groups:
-            for value in self._members(group):
+            for value in self._loops.members(group):
                 operation = self.plan.operations[value]
-                if isinstance(group, Loop) or not isinstance(operation, copying):
+                if isinstance(group, tuple) or not isinstance(operation, copying):
                     viewed.update(operation.operands)
                 elif isinstance(operation, ir.SplicedAffine):
                     made.add(value)
@@ -130,17 +112,21 @@ class Executor:
         return {
             (value, reader)
             for value, reader in pairs
-            if value in made - viewed and not isinstance(reader, Loop)
+            if value in made - viewed and not isinstance(reader, tuple)
         }
 
     def run(
-        self, inputs: Mapping[str, Tensor], into: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        into: Mapping[str, Tensor] | None = None,
+        bf16: bool = False,
     ) -> dict[str, Tensor]:
         """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name.
 
         Args:
             into: tensors to write results to; the operation that makes a result writes there
                 itself if it can.
+            bf16: multiply on a CPU's matrix units for bfloat16.
         """
         values: Values = [None] * len(self.plan.operations)
         values.append(next(iter(inputs.values())))
@@ -152,12 +138,13 @@ class Executor:
                 values[value] = into[name]
         for value, name in self.inputs:
             values[value] = inputs[name]
-        for made, step, done in self.steps:
+        steps = self._chained(bf16) if self._can_chain(inputs) else self.steps
+        for made, step, done in steps:
             if isinstance(made, tuple):
                 for value, rows in zip(made, step(values), strict=True):
                     values[value] = rows
             else:
-                values[made] = step(values)  # type: ignore[assignment]
+                values[made] = step(values)
             for finished in done:
                 values[finished] = None
         results = {name: take(values) for name, take in self.results}
@@ -165,6 +152,18 @@ class Executor:
             if results[name] is not target:
                 results[name] = target.copy_(results[name])
         return results
+
+    def _chained(self, bf16: bool) -> list[Entry]:
+        """The steps, where affine operations that follow each other are one."""
+        if bf16 not in self._chains:
+            self._chains[bf16] = chained(self.steps, bf16)
+        return self._chains[bf16]
+
+    def _can_chain(self, inputs: Mapping[str, Tensor]) -> bool:
+        """Whether chains can be used: for float32 on a CPU, without a derivative or a trace."""
+        plain = not (torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
+        here = plain and self._choose is None and not torch.compiler.is_compiling()
+        return here and all(map(is_native, inputs.values()))
 
     def _set_implementations(self, choices: Mapping[Value, Choice]) -> None:
         """Tells the modules what was chosen; one that carries out several operations, the last."""
@@ -197,6 +196,10 @@ class Executor:
 
     @_step.register
     def _look(self, operation: ir.Look, value: Value) -> Step:
+        return self._take(operation.source, self.layout.reads[value][0])
+
+    @_step.register
+    def _logits(self, operation: ir.Logits, value: Value) -> Step:
         return self._take(operation.source, self.layout.reads[value][0])
 
     @_step.register
@@ -245,7 +248,7 @@ class Executor:
             result = like.new_zeros((rows, like.shape[1], operation.dim))
             for part, where in parts:
                 assert where is not None
-                result = result.index_add(0, where.to(part.device), part)
+                result = result.index_add(0, resident(where, part.device), part)
             return result
 
         return step
@@ -285,46 +288,47 @@ class Executor:
             self._term(names.index(r.value), r, piece.rows)
             for r, piece in zip(rows, self.layout.reads[value], strict=True)
         ]
-        spliced, bypass = terms[: len(operation.terms)], tuple(terms[len(operation.terms) :])
         module = self.modules[operation.component]
         scale_offset = self.modules.get(operation.scale_offset)
-        key = tuple((term.dim, term.scale) for term in spliced)
         assert isinstance(module, AnyAffine)
         assert scale_offset is None or isinstance(scale_offset, ScaleOffset)
         consume = [
             (r.value, value) in self._consumed and r.value not in (t.value for t in operation.terms)
             for r in operation.bypass
         ] == [True]
-        plain = not (operation.activation or scale_offset is not None or bypass)
-        blocked: BlockedAffine | None = None
+        return AffineStep(operation, value, names, terms, module, scale_offset, consume)
 
-        def epilogue() -> Epilogue:
-            scales = None if scale_offset is None else scale_offset.scales
-            offsets = None if scale_offset is None else scale_offset.offsets
-            return Epilogue(operation.activation, scales, offsets, bypass)
+    @_step.register
+    def _affine_batch_norm(self, operation: ir.AffineBatchNorm, value: Value) -> Step:
+        names = list(dict.fromkeys(r.value for r in operation.terms))
+        *pieces, last = self.layout.reads[value]
+        if not operation.bypass:
+            pieces.append(last)
+        terms = [
+            self._term(names.index(r.value), r, piece.rows)
+            for r, piece in zip(operation.terms, pieces, strict=True)
+        ]
+        module = self.modules[operation.component]
+        assert isinstance(module, AnyAffine)
+        bypass = [self._term(0, rows, last.rows) for rows in operation.bypass]
+        beside = [rows.value for rows in operation.bypass]
+        modules = self.modules[operation.relu], self.modules[operation.batch_norm]
+        following = ReluBatchNorm.of(*modules, bypass, self.layout.times[value])
 
         def step(values: Values) -> Tensor:
-            nonlocal blocked
             sources: list[Tensor] = [values[name] for name in names]  # type: ignore[misc]
-            on_cpu = sources[0].device.type == "cpu" and module.implementation == "reference"
-            if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
-                blocks = module.blocks(key, autocast_dtype("cpu"))
-                if blocked is None or blocked.blocks is not blocks:
-                    blocked = BlockedAffine(
-                        spliced, blocks, module.bias, epilogue(), consume, operation.ones
-                    )
-                return blocked(sources, values[value])
-            return spliced_affine(
-                sources,
-                spliced,
-                module.linear,
-                module.bias,
-                None if plain else epilogue(),
-                module.observer,
-                implementation=module.implementation,
-            )
+            return following.after(module, sources, terms, *(values[other] for other in beside))
 
         return step
+
+    @_step.register
+    def _relu_batch_norm(self, operation: ir.ReluBatchNorm, value: Value) -> Step:
+        takes = self._takes(operation, value)
+        times = self.layout.times[value]
+        whole = Term(0, 0, 1, times.count, None, 0, operation.dim, operation.bypass_scale)
+        modules = self.modules[operation.relu], self.modules[operation.component]
+        following = ReluBatchNorm.of(*modules, [whole for _ in operation.bypass], times)
+        return lambda values: following(*(take(values) for take in takes))
 
     def _term(self, source: int, rows: ir.Rows, selection: Selection) -> Term:
         index = None if selection.index is None else torch.from_numpy(selection.index)
@@ -346,7 +350,7 @@ class Executor:
             return lambda values: values[name]  # type: ignore[return-value]
         if rows.index is not None:
             index = torch.from_numpy(np.ascontiguousarray(rows.index))
-            return lambda values: values[name].index_select(0, index.to(values[name].device))  # type: ignore[union-attr]
+            return lambda values: values[name].index_select(0, resident(index, values[name].device))  # type: ignore[union-attr]
         start, step, count = rows.start, rows.step, rows.count
         if step == 0:
             return lambda values: values[name][start : start + 1].expand(count, -1, -1)  # type: ignore[index]

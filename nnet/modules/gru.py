@@ -13,7 +13,7 @@ from nnet.kernels.gru_cpu import LIBRARY
 from nnet.kernels.native_rows import runs_natively
 from nnet.kernels.spliced_affine import Observer
 from nnet.modules.cells import Cell
-from nnet.modules.gru_steps import NativeResetSteps, NativeSteps
+from nnet.modules.gru_steps import NativeResetSteps, NativeSteps, RepairedSteps
 from nnet.modules.registry import Split, StepFunction, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, chance
 from nnet.plan.times import Times
@@ -77,9 +77,9 @@ class AnyGruNonlinearity(Cell):
     def forward_in_steps(
         self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
-        if self.implementation == "triton" or not runs_natively(LIBRARY, *x, out, self.w_h):
-            return None
-        return self.native_steps(x, out, split)
+        if self.implementation != "triton" and runs_natively(LIBRARY, *x, out, self.w_h):
+            return self.native_steps(x, out, split)
+        return RepairedSteps(self, x, out, split) if keep and self.storing else None
 
     def derivative_in_steps(
         self,
@@ -90,6 +90,8 @@ class AnyGruNonlinearity(Cell):
         split: Split,
         alone: Sequence[bool],
     ) -> StepFunction | None:
+        if isinstance(forward, RepairedSteps):
+            return forward.derivative(gradient, targets, split, alone)
         if not isinstance(forward, NativeSteps) or not runs_natively(LIBRARY, gradient, *targets):
             return None
         return forward.derivative(gradient, targets, split, alone)
@@ -111,9 +113,9 @@ class AnyGruNonlinearity(Cell):
 
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        return self._derivative(x, y, gradient)[0]
+        return self.both_derivatives(x, y, gradient)[0]
 
-    def _derivative(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def both_derivatives(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives by the input and before the tanh; stores statistics and repairs units."""
         if self.implementation == "triton":
             of_z, inner, of_previous = self._cell_gradient(x, y, gradient)
@@ -177,7 +179,7 @@ class AnyGruNonlinearity(Cell):
         return result
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        found, inner = self._derivative(x, y, gradient)
+        found, inner = self.both_derivatives(x, y, gradient)
         wanted = self.w_h.requires_grad
         return found, self.weights_gradient(self.fed_rows(x), inner) if wanted else None
 
@@ -187,9 +189,7 @@ class AnyGruNonlinearity(Cell):
     ) -> Sequence[Tensor | None]:
         if not self.w_h.requires_grad:
             return []
-        if found is not None:
-            inner = self._parts(found)[1]
-        elif self.implementation == "triton":
+        if self.implementation == "triton":
             inner = self._cell_gradient(x, y, gradient)[1]
         else:
             inner = self._inner(self._factors(x, y), gradient)

@@ -1,4 +1,4 @@
-"""The parts of gated recurrent units that feed back, in steps of a loop on a CPU in C++."""
+"""The parts of gated recurrent units that feed back, in steps of a loop."""
 
 from __future__ import annotations
 
@@ -138,3 +138,68 @@ class NativeResetDerivative(NativeDerivative):
         """The gradient for w_h, after all steps."""
         wanted = self.module.w_h.requires_grad
         return [self.module.weights_gradient(self.product, self.inner)] if wanted else []
+
+
+class RepairedSteps:
+    """The cell in torch, one whose derivative is repaired step by step."""
+
+    def __init__(
+        self, module: AnyGruNonlinearity, x: Sequence[Tensor], out: Tensor, split: Split
+    ) -> None:
+        self.module = module
+        self.x = x
+        self.blocks = list(zip(*map(split, x), strict=True))
+        self.results = split(out)
+
+    def source(self, number: int) -> Tensor:
+        """What a step reads, (rows, batch, dim)."""
+        return torch.cat(self.blocks[number], dim=-1)
+
+    def __call__(self, number: int) -> None:
+        self.results[number].copy_(self.module.computed(self.source(number)))
+
+    def derivative(
+        self, gradient: Tensor, targets: Sequence[Tensor], split: Split, alone: Sequence[bool]
+    ) -> StepFunction:
+        """The derivative; arguments as for `derivative_in_steps`."""
+        return RepairedDerivative(self, gradient, targets, split, alone)
+
+
+class RepairedDerivative:
+    """Its derivative; that by w_h is taken over all steps."""
+
+    def __init__(
+        self,
+        forward: RepairedSteps,
+        gradient: Tensor,
+        targets: Sequence[Tensor],
+        split: Split,
+        alone: Sequence[bool],
+    ) -> None:
+        self.forward = forward
+        self.module = forward.module
+        self.gradients = split(gradient)
+        self.targets = [split(target) for target in targets]
+        self.alone = alone
+        before_tanh = gradient[..., : self.module.cell_dim]
+        self.inner = torch.empty_like(before_tanh, memory_format=torch.contiguous_format)
+        self.steps = split(self.inner)
+
+    def __call__(self, number: int) -> None:
+        forward = self.forward
+        found, self.steps[number][:] = self.module.both_derivatives(
+            forward.source(number), forward.results[number], self.gradients[number]
+        )
+        parts = found.split([target[number].shape[-1] for target in self.targets], dim=-1)
+        for target, part, written in zip(self.targets, parts, self.alone, strict=True):
+            if written:
+                target[number].copy_(part)
+            else:
+                target[number].add_(part)
+
+    def parameter_gradients(self) -> Sequence[Tensor | None]:
+        """The gradient for w_h, after all steps."""
+        if not self.module.w_h.requires_grad:
+            return []
+        rows = self.module.fed_rows(torch.cat(list(self.forward.x), dim=-1))
+        return [self.module.weights_gradient(rows, self.inner)]

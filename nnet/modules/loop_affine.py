@@ -8,8 +8,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from nnet.kernels.affine_steps import AffineSteps
+from nnet.kernels.native import is_native
+from nnet.kernels.packed_affine import can_pack
 from nnet.kernels.spliced_affine import ACTIVATIONS, affine_gradients, column_sums
-from nnet.modules.affine import AnyAffine
+from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
 from nnet.modules.loop_rows import Operand, Run, Step, StepRows
 from nnet.plan import ir
@@ -18,9 +21,13 @@ from nnet.plan.ir import Value
 HOISTED_ROWS = 512
 """About how many rows are multiplied at once by what does not feed back."""
 
+PACKED_ROWS = 64
+"""Steps of so many rows are multiplied with packed weights, all terms at once."""
+
 
 class AffineStep(Step):
-    """Terms outside the loop are multiplied for many steps at once, with the bias."""
+    """If a step has many rows, all its terms are multiplied at once, in C++ (`AffineSteps`); else
+    those outside the loop are, for many steps at once, with the bias."""
 
     def __init__(
         self, run: Run, value: Value, operation: ir.SplicedAffine, module: AnyAffine, scales: object
@@ -59,6 +66,25 @@ class AffineStep(Step):
 
     def prepare(self) -> None:
         self.hoisted = 0
+        self.packed = self._packed()
+
+    def _packed(self) -> AffineSteps | None:
+        """The steps in C++, if that is faster and rows lie as they have to."""
+        batch, regular = self.own.batch, (self.own, *(term.rows for term in self.terms))
+        few = max(end - first for first, end in self.ranges) * batch < PACKED_ROWS
+        if few or not can_pack() or any(rows.flat_columns is None for rows in regular):
+            return None
+        columns = accumulate((0, *(rows.dim for rows in self.operation.terms)))
+        parts = tuple(
+            Part(first, rows.dim, rows.scale)
+            for first, rows in zip(columns, self.operation.terms, strict=False)
+        )
+        result, *sources = (rows.flat(0, self.own.count) for rows in regular)
+        if not all(map(is_native, (result, *sources, self.module.linear))):
+            return None
+        steps = [(first * batch, end * batch) for first, end in self.ranges]
+        weight = self.module.packed(parts)
+        return AffineSteps(sources, weight, self.bias, result, steps)
 
     def _hoist(self, number: int) -> None:
         """The outer terms and the bias, for the rows of this step and of some after it."""
@@ -91,6 +117,14 @@ class AffineStep(Step):
         return max(1, HOISTED_ROWS // max(1, (end - first) * self.own.batch))
 
     def forward(self, number: int) -> None:
+        if self.packed is not None:
+            self.packed(number)
+        else:
+            self._multiply(number)
+        if self.operation.activation or self.scale_offset or self.bypass:
+            self._epilogue(number)
+
+    def _multiply(self, number: int) -> None:
         if self.outer and number >= self.hoisted:
             self._hoist(number)
         result = self.flat[number]
@@ -105,8 +139,6 @@ class AffineStep(Step):
             else:
                 torch.mm(rows[number], block, out=result)
             started = True
-        if self.operation.activation or self.scale_offset or self.bypass:
-            self._epilogue(number)
 
     def _epilogue(self, number: int) -> None:
         made = self.rows[number]

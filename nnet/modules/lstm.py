@@ -226,9 +226,7 @@ class LstmNonlinearity(Cell):
         if not self.weights.requires_grad:
             return []
         seen = (previous, previous, cell)
-        return [
-            torch.stack([(g * c).sum(dim=(0, 1)) for g, c in zip(gates, seen, strict=True)])
-        ]
+        return [torch.stack([(g * c).sum(dim=(0, 1)) for g, c in zip(gates, seen, strict=True)])]
 
     def store_rows(self, x: Tensor, y: Tensor) -> None:
         """Stores statistics of rows, if they are stored."""

@@ -41,7 +41,7 @@ class Halved:
 
     def __init__(self, tensor: Tensor) -> None:
         largest = torch.finfo(torch.float16).max
-        self.elements = tensor.detach().clamp(-largest, largest).to(torch.float16).view(-1)
+        self.elements = tensor.detach().to(torch.float16).view(-1).clamp_(-largest, largest)
 
 
 class HalvedView:

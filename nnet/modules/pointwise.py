@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
+from nnet.kernels.log_softmax import LogLikelihood, Targets, log_likelihood
 from nnet.kernels.renorm import renorm, renorm_gradient
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.registry import ComponentModule, Split, StepFunction, implements
 from nnet.modules.statistics import Nonlinearity
 from nnet.plan.times import Times
 
 
+class Gate(Nonlinearity):
+    """A nonlinearity of gates; in loops without a copy.
+
+    Subclasses define what torch has: `into(x, out=...)` and, by the output, the derivative
+    `gradient_into(gradient, y, grad_input=...)`.
+    """
+
+    into: Callable[..., Tensor]
+    gradient_into: Callable[..., Tensor]
+
+    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
+        self.into(x, out=out)
+
+    @torch.no_grad()
+    def forward_in_steps(
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
+    ) -> StepFunction | None:
+        return _GateSteps(self, split(x[0]), split(out))
+
+    @torch.no_grad()
+    def derivative_in_steps(
+        self,
+        forward: StepFunction | None,
+        gradient: Tensor,
+        targets: Sequence[Tensor],
+        times: Times,
+        split: Split,
+        alone: Sequence[bool],
+    ) -> StepFunction | None:
+        if not isinstance(forward, _GateSteps) or not alone[0]:
+            return None
+        results, gradients, found = forward.results, split(gradient), split(targets[0])
+
+        def step(number: int) -> None:
+            y, of_y, of_x = results[number], gradients[number], found[number]
+            self.gradient_into(of_y, y, grad_input=of_x)
+            if self.storing:
+                of_x.copy_(self.observed(of_x, y, of_y))
+
+        return step
+
+
+class _GateSteps:
+    """A gate in a loop."""
+
+    def __init__(self, module: Gate, sources: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        self.into = module.into
+        self.sources = sources
+        self.results = results
+
+    def __call__(self, number: int) -> None:
+        self.into(self.sources[number], out=self.results[number])
+
+
 @implements("SigmoidComponent")
-class Sigmoid(Nonlinearity):
+class Sigmoid(Gate):
     lower_threshold = 0.05
+    into = staticmethod(torch.sigmoid)
+    gradient_into = staticmethod(torch.ops.aten.sigmoid_backward.grad_input)
 
     def function(self, x: Tensor) -> Tensor:
         return x.sigmoid()
-
-    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
-        torch.sigmoid(x, out=out)
 
     def slope(self, y: Tensor) -> Tensor:
         return y * (1.0 - y)
@@ -31,14 +87,13 @@ class Sigmoid(Nonlinearity):
 
 
 @implements("TanhComponent")
-class Tanh(Nonlinearity):
+class Tanh(Gate):
     lower_threshold = 0.2
+    into = staticmethod(torch.tanh)
+    gradient_into = staticmethod(torch.ops.aten.tanh_backward.grad_input)
 
     def function(self, x: Tensor) -> Tensor:
         return x.tanh()
-
-    def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
-        torch.tanh(x, out=out)
 
     def slope(self, y: Tensor) -> Tensor:
         return 1.0 - y * y
@@ -94,6 +149,22 @@ class Softmax(Nonlinearity):
 class LogSoftmax(Nonlinearity):
     def function(self, x: Tensor) -> Tensor:
         return functional.log_softmax(x, dim=-1)
+
+    def log_likelihood(
+        self, x: Tensor, targets: Targets, *, consume: bool = False
+    ) -> LogLikelihood:
+        """Of targets for rows (rows, dim), without making the log-softmax.
+
+        Statistics of the objective's derivative by the log-softmax are stored as by `forward`.
+        """
+        found = log_likelihood(x, targets, consume=consume, implementation=self.implementation)
+        if self.storing and found.objective.requires_grad:
+            found.objective.register_hook(
+                lambda gradient: self.store_squares(
+                    lambda: targets.scaled(gradient).squares(x.shape[1]), len(x)
+                )
+            )
+        return found
 
 
 @implements("PnormComponent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from nnet.kernels import window_sums as kernels
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.window_sums import Members
-from nnet.kernels.window_sums_cpu import native_sum
+from nnet.kernels.window_sums_cpu import native_deviations, native_sum
 from nnet.modules.registry import WindowModule, implements
 from nnet.plan.windows import WindowRows
 
@@ -129,11 +130,29 @@ class PooledStatistics(WindowModule):
     """Both of the above in one pass over the frames."""
 
     def windowed(self, x: Tensor, rows: WindowRows) -> Tensor:
+        found = self._of_one_window(x, rows)
+        if found is not None:
+            return found
         sums = window_sums(
             x, rows, self.implementation, squares=self.spec.extraction.include_variance
         )
         sums = torch.cat((window_counts(x, rows), sums), dim=-1)
         return pooled(sums, self.spec.pooling, x.dtype)
+
+    def _of_one_window(self, x: Tensor, rows: WindowRows) -> Tensor | None:
+        """In one pass, if there is one window of adjacent rows and deviations are wanted."""
+        extraction, pooling = self.spec.extraction, self.spec.pooling
+        wanted = extraction.include_variance and pooling.output_stddevs
+        if not (wanted and self.implementation == "reference"):
+            return None
+        if rows.spans is None or len(rows.spans[0]) != 1:
+            return None
+        first, end = (int(places[0]) for places in rows.spans)
+        found = native_deviations(x[first:end], pooling.variance_floor)
+        if found is None or not pooling.num_log_count_features:
+            return found if found is None else found.unsqueeze(0)
+        logs = found.new_full((len(found), pooling.num_log_count_features), math.log(end - first))
+        return torch.cat((logs, found), dim=-1).unsqueeze(0)
 
 
 def pooled(sums: Tensor, spec: Any, dtype: torch.dtype) -> Tensor:

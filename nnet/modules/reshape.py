@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx
 
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.registry import ComponentModule, Split, StepFunction, implements
 from nnet.plan.times import Times
 
 
@@ -98,6 +99,37 @@ class ElementwiseProduct(ComponentModule):
             out *= block
 
     @torch.no_grad()
+    def forward_in_steps(
+        self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
+    ) -> StepFunction | None:
+        return _PairSteps(*map(split, (*x, out))) if len(x) == 2 else None
+
+    @torch.no_grad()
+    def derivative_in_steps(
+        self,
+        forward: StepFunction | None,
+        gradient: Tensor,
+        targets: Sequence[Tensor],
+        times: Times,
+        split: Split,
+        alone: Sequence[bool],
+    ) -> StepFunction | None:
+        if not isinstance(forward, _PairSteps):
+            return None
+        gradients = split(gradient)
+        others = (forward.second, forward.first)
+        parts = list(zip(map(split, targets), others, alone, strict=True))
+
+        def step(number: int) -> None:
+            for target, other, written in parts:
+                if written:
+                    torch.mul(gradients[number], other[number], out=target[number])
+                else:
+                    target[number].addcmul_(gradients[number], other[number])
+
+        return step
+
+    @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         blocks = x.split(self.spec.output_dim, dim=-1)
         result = torch.empty_like(x, memory_format=torch.contiguous_format)
@@ -107,3 +139,17 @@ class ElementwiseProduct(ComponentModule):
                 if other != number:
                     target *= block
         return result
+
+
+class _PairSteps:
+    """The product of two blocks in a loop."""
+
+    def __init__(
+        self, first: Sequence[Tensor], second: Sequence[Tensor], results: Sequence[Tensor]
+    ) -> None:
+        self.first = first
+        self.second = second
+        self.results = results
+
+    def __call__(self, number: int) -> None:
+        torch.mul(self.first[number], self.second[number], out=self.results[number])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.autograd import Function
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
 from nnet.components.nonlinearity import Nonlinearity as NonlinearitySpec
+from nnet.kernels.recording import also, number
 from nnet.modules.registry import ComponentModule
 from nnet.plan.times import Times
 
@@ -133,7 +135,7 @@ class Nonlinearity(StatisticsModule):
     def forward(self, x: Tensor, times: Times) -> Tensor:
         if not (self.storing and torch.is_grad_enabled()):
             return self.function(x)
-        result: Tensor = _Repaired.apply(x, self) if self._repairs() else self.function(x)
+        result: Tensor = _Repaired.apply(x, self) if self.repairs else self.function(x)
         self._store(result.detach())
         if result.requires_grad:
             result.register_hook(self._store_derivative)
@@ -155,17 +157,27 @@ class Nonlinearity(StatisticsModule):
         if self.slope is None:
             return super().derivative(x, y, gradient, times)
         result = self.input_gradient(y, gradient)
-        if self.storing:
-            self._store(y)
-            result = self.repaired(result, y) if self._repairs() else result
-            self._store_derivative(gradient)
+        return self.observed(result, y, gradient) if self.storing else result
+
+    def observed(self, result: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient for the input with self-repair; stores statistics before and after."""
+        self._store(y)
+        result = self.repaired(result, y) if self.repairs else result
+        self._store_derivative(gradient)
         return result
+
+    @property
+    def phase(self) -> tuple[bool, bool]:
+        """What is stored of the first minibatch in any case is chosen by chance later."""
+        return bool(self.counts["nonlinearity_count"]), bool(self.counts["oderiv_count"])
 
     def sums(self, name: str) -> Tensor:
         """The sum, float64 (dim,) or empty, that a stored average is made of."""
         return getattr(self, _buffer(name))
 
-    def _repairs(self) -> bool:
+    @property
+    def repairs(self) -> bool:
+        """Whether saturated units are self-repaired."""
         return bool(self.spec.self_repair_scale) and self.lower_threshold != UNSET_THRESHOLD
 
     @torch.no_grad()
@@ -173,19 +185,47 @@ class Nonlinearity(StatisticsModule):
         slope = self.slope
         if slope is None and not self._stores_values:
             return
-        if self.counts["nonlinearity_count"] and chance() >= STORE_PROBABILITY:
+        if not self.picks_values():
             return
         rows = y.reshape(-1, y.shape[-1])
-        self._add("value_avg", _column_sums(rows), len(rows))
-        if slope is not None:
-            self._add("deriv_avg", _column_sums(slope(rows)), 0)
+        slopes = None if slope is None else _column_sums(slope(rows))
+        self.store_values(_column_sums(rows), slopes, len(rows))
+
+    def picks_values(self) -> bool:
+        """Whether this minibatch is chosen to be added to the averages of values."""
+        return not self.counts["nonlinearity_count"] or chance() < STORE_PROBABILITY
+
+    def store_values(self, values: Tensor, slopes: Tensor | None, rows: int) -> None:
+        """Adds a minibatch to the averages of values and of the function's derivatives.
+
+        Args:
+            values, slopes: their sums over `rows` rows, (dim,).
+        """
+        self._add("value_avg", values, rows)
+        if slopes is not None:
+            self._add("deriv_avg", slopes, 0)
+
+    def _store_derivative(self, gradient: Tensor) -> None:
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        self.store_squares(lambda: _column_sums(rows.square()), len(rows))
 
     @torch.no_grad()
-    def _store_derivative(self, gradient: Tensor) -> None:
-        if self.counts["oderiv_count"] and chance() >= STORE_DERIVATIVE_PROBABILITY:
-            return
-        rows = gradient.reshape(-1, gradient.shape[-1])
-        self._add("oderiv_rms", _column_sums(rows.square()), len(rows))
+    def store_squares(self, squares: Callable[[], Tensor], rows: int) -> None:
+        """Adds a minibatch, if it is chosen, to the squares of the objective's derivatives.
+
+        Args:
+            squares: gives their sums over `rows` rows, (dim,).
+        """
+        if self.picks_derivatives():
+            self.store_derivatives(squares(), rows)
+
+    def store_derivatives(self, squares: Tensor, rows: int) -> None:
+        """Adds a minibatch to the squares of derivatives, given their sums over rows, (dim,)."""
+        self._add("oderiv_rms", squares, rows)
+
+    def picks_derivatives(self) -> bool:
+        """Whether this minibatch is chosen to be added to the squares of derivatives."""
+        return not self.counts["oderiv_count"] or chance() < STORE_DERIVATIVE_PROBABILITY
 
     def _add(self, name: str, total: Tensor, rows: int) -> None:
         sums = self.sums(name)
@@ -193,26 +233,42 @@ class Nonlinearity(StatisticsModule):
             sums = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
             setattr(self, _buffer(name), sums)
         sums += total
-        self.counts[AVERAGES[name]] += rows
+        self._count(AVERAGES[name], rows)
         self._changed = True
+
+    def _count(self, name: str, more: int) -> None:
+        """Adds to a count, in a recorded step each time."""
+
+        def add() -> None:
+            self.counts[name] += more
+
+        also(add)
 
     @torch.no_grad()
     def repaired(self, gradient: Tensor, y: Tensor) -> Tensor:
         """The gradient of minus the objective by the input, with self-repair; y is the output."""
+        term = self.repair_term()
+        if term is None:
+            return gradient
+        push, term = self.repair(y), term.to(gradient.dtype)
+        return gradient + (term if push is None else term * push)
+
+    @torch.no_grad()
+    def repair_term(self) -> Tensor | None:
+        """What self-repair adds, where it pushes by 1, to the derivatives of a minibatch: float64
+        (dim,); None if there is no repair in this one."""
         sums, count = self.sums("deriv_avg"), self.counts["nonlinearity_count"]
         if not count or not sums.numel():
-            return gradient
-        self.counts["num_dims_processed"] += self._processed(before=True)
+            return None
+        self._count("num_dims_processed", self._processed(before=True))
         if chance() > REPAIR_PROBABILITY:
-            return gradient
-        self.counts["num_dims_processed"] += self._processed(before=False)
-        wrong = self._wrong(sums / count)
-        number = wrong.abs().sum()
-        self._repaired = number if self._repaired is None else self._repaired + number
-        push = self.repair(y)
-        scale = self.spec.self_repair_scale / REPAIR_PROBABILITY
-        term = wrong.to(gradient.dtype) * scale
-        return gradient + (term if push is None else term * push)
+            return None
+        self._count("num_dims_processed", self._processed(before=False))
+        wrong = self._wrong(sums / number(lambda: self.counts["nonlinearity_count"]))
+        if self._repaired is None:
+            self._repaired = sums.new_zeros(())
+        self._repaired += wrong.abs().sum()
+        return wrong * (self.spec.self_repair_scale / REPAIR_PROBABILITY)
 
     def _processed(self, *, before: bool) -> int:
         """The units counted as processed, before it is known whether there will be a repair."""
@@ -228,8 +284,8 @@ class Nonlinearity(StatisticsModule):
         """Forgets the stored statistics."""
         for name in AVERAGES:
             self.sums(name).zero_()
+        self._settle()
         self.counts = dict.fromkeys(COUNTS, 0.0)
-        self._repaired = None
         self._changed = True
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -238,16 +294,20 @@ class Nonlinearity(StatisticsModule):
         return {"counts": dict(self.counts), "sums": {n: self.sums(n).clone() for n in AVERAGES}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._settle()
         self.counts = dict(state["counts"])
-        self._repaired = None
         for name, value in state["sums"].items():
-            setattr(self, _buffer(name), value.to(self.sums(name).device).clone())
+            sums = self.sums(name)
+            if sums.shape == value.shape:  # in place: a recorded step finds them there again
+                sums.copy_(value)
+            else:
+                setattr(self, _buffer(name), value.to(sums.device).clone())
         self._changed = True
 
     def _settle(self) -> None:
         if self._repaired is not None:
             self.counts["num_dims_self_repaired"] += self._repaired.item()
-            self._repaired = None
+            self._repaired.zero_()
 
     def to_spec(self) -> Any:
         """The specification with the statistics so far; unchanged ones keep the file's bits."""
@@ -288,6 +348,26 @@ def _buffer(name: str) -> str:
     return f"{name}_sum"
 
 
+CHOICES = (REPAIR_PROBABILITY, STORE_DERIVATIVE_PROBABILITY)
+"""The probabilities of all that is chosen by chance, in order."""
+
+_chance: float | None = None
+
+
 def chance() -> float:
     """A random number from 0 to 1, of the CPU's generator so that no device is waited for."""
-    return float(torch.rand(()))
+    return float(torch.rand(())) if _chance is None else _chance
+
+
+@contextmanager
+def one_chance(drawn: float) -> Iterator[None]:
+    """Within this, all choices of all components go by one random number.
+
+    Steps with numbers on the same side of all `CHOICES` make the same computations.
+    """
+    global _chance
+    _chance = drawn
+    try:
+        yield
+    finally:
+        _chance = None

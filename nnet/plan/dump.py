@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nnet.plan import ir
 from nnet.plan.cost import operation_cost
@@ -75,10 +75,15 @@ def _described(operation: Operation) -> str:
                 for source, scale in zip(sources, scales, strict=True)
             )
             return "sum " + " + ".join(terms)
+        case ir.ReluBatchNorm(component=component, relu=relu, source=source, bypass=bypass):
+            beside = [Rows(b.value, scale=operation.bypass_scale) for b in bypass]
+            return f"apply {relu}(%{source.value}) | {component}{_bypass(beside)}"
         case ir.Apply(component=component, source=source):
             return f"apply {component}(%{source.value})"
         case ir.ApplyWindow(component=component, source=source):
             return f"apply {component}(%{source.value} in a window)"
+        case ir.Logits(component=component, source=source):
+            return f"log-likelihood {component}(%{source.value}), in the objective"
         case ir.Generate(component=component):
             return f"generate {component}"
         case ir.Carried(of=of):
@@ -95,7 +100,13 @@ def _affine(operation: ir.SplicedAffine) -> str:
         text += f" | {operation.activation}"
     if operation.scale_offset:
         text += f" | {operation.scale_offset}"
-    return text + "".join(f" | + {_rows(rows)}" for rows in operation.bypass)
+    if isinstance(operation, ir.AffineBatchNorm):
+        text += f" | {operation.relu} | {operation.batch_norm}"
+    return text + _bypass(operation.bypass)
+
+
+def _bypass(bypass: Sequence[Rows]) -> str:
+    return "".join(f" | + {_rows(rows)}" for rows in bypass)
 
 
 def _rows(rows: Rows) -> str:

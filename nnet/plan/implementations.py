@@ -18,6 +18,7 @@ from nnet.plan.cost import FLOAT, VIEWS, Bound, Cost, operation_cost
 from nnet.plan.derived import is_affine
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
+from nnet.plan.loops import looping
 from nnet.plan.machine import Machine, Precision
 
 Kernels = Literal["auto", "reference", "triton"]
@@ -58,6 +59,12 @@ KERNEL_OF: Mapping[str, Passes] = MappingProxyType(
 )
 """The component types that have a kernel, beside the affine ones, by type name."""
 
+RELU_BATCH_NORM = Passes(launches=4, rows=5)
+"""Of a rectified linear unit, batch-norm and a bypass, `ir.ReluBatchNorm`."""
+
+LOG_LIKELIHOOD = Passes(launches=6, rows=3)
+"""Of a log-softmax that is left to its objective, `ir.Logits`."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -95,11 +102,13 @@ def choose(
     """The choice for every operation that is computed.
 
     Args:
-        asked: `auto` takes the faster one by the cost model; on a CPU, which our kernels are not
-            made for, plain torch.
+        asked: `auto` takes the faster one by the cost model, and our kernels for a loop, which
+            plain torch launches anew for each step; on a CPU, which our kernels are not made for,
+            plain torch.
         batch: sequences in a minibatch.
     """
     choices = {}
+    in_loops = looping(plan)
     for value, operation in enumerate(plan.operations):
         if not layout.times[value].count or isinstance(operation, VIEWS):
             continue
@@ -107,14 +116,15 @@ def choose(
         choices[value] = plain
         if asked != "reference" and has_kernel(plan, operation):
             fused = _fused(plan, layout, value, machine, batch, precision)
-            if asked == "triton" or (machine.is_gpu and fused.seconds < plain.seconds):
+            faster = value in in_loops or fused.seconds < plain.seconds
+            if asked == "triton" or (machine.is_gpu and faster):
                 choices[value] = fused
     return choices
 
 
 def has_kernel(plan: Plan, operation: ir.Operation) -> bool:
     """Whether there is a kernel for an operation."""
-    if isinstance(operation, ir.SplicedAffine):
+    if isinstance(operation, ir.SplicedAffine | ir.Logits):
         return True
     if not isinstance(operation, ir.Apply | ir.ApplyWindow):
         return False
@@ -152,8 +162,11 @@ def _more(plan: Plan, layout: Layout, value: Value, operation: ir.Operation, bat
         passes = 2 * (terms + epilogue + len(operation.bypass))
         passes -= len(operation.bypass)  # the bypass itself is counted anyway
         return Cost(0, rows * passes, terms + epilogue + len(operation.bypass))
+    passes_of = LOG_LIKELIHOOD if isinstance(operation, ir.Logits) else None
     if isinstance(operation, ir.Apply | ir.ApplyWindow):
         passes_of = KERNEL_OF.get(plan.components[operation.component].type_name)
-        if passes_of is not None:
-            return Cost(0, rows * passes_of.rows, passes_of.launches - 1)
-    return Cost()
+    if isinstance(operation, ir.ReluBatchNorm):
+        passes_of = RELU_BATCH_NORM
+    if passes_of is None:
+        return Cost()
+    return Cost(0, rows * passes_of.rows, passes_of.launches - 1)

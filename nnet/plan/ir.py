@@ -188,6 +188,16 @@ class ApplyWindow(Operation):
 
 
 @dataclass(frozen=True)
+class Logits(Operation):
+    """`source` as it is: an output whose log-softmax, `component`, is left to its objective."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source",)
+
+    component: str
+    source: Source
+
+
+@dataclass(frozen=True)
 class Generate(Operation):
     """The output of a component that has no input, at every time."""
 
@@ -223,6 +233,27 @@ class SplicedAffine(Operation):
     scale_offset: str = ""
     bypass: tuple[Rows, ...] = ()
     ones: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReluBatchNorm(Apply):
+    """Batch-norm `component`, by a minibatch's statistics, on what the rectified linear unit `relu`
+    makes of `source`; plus `bypass_scale` times the bypass, if there is one."""
+
+    reads: ClassVar[tuple[str, ...]] = ("source", "bypass")
+
+    relu: str
+    bypass: tuple[Source, ...] = ()
+    bypass_scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AffineBatchNorm(SplicedAffine):
+    """Batch-norm `batch_norm`, by a minibatch's statistics, on what the rectified linear unit
+    `relu` makes of the affine transform; plus the bypass."""
+
+    relu: str
+    batch_norm: str
 
 
 @dataclass(frozen=True)
@@ -279,7 +310,7 @@ class Plan:
 def _expected_dim(plan: Plan, operation: Operation) -> int | None:
     dims = [plan.dim(v) for v in operation.operands]
     match operation:
-        case Look() | IfDefined():
+        case Look() | IfDefined() | Logits():
             return dims[0]
         case Append():
             return sum(dims)
@@ -306,7 +337,7 @@ def _expected_dim(plan: Plan, operation: Operation) -> int | None:
 
 def _named_components(operations: Iterable[Operation]) -> set[str]:
     """The names of the components that operations apply."""
-    fields = ("component", "scale_offset")
+    fields = ("component", "scale_offset", "relu", "batch_norm")
     return {getattr(operation, name, "") for operation in operations for name in fields}
 
 

@@ -36,10 +36,6 @@ class Loop:
     block: int
     phases: Mapping[Value, int]
 
-    def step_of(self, value: Value, time: int) -> int:
-        """The number of the step that computes row `time` of `value`."""
-        return ((time if self.forward else -time) + self.phases[value]) // self.block
-
 
 def find_groups(plan: Plan) -> tuple[Value | Loop, ...]:
     """All values, each loop as one, in an order in which they can be computed.

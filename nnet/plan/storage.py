@@ -184,11 +184,27 @@ def reads(plan: Plan, layout: Layout, value: Value) -> list[Read]:
         source = operation.source.value
         widths = input_blocks(plan.components[operation.component]) or (plan.dim(source),)
         columns = zip(accumulate((0, *widths)), widths, strict=False)
-        return [Read(source, pieces[0], *column) for column in columns]
+        return [_part(plan, layout, Read(source, pieces[0], *column)) for column in columns]
     return [
         Read(operand, piece, 0, plan.dim(operand))
         for operand, piece in zip(operation.operands, pieces, strict=True)
     ]
+
+
+def _part(plan: Plan, layout: Layout, read: Read) -> Read:
+    """The same, of the part of an append that has the columns, if it is read row for row."""
+    operation, rows = plan.operations[read.value], read.piece.rows
+    selected = (rows.start, rows.step, rows.count, rows.index is None, read.piece.into is None)
+    whole = (0, 1, layout.times[read.value].count, True, True)
+    if not isinstance(operation, ir.Append) or selected != whole:
+        return read
+    offset = read.offset
+    for part, piece in zip(operation.operands, layout.reads[read.value], strict=True):
+        width = plan.dim(part)
+        if offset >= 0 and offset + read.dim <= width and piece.into is None:
+            return Read(part, piece, offset, read.dim)
+        offset -= width
+    return read
 
 
 class Buffers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.parameter_update import add_changes, make_changes
+from nnet.kernels.recording import constants, numbers
 
 
 @dataclass(eq=False)
@@ -21,8 +22,8 @@ class Changes:
         gradients: of the loss; the changes take their place, or that of momentum's buffers.
         buffers: what is left of the changes before, for momentum; None without it.
         factors: scalar tensors that gradients are multiplied by, or None.
-        rates: numbers that they are multiplied by.
-        penalties: times which the parameter is subtracted.
+        rates: give the numbers that they are multiplied by, which change from step to step.
+        penalties: give the numbers times which the parameter is subtracted.
         owners: numbers of the components that the parameters belong to.
     """
 
@@ -31,8 +32,8 @@ class Changes:
     gradients: list[Tensor] = field(default_factory=list)
     buffers: list[Tensor | None] = field(default_factory=list)
     factors: list[Tensor | None] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    penalties: list[float] = field(default_factory=list)
+    rates: list[Callable[[], float]] = field(default_factory=list)
+    penalties: list[Callable[[], float]] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
 
     def append(
@@ -42,8 +43,8 @@ class Changes:
         gradient: Tensor,
         buffer: Tensor | None,
         factor: Tensor | None,
-        rate: float,
-        penalty: float,
+        rate: Callable[[], float],
+        penalty: Callable[[], float],
     ) -> None:
         """Adds one parameter."""
         self.owners.append(owner)
@@ -57,14 +58,14 @@ class Changes:
     def make(self, components: int) -> Tensor:
         """Makes the changes; their 2-norms by component, float64 (components,)."""
         device = self.parameters[0].device
-        one = _numbers((1.0,), device)[0]
-        factors = torch.stack([one if f is None else f.float() for f in self.factors])
+        one = constants((1.0,), torch.float32, device)
+        factors = torch.stack([one[0] if f is None else f.float() for f in self.factors])
         squares = make_changes(
             self.parameters,
             self.gradients,
             self.buffers,
-            factors * _numbers(tuple(self.rates), device),
-            self.penalties,
+            factors * numbers(lambda: _said(self.rates), one),
+            numbers(lambda: _said(self.penalties), one),
             implementation=self.implementation,
         )
         total = torch.zeros(components, dtype=torch.float64, device=device)
@@ -83,15 +84,8 @@ class Changes:
         )
 
     def _owners(self, device: torch.device) -> Tensor:
-        return _indices(tuple(self.owners), device)
+        return constants(tuple(self.owners), torch.int64, device)
 
 
-@functools.lru_cache(maxsize=32)
-def _numbers(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers on the device."""
-    return torch.tensor(numbers).to(device, non_blocking=True)
-
-
-@functools.lru_cache(maxsize=32)
-def _indices(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(numbers).to(device, non_blocking=True)
+def _said(by: Sequence[Callable[[], float]]) -> list[float]:
+    return [function() for function in by]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,22 @@ def average_over_processes(module: nn.Module) -> None:
         norm.stats_mean.copy_(total / rows)
         norm.stats_var.copy_((square / rows - norm.stats_mean.square()).clamp_min(0))
         norm.count.copy_(count / processes)
+
+
+@torch.no_grad()
+def take_best(module: nn.Module, objective: float) -> None:
+    """Gives all processes the parameters and statistics of the one with the largest objective."""
+    found: list[float | None] = [None] * dist.get_world_size()
+    with lost_process():
+        dist.all_gather_object(found, objective)
+        best = max(range(len(found)), key=lambda rank: _or_least(found[rank]))
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor, src=best)
+
+
+def _or_least(objective: float | None) -> float:
+    """The objective, or what is below all others if it is not finite."""
+    return objective if objective is not None and math.isfinite(objective) else -math.inf
 
 
 def _square(norm: BatchNorm) -> Tensor:

@@ -20,10 +20,11 @@ from nnet.training.feed import on_device
 
 @dataclass(frozen=True)
 class Slot:
-    """Minibatch `number` of an epoch; None is the order of the archives."""
+    """Minibatch `number` of an epoch, or a half of it; epoch None is the order of the archives."""
 
     epoch: int | None
     number: int
+    half: int | None = None
 
 
 class ExampleFeed:
@@ -56,6 +57,10 @@ class ExampleFeed:
         """The minibatches of epoch `number`, in random order."""
         return [Slot(number, i) for i in range(len(self._examples))]
 
+    def halves(self, slot: Slot) -> list[Slot]:
+        """A minibatch in two parts; one of a single example (merged ones are one) is used twice."""
+        return [Slot(slot.epoch, slot.number, half) for half in (0, 1)]
+
     def whole(self) -> list[Slot]:
         """The minibatches in the order of the archives."""
         return [Slot(None, i) for i in range(self._examples.minibatches_unshifted)]
@@ -73,10 +78,14 @@ class ExampleFeed:
     def _maker(self, slots: Sequence[Slot]) -> Callable[[Slot], Minibatch]:
         """Reads through the epoch, and makes those minibatches that are wanted."""
         stream = enumerate(self._examples.groups(slots[0].epoch))
+        number, group = next(stream)
 
         def make(slot: Slot) -> Minibatch:
-            group = next(group for number, group in stream if number == slot.number)
-            return self._minibatch(joined(group))
+            nonlocal number, group
+            while number < slot.number:
+                number, group = next(stream)
+            part = group if slot.half is None else group[slot.half :: 2] or group
+            return self._minibatch(joined(part))
 
         return make
 

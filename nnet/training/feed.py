@@ -49,6 +49,10 @@ class Feed:
             held = corpus.sources.memory // (2 * corpus.bytes_per_frame)
         return epoch_batches(self._sampling, corpus.lengths, number, held)
 
+    def halves(self, batch: Batch) -> list[Batch]:
+        """A batch in two parts, unless it is a single chunk."""
+        return [part for part in (batch[::2], batch[1::2]) if part]
+
     def whole(self) -> list[Batch]:
         """Batches in which every frame counts once."""
         return covering_batches(self._sampling, self._corpus.lengths)

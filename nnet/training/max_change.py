@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.recording import also, constants
+
 
 @dataclass(frozen=True, eq=False)
 class MaxChange:
@@ -52,7 +54,7 @@ class MaxChange:
             max_change_scale: multiplies all limits.
         """
         norms = norms * abs(scale)
-        own = torch.tensor(limits, dtype=torch.float64).to(norms.device, non_blocking=True)
+        own = constants(tuple(limits), torch.float64, norms.device)
         allowed = own * max_change_scale
         factors = torch.where((own > 0) & (norms > allowed), allowed / norms, 1.0)
         total = torch.linalg.vector_norm(factors * norms)
@@ -106,7 +108,12 @@ class MaxChangeStats:
         overall = change.total > change.largest if change.limit else torch.zeros_like(change.total)
         active = torch.cat((change.factors < 1.0, overall.reshape(1).bool())).to(torch.int64)
         active = active * change.applied
-        self._counts = active if self._counts is None else self._counts + active
+        if self._counts is None:
+            self._counts = torch.zeros_like(active)
+        self._counts += active
+        also(self._count)
+
+    def _count(self) -> None:
         self._minibatches += 1
 
     def report(self) -> list[str]:
@@ -124,7 +131,8 @@ class MaxChangeStats:
         return lines
 
     def state(self) -> dict[str, Any]:
-        return {"minibatches": self._minibatches, "counts": self._counts}
+        counts = None if self._counts is None else self._counts.clone()
+        return {"minibatches": self._minibatches, "counts": counts}
 
     def set_state(self, state: dict[str, Any]) -> None:
         self._minibatches, self._counts = int(state["minibatches"]), state["counts"]

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.implementation import Implementation
+from nnet.kernels.recording import also, may_look
+from nnet.kernels.scatter import Projection, ScatterSums
 from nnet.training.power_method import (
     EPSILON,
     ORTHOGONALITY,
@@ -140,6 +142,22 @@ class OnlineNaturalGradient:
             if self.w is None:
                 self._begin(vectors, power)
             seen = self._seen(vectors, power, self.updating)
+        self._add(seen)
+
+    def projection(self, *, ones: bool = False) -> Projection | None:
+        """What is needed of the vectors of the present minibatch, if it is no more than sums.
+
+        Args:
+            ones: whether the last element of each vector is 1.
+        """
+        return None if self.w is None else Projection(self.w, self.updating, ones)
+
+    def take(self, sums: ScatterSums) -> None:
+        """Takes vectors into account by the sums that `projection` asked for."""
+        weighted = None if sums.weighted is None else sums.weighted.float()
+        self._add(Observation(sums.count, sums.power, sums.projected.float(), weighted))
+
+    def _add(self, seen: Observation) -> None:
         if self.observation is None:
             self.observation = seen
         else:
@@ -178,8 +196,14 @@ class OnlineNaturalGradient:
         seen.projected = self.w @ seen.weighted.t()
 
     def _set(self, w: Tensor, w_w: Tensor | None = None) -> None:
-        self.w, self.w_w = w, w @ w.t() if w_w is None else w_w
-        self.d, self.rho = self.d.to(w.device), self.rho.to(w.device)
+        """Changes W, in its place: a recorded step finds it there again."""
+        w_w = w @ w.t() if w_w is None else w_w
+        if self.w is None or self.w_w is None:
+            self.w, self.w_w = w, w_w
+            self.d, self.rho = self.d.to(w.device), self.rho.to(w.device)
+        else:
+            self.w.copy_(w)
+            self.w_w.copy_(w_w)
 
     def factor(self) -> Tensor:
         """By how much to multiply, so that the vectors' sum of squares stays the same."""
@@ -209,18 +233,20 @@ class OnlineNaturalGradient:
     def finish(self) -> None:
         """Ends the minibatch, if anything was observed in it."""
         if self.observation is not None:
-            self.minibatches += 1
+            also(self._count)
         self.observation, self._factor = None, None
+
+    def _count(self) -> None:
+        self.minibatches += 1
 
     def state(self) -> dict[str, Any]:
         """All that later minibatches depend on."""
-        rho, d = float(self.rho), self.d.cpu()
         return {
             "minibatches": self.minibatches,
-            "rho": rho,
-            "d": d,
-            "w": self.w,
-            "w_w": self.w_w,
+            "rho": float(self.rho),
+            "d": self.d.cpu().clone(),
+            "w": None if self.w is None else self.w.clone(),
+            "w_w": None if self.w_w is None else self.w_w.clone(),
         }
 
     def set_state(self, state: dict[str, Any], device: torch.device) -> None:
@@ -326,9 +352,10 @@ def _update_group(group: list[OnlineNaturalGradient], implementation: Implementa
             if estimate.w is not None
         ]
     for i, estimate in enumerate(group):
-        estimate.d, estimate.rho = after.d[i], after.rho[i]
+        estimate.d.copy_(after.d[i])
+        estimate.rho.copy_(after.rho[i])
         estimate._set(w[i], w_w[i].float())
-    if w_w.device.type == "cpu":
+    if may_look(w_w):
         _replace_dependent_rows(group, after)
 
 

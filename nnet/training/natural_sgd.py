@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,13 @@ from torch.optim import Optimizer
 
 from nnet.errors import NnetError
 from nnet.kernels.implementation import Implementation, triton_is_installed
+from nnet.kernels.recording import may_look
+from nnet.modules.affine import AnyAffine
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.registry import ComponentModule
 from nnet.modules.statistics import StatisticsModule
 from nnet.training.changes import Changes
+from nnet.training.components import Part, parts
 from nnet.training.max_change import MaxChange, MaxChangeStats
 from nnet.training.natural_gradient import OnlineNaturalGradient, update_estimates
 from nnet.training.orthonormal import constrain_all
@@ -72,9 +75,10 @@ class NaturalGradientSGD(Optimizer):
     backstitch, orthonormal constraint, batch-norm statistics.
 
     There is one parameter group for each component, with its `lr` (from the model file),
-    `lrate_factor`, `max_change` and `l2_regularize`. The loss has to be minus the objective summed
-    over the frames of the minibatch, not its mean. Made, it lets the module's components observe
-    what natural gradient needs; `detach` ends that.
+    `lrate_factor`, `max_change` and `l2_regularize`; of a CompositeComponent, one for each part
+    inside, with a max-change for all of them together. The loss has to be minus the objective
+    summed over the frames of the minibatch, not its mean. Made, it lets the module's components
+    observe what natural gradient needs; `detach` ends that.
 
     Example:
         >>> import nnet, torch
@@ -107,8 +111,11 @@ class NaturalGradientSGD(Optimizer):
         **options: Any,
     ) -> None:
         self.options = UpdateOptions(**options)
-        self._modules = dict(_components(module))
-        groups = [_group(name, m) for name, m in self._modules.items() if _is_trained(m)]
+        found = list(parts(module))
+        self._modules = {p.name: p.module for p in found if isinstance(p.module, ComponentModule)}
+        groups = [
+            _group(part) for part in found if part.name in self._modules and _is_trained(part)
+        ]
         if not groups:
             raise NnetError(
                 "the network has nothing to train: all its components are fixed or have "
@@ -118,7 +125,8 @@ class NaturalGradientSGD(Optimizer):
         self.implementation = implementation or _usual_implementation(self.param_groups)
         self.minibatches = 0
         self.max_change: MaxChange | None = None
-        self.max_change_stats = MaxChangeStats([group["name"] for group in self.param_groups])
+        self.max_param_change_scale = 1.0
+        self.max_change_stats = MaxChangeStats([*self._limits()])
         self._reduce: Callable[[Sequence[Tensor]], None] | None = None
         self._generator = torch.Generator().manual_seed(self.options.seed)
         self._preconditioners: dict[str, Preconditioner] = {}
@@ -169,20 +177,35 @@ class NaturalGradientSGD(Optimizer):
         Raises:
             NnetError: this minibatch is to be backstitched and there is no closure.
         """
-        l2 = sequences * self.options.l2_regularize_factor
         result = None
         if self.backstitches_next():
-            result = self._backstitch(closure, l2)
+            result = self._backstitch(closure, sequences * self.options.l2_regularize_factor)
         else:
             if closure is not None:
                 with torch.enable_grad():
                     result = closure()
-            applied = self._update(1.0 - self.options.momentum, 1.0, l2)
-            self._scale_batchnorm()
-            self._constrain_orthonormal()
-            self._fade_momentum(applied)
-        self.minibatches += 1
+            self.update(sequences)
+            self.finish()
         return result
+
+    @torch.no_grad()
+    def update(self, sequences: int) -> None:
+        """What a step without backstitch does by the gradients, but for `finish`; it can be
+        recorded (see `nnet.kernels.recording`)."""
+        l2 = sequences * self.options.l2_regularize_factor
+        applied = self._update(1.0 - self.options.momentum, 1.0, l2)
+        self._scale_batchnorm()
+        self._fade_momentum(applied)
+
+    def finish(self) -> None:
+        """The rest of a step, which the host decides on."""
+        self._constrain_orthonormal()
+        self.minibatches += 1
+
+    @property
+    def phase(self) -> tuple[bool, ...]:
+        """Which estimates the next step changes: steps of one phase make the same computations."""
+        return tuple(estimate.updating for estimate in self._estimates())
 
     def _backstitch(self, closure: Callable[[], Any] | None, l2: float) -> Any:
         """A step back with the scale, then from there one ahead with the scale plus 1."""
@@ -201,6 +224,7 @@ class NaturalGradientSGD(Optimizer):
             result = closure()
         self._update(1.0 + scale, 1.0 + scale, l2 / (1.0 + scale))
         self._scale_batchnorm()
+        self.minibatches += 1
         return result
 
     def _update(self, scale: float, max_change_scale: float, l2: float) -> Tensor:
@@ -212,21 +236,21 @@ class NaturalGradientSGD(Optimizer):
         factors: dict[nn.Parameter, Tensor] = {}
         for preconditioner in found:
             factors.update(preconditioner.apply())
-        changes = self._changes(factors, l2)
+        limits = self._limits()
+        changes = self._changes(factors, l2, [*limits])
         change = MaxChange.of(
-            [group["name"] for group in self.param_groups],
-            changes.make(len(self.param_groups)),
-            [group["max_change"] for group in self.param_groups],
-            self.options.max_param_change,
+            [*limits],
+            changes.make(len(limits)),
+            [*limits.values()],
+            self.options.max_param_change * self.max_param_change_scale,
             scale,
             max_change_scale,
         )
         self.max_change = change
         self.max_change_stats.add(change)
         changes.add(change.multipliers)
-        if change.applied.device.type != "cpu" or change.applied:
-            estimates = [e for p in found for e in p.estimates if e.updating]
-            update_estimates(estimates, self.implementation)
+        estimates = [e for p in found for e in p.estimates if e.updating]
+        update_estimates(estimates, self.implementation)
         for preconditioner in found:
             for estimate in preconditioner.estimates:
                 estimate.finish()
@@ -252,21 +276,29 @@ class NaturalGradientSGD(Optimizer):
             if any(parameter.grad is not None for parameter in group["params"]):
                 yield group["name"]
 
-    def _changes(self, factors: dict[nn.Parameter, Tensor], l2: float) -> Changes:
+    def _limits(self) -> dict[str, float]:
+        """The max-change of each component, in order; a composite one has several groups."""
+        return {group["component"]: group["max_change"] for group in self.param_groups}
+
+    def _changes(
+        self, factors: dict[nn.Parameter, Tensor], l2: float, components: list[str]
+    ) -> Changes:
         """The changes before max-change and `scale`; with momentum they are added to what is left
         of the changes before."""
         changes = Changes(self.implementation)
-        for number, group in enumerate(self.param_groups):
-            rate = group["lr"]
-            penalty = 2.0 * l2 * rate * group["l2_regularize"]
+        for group in self.param_groups:
+            number = components.index(group["component"])
+            shrinks = 2.0 * l2 * group["l2_regularize"]
+            rate = functools.partial(_times_rate, group, -1.0)
+            penalty = functools.partial(_times_rate, group, shrinks)
             for parameter in group["params"]:
                 gradient = parameter.grad
                 if gradient is None:  # nothing that is trained depends on it: the penalty remains
-                    if not penalty:
+                    if not shrinks:
                         continue
                     gradient = torch.zeros_like(parameter)
                 buffer, factor = self._momentum_buffer(parameter), factors.get(parameter)
-                changes.append(number, parameter, gradient, buffer, factor, -rate, penalty)
+                changes.append(number, parameter, gradient, buffer, factor, rate, penalty)
         return changes
 
     def _momentum_buffer(self, parameter: nn.Parameter) -> Tensor | None:
@@ -283,7 +315,7 @@ class NaturalGradientSGD(Optimizer):
         if buffers:
             torch._foreach_mul_(buffers, self.options.momentum)
         for buffer in buffers:
-            if applied.device.type != "cpu" or not applied:
+            if not may_look(applied) or not applied:
                 buffer.copy_(torch.where(applied, buffer, 0.0))
 
     def _scale_batchnorm(self) -> None:
@@ -297,8 +329,8 @@ class NaturalGradientSGD(Optimizer):
         chosen: list[tuple[Tensor, float]] = []
         for name, module in self._modules.items():
             constraint = getattr(module.spec, "orthonormal_constraint", 0.0)
-            if constraint and self._is_constrained(name):
-                chosen.append((module.linear, constraint))  # type: ignore[arg-type]
+            if constraint and isinstance(module, AnyAffine) and self._is_constrained(name):
+                chosen.append((module.linear, constraint))
         constrain_all(chosen)
 
     def _is_constrained(self, name: str) -> bool:
@@ -338,12 +370,8 @@ class NaturalGradientSGD(Optimizer):
         super().load_state_dict(state)
 
 
-def _components(module: nn.Module) -> Iterator[tuple[str, ComponentModule]]:
-    """The components in a module by name (for a compiled network, of the model file)."""
-    prefix = "components."
-    for name, submodule in module.named_modules():
-        if isinstance(submodule, ComponentModule):
-            yield name.removeprefix(prefix).replace("/", "."), submodule
+def _times_rate(group: Group, number: float) -> float:
+    return number * float(group["lr"])
 
 
 def _usual_implementation(groups: Sequence[Group]) -> Implementation:
@@ -351,23 +379,23 @@ def _usual_implementation(groups: Sequence[Group]) -> Implementation:
     return "triton" if on_gpu and triton_is_installed() else "reference"
 
 
-def _is_trained(module: ComponentModule) -> bool:
+def _is_trained(part: Part) -> bool:
     """Whether it has parameters of its own; those of a component with factor 0 are frozen."""
-    parameters = list(module.parameters(recurse=False))
-    if getattr(module.spec, "learning_rate_factor", 1.0) == 0.0:
+    parameters = list(part.module.parameters(recurse=False))
+    if part.learning_rate_factor == 0.0:
         for parameter in parameters:
             parameter.requires_grad_(False)
         return False
     return bool(parameters)
 
 
-def _group(name: str, module: ComponentModule) -> Group:
-    spec = module.spec
+def _group(part: Part) -> Group:
     return {
-        "params": list(module.parameters(recurse=False)),
-        "name": name,
-        "lr": float(getattr(spec, "learning_rate", math.nan)),
-        "lrate_factor": float(getattr(spec, "learning_rate_factor", 1.0)),
-        "max_change": float(getattr(spec, "max_change", 0.0)),
-        "l2_regularize": float(getattr(spec, "l2_regularize", 0.0)),
+        "params": list(part.module.parameters(recurse=False)),
+        "name": part.name,
+        "component": part.whole,
+        "lr": part.learning_rate,
+        "lrate_factor": part.learning_rate_factor,
+        "max_change": part.max_change,
+        "l2_regularize": part.l2_regularize,
     }

@@ -12,6 +12,7 @@ from torch import Tensor
 from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.errors import NnetError
 from nnet.graph.network import Network
+from nnet.modules.logits import Logits, Output, finished
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +51,12 @@ Scores = Mapping[str, Score]
 class Objective(Protocol):
     """Scores the outputs of a network on a minibatch."""
 
-    def __call__(self, outputs: Mapping[str, Tensor], minibatch: Minibatch) -> Scores:
+    def __call__(self, outputs: Mapping[str, Output], minibatch: Minibatch) -> Scores:
         """The scores of all outputs that the minibatch has targets for.
 
         Args:
-            outputs: (batch, time, dim), float32, of all outputs that the minibatch requests.
+            outputs: of all outputs that the minibatch requests, (batch, time, dim), float32, or
+                logits where their log-softmax is left to the objective.
             minibatch: has the targets.
         """
 
@@ -64,7 +66,7 @@ def loss(scores: Scores) -> Tensor:
     return -torch.stack([score.trained for score in scores.values()]).sum()
 
 
-OutputObjective = Callable[[Tensor, Targets], Score]
+OutputObjective = Callable[[Output, Targets], Score]
 OBJECTIVES: dict[str, OutputObjective] = {}
 """nnet3's objective functions, by the name that an output node gives."""
 
@@ -101,7 +103,7 @@ class OutputObjectives:
             }
         )
 
-    def __call__(self, outputs: Mapping[str, Tensor], minibatch: Minibatch) -> Scores:
+    def __call__(self, outputs: Mapping[str, Output], minibatch: Minibatch) -> Scores:
         """One score for each output that the minibatch has targets for."""
         scores = {}
         for name, targets in minibatch.targets.items():
@@ -115,32 +117,45 @@ class OutputObjectives:
 
 
 @objective("linear")
-def linear(output: Tensor, targets: Targets) -> Score:
+def linear(output: Output, targets: Targets) -> Score:
     """Sum of target times output: the log-likelihood, if the output is a log-softmax.
 
     Args:
-        output: (batch, time, dim).
+        output: (batch, time, dim), or logits, which then need no log-softmax.
         targets: for the same rows. The weight of a row is the sum of its targets.
     """
     if isinstance(targets, SparseTargets):
         row_weights = targets.weights.sum(-1)
-        total = (targets.weights * output.gather(-1, targets.ids)).sum()
         wanted = targets.ids.gather(-1, targets.weights.argmax(-1, keepdim=True)).squeeze(-1)
     else:
         row_weights = targets.weights * targets.values.sum(-1)
-        total = (targets.weights * (targets.values * output).sum(-1)).sum()
         wanted = targets.values.argmax(-1)
-    return Score(total, row_weights.sum(), _correct(output, wanted, row_weights))
+    rows, best = _linear_rows(output, targets)
+    correct = (row_weights * (best == wanted)).sum()
+    return Score(rows.sum(), row_weights.sum(), correct.detach())
+
+
+def _linear_rows(output: Output, targets: Targets) -> tuple[Tensor, Tensor]:
+    """The objective of each row, and its largest output."""
+    if isinstance(output, Logits):
+        if isinstance(targets, SparseTargets):
+            return output.log_likelihood(targets.weights, targets.ids)
+        return output.log_likelihood(targets.values, scales=targets.weights)
+    best = output.detach().argmax(-1)
+    if isinstance(targets, SparseTargets):
+        return (targets.weights * output.gather(-1, targets.ids)).sum(-1), best
+    return targets.weights * (targets.values * output).sum(-1), best
 
 
 @objective("quadratic")
-def quadratic(output: Tensor, targets: Targets) -> Score:
+def quadratic(output: Output, targets: Targets) -> Score:
     """Minus half the squared distance between target and output. Every row weighs the same.
 
     Args:
         output: (batch, time, dim).
         targets: for the same rows; ids and weights stand for vectors with these elements.
     """
+    output = finished(output)
     if isinstance(targets, DenseTargets):
         distance = (targets.values - output).square().sum(-1)
         total = -0.5 * (targets.weights * distance).sum()
@@ -148,9 +163,5 @@ def quadratic(output: Tensor, targets: Targets) -> Score:
     values = torch.zeros_like(output).scatter_add(-1, targets.ids, targets.weights)
     used = (targets.weights.sum(-1) > 0).to(output.dtype)
     total = -0.5 * (used * (values - output).square().sum(-1)).sum()
-    return Score(total, used.sum(), _correct(output, values.argmax(-1), used))
-
-
-@torch.no_grad()
-def _correct(output: Tensor, wanted: Tensor, row_weights: Tensor) -> Tensor:
-    return (row_weights * (output.argmax(-1) == wanted)).sum()
+    correct = (used * (output.detach().argmax(-1) == values.argmax(-1))).sum()
+    return Score(total, used.sum(), correct)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nnet.errors import NnetError
+from nnet.plan.implementations import kernels
+from nnet.training.components import Part, parts
 
 if TYPE_CHECKING:  # options are checked before torch is loaded
     from torch import nn
@@ -67,7 +69,7 @@ def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
     """
     import torch
 
-    groups = list(parameter_groups(module, lambda spec, matrix: _decay(options, matrix)))
+    groups = list(parameter_groups(module, lambda part, matrix: _decay(options, matrix)))
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
@@ -90,9 +92,8 @@ def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
 
     chunks_per_frame = options.minibatch_size / options.full_weight
 
-    def decay(spec: object, matrix: bool) -> float:
-        l2 = float(getattr(spec, "l2_regularize", 0.0))
-        return 2.0 * l2 * chunks_per_frame + _decay(options, matrix)
+    def decay(part: Part, matrix: bool) -> float:
+        return 2.0 * part.l2_regularize * chunks_per_frame + _decay(options, matrix)
 
     groups = list(parameter_groups(module, decay))
     momentum = options.momentum or 0.0
@@ -116,8 +117,10 @@ def natural_gradient(module: nn.Module, options: TrainingOptions) -> Optimizer:
     """
     from nnet.training.natural_sgd import NaturalGradientSGD
 
+    asked = kernels(options.kernels)
     return NaturalGradientSGD(
         module,
+        implementation=None if asked == "auto" else asked,
         max_param_change=options.max_param_change,
         momentum=options.momentum or 0.0,
         l2_regularize_factor=options.l2_regularize_factor,
@@ -129,7 +132,7 @@ def natural_gradient(module: nn.Module, options: TrainingOptions) -> Optimizer:
 
 
 def parameter_groups(
-    module: nn.Module, weight_decay: Callable[[object, bool], float]
+    module: nn.Module, weight_decay: Callable[[Part, bool], float]
 ) -> Iterator[dict[str, Any]]:
     """Groups of parameters that share `lrate_factor` and `weight_decay`.
 
@@ -137,20 +140,19 @@ def parameter_groups(
 
     Args:
         module: its submodules may have a `spec`, the component that they stand for.
-        weight_decay: from a component's specification and whether the parameter is a matrix.
+        weight_decay: from a component and whether the parameter is a matrix.
 
     Raises:
         NnetError: there is no parameter to train.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for submodule in module.modules():
-        spec = getattr(submodule, "spec", None)
-        factor = float(getattr(spec, "learning_rate_factor", 1.0))
-        for parameter in submodule.parameters(recurse=False):
+    for part in parts(module):
+        factor = part.learning_rate_factor
+        for parameter in part.module.parameters(recurse=False):
             if factor == 0.0:
                 parameter.requires_grad_(False)
             else:
-                key = (factor, weight_decay(spec, parameter.dim() > 1))
+                key = (factor, weight_decay(part, parameter.dim() > 1))
                 groups.setdefault(key, []).append(parameter)
     if not groups:
         raise NnetError(

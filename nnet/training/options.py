@@ -42,7 +42,8 @@ class TrainingOptions:
     and last chunk of an utterance are negative if they are no others); `minibatch_size` is in
     chunks of the first width; `valid_every` and `checkpoint_every` are
     in minibatches, 0 for the end of each epoch alone; `minibatches_per_iter` is the length of what
-    Kaldi calls an iteration, 0 for an epoch. `den_fst` is the denominator graph of LF-MMI training
+    Kaldi calls an iteration, 0 for an epoch; `first_iter_minibatches` is the length of one that
+    comes before, with smaller steps. `den_fst` is the denominator graph of LF-MMI training
     and `chain` are its options; None is training towards targets of frames.
     """
 
@@ -70,6 +71,7 @@ class TrainingOptions:
     shrink_value: float = 1.0
     shrink_saturation_threshold: float = 0.4
     minibatches_per_iter: int = 0
+    first_iter_minibatches: int = 0
     dropout: float | None = None
     dropout_schedule: str | None = None
     valid_share: float = 0.05
@@ -77,6 +79,7 @@ class TrainingOptions:
     seed: int = 0
     bf16: bool = False
     memory_compression_level: int = 1
+    cuda_graph: bool = False
     distributed: str = "sum"
     average_every: int = 100
     device: str = "cpu"
@@ -152,6 +155,17 @@ class TrainingOptions:
         _check_one_of("--optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule is not None:
             _check_one_of("--schedule", self.schedule, SCHEDULES)
+        for option, given in (
+            ("--den-fst", self.den_fst is not None),
+            ("--backstitch-training-scale", self.backstitch_training_scale > 0),
+            ("--first-iter-minibatches", self.first_iter_minibatches > 0),
+            ("--optimizer " + self.optimizer, self.optimizer != "natural-gradient"),
+        ):
+            if self.cuda_graph and given:
+                raise NnetError(
+                    f"--cuda-graph is given with {option}, whose steps cannot be recorded; expected"
+                    ": --optimizer natural-gradient towards targets of frames, without backstitch"
+                )
 
     def _check_ranges(self) -> None:
         for name in (
@@ -176,6 +190,7 @@ class TrainingOptions:
             "checkpoint_every",
             "max_models_combine", "max_param_change", "l2_regularize_factor",
             "backstitch_training_scale", "proportional_shrink", "minibatches_per_iter",
+            "first_iter_minibatches",
         ):  # fmt: skip
             value = getattr(self, name)
             _check(name, value, value is None or value >= 0, "0 or more")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
@@ -17,16 +17,21 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Ports:
     """The inputs of training and the output that the targets are for. `ivector_dim` is None without
-    an i-vector input."""
+    an i-vector input; `more` are the dimensions of other outputs that have targets."""
 
     feature_dim: int
     ivector_dim: int | None
     output: str
     output_dim: int
+    more: Mapping[str, int] = field(default_factory=dict)
 
 
-def find_ports(network: Network) -> Ports:
-    """The nodes `input` and `ivector`, and the output `output` (or the only one).
+def find_ports(network: Network, outputs: Sequence[str] = ("",)) -> Ports:
+    """The nodes `input` and `ivector`, and the outputs that targets are for.
+
+    Args:
+        network: has the nodes.
+        outputs: names of outputs; '' is `output` or the only one.
 
     Raises:
         NnetError: these are not the nodes of the network.
@@ -37,15 +42,28 @@ def find_ports(network: Network) -> Ports:
             f"the network's inputs are {', '.join(inputs) or 'missing'}; expected: 'input' for the "
             "features and perhaps 'ivector'"
         )
-    chosen = main_output(network)
-    if chosen is None:
-        names = ", ".join(node.name for node in network.outputs())
+    names = [_named_output(network, name) for name in outputs]
+    if len(set(names)) < len(names):
+        raise NnetError(f"targets are given twice for an output: {', '.join(names)}")
+    dims = {name: node_dim(network, name) for name in names}
+    main = "output" if "output" in dims else names[0]
+    dim = dims.pop(main)
+    return Ports(inputs["input"], inputs.get("ivector"), main, dim, dims)
+
+
+def _named_output(network: Network, name: str) -> str:
+    """The name of an output that is there."""
+    outputs = [node.name for node in network.outputs()]
+    found = main_output(network) if not name else None
+    if found is not None:
+        return found.name
+    if name not in outputs:
+        expected = f"one named '{name}'" if name else "one named 'output'"
         raise NnetError(
-            f"the network's outputs are {names or 'missing'}; expected: one named 'output', which "
-            "the targets are for"
+            f"the network's outputs are {', '.join(outputs) or 'missing'}; expected: {expected}, "
+            "which the targets are for"
         )
-    dim = node_dim(network, chosen.name)
-    return Ports(inputs["input"], inputs.get("ivector"), chosen.name, dim)
+    return name
 
 
 def main_output(network: Network) -> OutputNode | None:
@@ -54,16 +72,22 @@ def main_output(network: Network) -> OutputNode | None:
     return outputs.get("output") or (next(iter(outputs.values())) if len(outputs) == 1 else None)
 
 
+def linear_outputs(network: Network, outputs: Iterable[str]) -> list[str]:
+    """Those of the outputs that have the linear objective."""
+    objectives = {node.name: node.objective for node in network.outputs()}
+    return [name for name in outputs if objectives[name] == "linear"]
+
+
 def warn_of_unbounded_objectives(network: Network, outputs: Iterable[str]) -> None:
     """Logs a warning for each output with the linear objective that is no log-softmax."""
-    wanted = set(outputs)
-    for node in network.outputs():
-        if node.name in wanted and node.objective == "linear" and not is_log_softmax(network, node):
+    nodes = {node.name: node for node in network.outputs()}
+    for name in linear_outputs(network, outputs):
+        if not is_log_softmax(network, nodes[name]):
             log.warning(
                 "output '%s' has the linear objective but is no log-softmax, so the objective has "
                 "no upper bound and training may diverge; use include-log-softmax=true or "
                 "objective-type=quadratic",
-                node.name,
+                name,
             )
 
 

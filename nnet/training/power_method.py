@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.implementation import Implementation
+from nnet.kernels.recording import constants, may_look
 from nnet.kernels.symmetric_eigen import symmetric_eigen
 
 EPSILON = 1e-10
@@ -73,7 +74,7 @@ def power_step(before: Before, implementation: Implementation) -> After:
     """
     d, h_h, j_j, power = before.d, before.h_h, before.j_j, before.power
     usable = (j_j + h_h).isfinite().all(-1).all(-1) & power.isfinite()
-    column = functools.partial(_column, device=power.device)
+    column = functools.partial(_column, device=power.device)  # the same in most minibatches
     eta, alpha, dim = column(before.eta), column(before.alpha), column(before.dims)
     rho = before.rho[:, None]
     rank = d.shape[1]
@@ -101,10 +102,9 @@ def power_step(before: Before, implementation: Implementation) -> After:
     return After(a, weights, new_d, new_rho, new_root_e, usable, doubtful)
 
 
-@functools.lru_cache(maxsize=64)
 def _column(numbers: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers on the device, (count, 1); they are the same in most minibatches."""
-    return torch.tensor(numbers, dtype=torch.float64).unsqueeze(1).to(device, non_blocking=True)
+    """Numbers on the device, (count, 1)."""
+    return constants(numbers, torch.float64, device).unsqueeze(1)
 
 
 def _root_e(d: Tensor, rho: Tensor, alpha: Tensor, dim: Tensor) -> Tensor:
@@ -130,8 +130,8 @@ def _z(
 
 
 def may_be(mask: Tensor) -> bool:
-    """Whether any element is true; True on a device, which would have to be waited for."""
-    return mask.device.type != "cpu" or bool(mask.any())
+    """Whether any element is true; True where nobody may look."""
+    return not may_look(mask) or bool(mask.any())
 
 
 def orthonormalizing(w_w: Tensor, after: After) -> Tensor | None:
@@ -144,7 +144,7 @@ def orthonormalizing(w_w: Tensor, after: After) -> Tensor | None:
     if not may_be(wrong):
         return None
     inverse, independent = _inverse_factor(torch.where(wrong[:, None, None], o, identity))
-    if w_w.device.type != "cpu":
+    if not may_look(w_w):
         shifted, _ = _inverse_factor(o + SHIFT * identity)
         inverse = torch.where(independent[:, None, None], inverse, shifted)
         independent = torch.ones_like(independent)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnet.kernels.scatter import Projection, ScatterObserver, ScatterSums
 from nnet.kernels.spliced_affine import Rows
 from nnet.modules.registry import ComponentModule
 from nnet.training.natural_gradient import (
@@ -62,11 +63,11 @@ def make_preconditioner(module: ComponentModule) -> Preconditioner | None:
     return maker(module) if maker else None
 
 
-class AffinePreconditioner(Preconditioner):
+class AffinePreconditioner(Preconditioner, ScatterObserver):
     """G = sum_n o_n x_n' is multiplied from both sides; x ends with 1 if there is a bias.
 
     Args:
-        module: shows its `observer` the rows x and o.
+        module: shows its `observer` the rows x and o, or gives it the sums that it wants of them.
         matrix: (rows, columns).
         bias: (rows,) or None.
         smoothing_in, smoothing_out: for x and o.
@@ -85,11 +86,20 @@ class AffinePreconditioner(Preconditioner):
         self._inputs = OnlineNaturalGradient(columns + (bias is not None), smoothing_in)
         self._outputs = OnlineNaturalGradient(rows, smoothing_out)
         self.estimates = [self._inputs, self._outputs]
-        module.observer = self._observe
+        module.observer = self
 
-    def _observe(self, rows: Sequence[Rows], gradient: Tensor) -> None:
+    def __call__(self, rows: Sequence[Rows], gradient: Tensor) -> None:
         self._inputs.observe(Vectors(rows, ones=self._bias is not None))
         self._outputs.observe(Vectors([(gradient, 1.0)]))
+
+    def projections(self) -> tuple[Projection, Projection] | None:
+        inputs = self._inputs.projection(ones=self._bias is not None)
+        outputs = self._outputs.projection()
+        return None if inputs is None or outputs is None else (inputs, outputs)
+
+    def take(self, inputs: ScatterSums, derivatives: ScatterSums) -> None:
+        self._inputs.take(inputs)
+        self._outputs.take(derivatives)
 
     def apply(self) -> dict[nn.Parameter, Tensor]:
         matrix, bias = self._matrix, self._bias
@@ -115,8 +125,11 @@ class PartsPreconditioner(AffinePreconditioner):
 
     _sums: list[Tensor] | None = None
 
-    def _observe(self, rows: Sequence[Rows], gradient: Tensor) -> None:
-        super()._observe(rows, gradient)
+    def projections(self) -> None:
+        """Everything has to be seen."""
+
+    def __call__(self, rows: Sequence[Rows], gradient: Tensor) -> None:
+        super().__call__(rows, gradient)
         if self._inputs.summed:
             return
         pieces = [(p * s).expand(gradient.shape[0], -1, -1).flatten(0, 1) for p, s in rows]

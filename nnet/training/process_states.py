@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 State = dict[str, Any]
-DIFFERENT = ("module", "optimizer")
+DIFFERENT = ("module", "optimizer", "first_iteration")
 """Parts of a trainer's state that may be different in each process."""
 
 

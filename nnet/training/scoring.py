@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from nnet.data.minibatch import Minibatch
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.compiled import CompiledNetwork
+from nnet.modules.logits import Logits, Output, finished
 from nnet.modules.registry import ComponentModule, make_module
 from nnet.modules.statistics import StatisticsModule
 from nnet.training.objectives import Objective, Scores
@@ -36,14 +37,19 @@ class Scorer:
 
     def run(self, minibatch: Minibatch) -> dict[str, Tensor]:
         """The outputs that are wanted, (batch, time, dim), in float32."""
-        device = next(iter(minibatch.inputs.values())).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self._bf16):
-            outputs = self.module(minibatch.inputs, minibatch.request)
-        return {name: output.float() for name, output in outputs.items()}
+        outputs = self._outputs(minibatch)
+        return {name: finished(output).float() for name, output in outputs.items()}
 
     def __call__(self, minibatch: Minibatch) -> Scores:
         """The scores of the outputs on the minibatch."""
-        return self._objective(self.run(minibatch), minibatch)
+        outputs = self._outputs(minibatch)
+        whole = {n: o if isinstance(o, Logits) else o.float() for n, o in outputs.items()}
+        return self._objective(whole, minibatch)
+
+    def _outputs(self, minibatch: Minibatch) -> Mapping[str, Output]:
+        device = next(iter(minibatch.inputs.values())).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self._bf16):
+            return self.module.outputs(minibatch.inputs, minibatch.request)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from nnet.training.ports import (
     Ports,
     find_ports,
     is_log_softmax,
+    linear_outputs,
     main_output,
     warn_of_unbounded_objectives,
 )
@@ -76,12 +77,16 @@ def train(
             holds another run, or training diverged.
     """
     _check_folder(out_dir, resume)
+    if options.bf16:
+        from nnet.modules.device import check_bf16
+
+        check_bf16()
     sets: Sets
     if isinstance(data, Archives):
         outputs = tuple(node.name for node in model.network.outputs())
         sets = example_sets(data, options)
     else:
-        ports = find_ports(model.network)
+        ports = find_ports(model.network, data.outputs)
         outputs = _outputs_of_tables(model.network, ports, options)
         sets = load_data(data, ports, options)
     if options.den_fst is None:
@@ -183,9 +188,11 @@ def _make_trainer(
         torch.set_num_threads(options.num_threads)
     device = select_device(options.device)
     seed_all(options.seed)
+    targets = options.den_fst is None
     module = compile_network(
         model.network,
         outputs=outputs,
+        log_likelihoods=linear_outputs(model.network, outputs) if targets else (),
         kernels=options.kernels,
         memory_compression_level=options.memory_compression_level,
     )
@@ -215,12 +222,12 @@ def _make_trainer(
 
 
 def _outputs_of_tables(network: Network, ports: Ports, options: TrainingOptions) -> tuple[str, ...]:
-    """The output that the targets are for, and that by which LF-MMI is regularized."""
+    """The outputs that the targets are for, and that by which LF-MMI is regularized."""
     xent = ports.output + XENT
     has_xent = any(node.name == xent for node in network.outputs())
     if options.den_fst is not None and options.chain.xent_regularize > 0 and has_xent:
         return ports.output, xent
-    return (ports.output,)
+    return ports.output, *ports.more
 
 
 def _collator(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from nnet.data.chain.alignments import alignment_reader
 from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
 from nnet.data.example_set import ExampleSet
 from nnet.data.merging import MergingRules
+from nnet.data.target_tables import TargetTable
 from nnet.data.targets import read_target
 from nnet.errors import NnetError
 from nnet.modelfile.chain_examples import read_chain_example
@@ -24,21 +27,54 @@ from nnet.training.ports import Ports
 class Tables:
     """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each.
 
-    For LF-MMI the targets are phones with lengths, or transition-ids of the model in the file
-    `ali_model`.
+    `targets` are for the output `output` or the only one, or for several outputs by name, of which
+    '' is that one. For LF-MMI they are phones with lengths, or transition-ids of the model in the
+    file `ali_model`.
     """
 
     feats: str
-    targets: str
+    targets: str | Mapping[str, str]
     ivectors: str | None = None
     online_ivectors: str | None = None
     online_ivector_period: int = 10
     valid_feats: str | None = None
-    valid_targets: str | None = None
+    valid_targets: str | Mapping[str, str] | None = None
     valid_ivectors: str | None = None
     valid_online_ivectors: str | None = None
     memory: float = 4.0
     ali_model: str = ""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that targets are for."""
+        return tuple(_by_output(self.targets))
+
+
+NAMED = re.compile(r"([\w.-]+)=((?:ark|scp)[,:].*)")
+
+
+def targets_by_output(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Rspecifiers by output of options RSPECIFIER (for '') or OUTPUT=RSPECIFIER.
+
+    Raises:
+        NnetError: there are two for one output.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        named = NAMED.fullmatch(text)
+        name, rspecifier = named.groups() if named else ("", text)
+        if name in found:
+            output = f"output '{name}'" if name else "one output"
+            raise NnetError(
+                f"{option} is given twice for {output}: {found[name]} and {rspecifier}; expected: "
+                "OUTPUT=RSPECIFIER, with the name of another output"
+            )
+        found[name] = rspecifier
+    return found
+
+
+def _by_output(targets: str | Mapping[str, str]) -> Mapping[str, str]:
+    return {"": targets} if isinstance(targets, str) else targets
 
 
 @dataclass(frozen=True)
@@ -91,11 +127,13 @@ def load_data(
     if bool(tables.valid_feats) != bool(tables.valid_targets):
         raise NnetError("--valid-feats and --valid-targets come together; only one is given")
     if tables.valid_feats and tables.valid_targets:
+        main, more = _target_tables(tables.valid_targets, tables, ports)
         valid = load_corpus(
             dataclasses.replace(
                 sources,
                 feats=tables.valid_feats,
-                targets=tables.valid_targets,
+                targets=main,
+                more_targets=more,
                 ivectors=tables.valid_ivectors,
                 online_ivectors=tables.valid_online_ivectors,
             )
@@ -105,6 +143,20 @@ def load_data(
         return train, None
     random = np.random.default_rng((options.seed, train.lengths.size))
     return train.split(options.valid_share, random)
+
+
+def _target_tables(
+    targets: str | Mapping[str, str], tables: Tables, ports: Ports
+) -> tuple[str, dict[str, TargetTable]]:
+    """The rspecifier of the main output's targets, and the tables of the others."""
+    given = _by_output(targets)
+    if set(given) != set(tables.outputs):
+        raise NnetError(
+            "--valid-targets are for other outputs than --targets; expected: the same outputs"
+        )
+    by_name = {name or ports.output: rspecifier for name, rspecifier in given.items()}
+    main = by_name.pop(ports.output)
+    return main, {name: TargetTable(text, ports.more[name]) for name, text in by_name.items()}
 
 
 def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
@@ -121,9 +173,13 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
             f"the network has an input 'ivector' of dim {ports.ivector_dim}, but no i-vectors are "
             "given; add --ivectors or --online-ivectors"
         )
+    if ports.more and options.den_fst is not None:
+        raise NnetError("LF-MMI is trained from --feats with --targets for one output alone")
+    main, more = _target_tables(tables.targets, tables, ports)
     return Sources(
         feats=tables.feats,
-        targets=tables.targets,
+        targets=main,
+        more_targets=more,
         feature_dim=ports.feature_dim,
         output_dim=ports.output_dim,
         ivectors=tables.ivectors,

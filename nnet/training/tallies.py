@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from nnet.training.objectives import Scores
 
@@ -48,22 +49,52 @@ Tallies = Mapping[str, Tally]
 """By the names of the scores."""
 
 
+@dataclass(frozen=True, eq=False)
+class ScoreNumbers:
+    """The numbers of scores side by side, so that they are fetched from a device at once.
+
+    Attributes:
+        names: of the scores.
+        with_accuracy, regularizing: those that have one; those that are regularizers.
+        tensor: four numbers a score, float64.
+    """
+
+    names: tuple[str, ...]
+    with_accuracy: frozenset[str]
+    regularizing: frozenset[str]
+    tensor: Tensor
+
+    @staticmethod
+    def of(scores: Scores) -> ScoreNumbers:
+        tensors = []
+        for score in scores.values():
+            zero = torch.zeros_like(score.total)
+            correct = zero if score.correct is None else score.correct
+            auxiliary = zero if score.auxiliary is None else score.auxiliary
+            tensors += [score.total, score.weight, correct, auxiliary]
+        return ScoreNumbers(
+            tuple(scores),
+            frozenset(name for name, score in scores.items() if score.correct is not None),
+            frozenset(name for name, score in scores.items() if score.regularizer is not None),
+            torch.stack([tensor.detach().double() for tensor in tensors]),
+        )
+
+    def tallies(self, fetched: Sequence[float]) -> dict[str, Tally]:
+        """The scores, by the numbers that the tensor holds."""
+        numbers = iter(fetched)
+        return {
+            name: Tally(total, weight, correct if name in self.with_accuracy else None, auxiliary,
+                        name in self.regularizing)
+            for name, total, weight, correct, auxiliary in zip(
+                self.names, numbers, numbers, numbers, numbers, strict=True
+            )
+        }  # fmt: skip
+
+
 def tallies(scores: Scores) -> dict[str, Tally]:
     """The numbers of scores, fetched from the device at once."""
-    tensors = []
-    for score in scores.values():
-        zero = torch.zeros_like(score.total)
-        correct = zero if score.correct is None else score.correct
-        auxiliary = zero if score.auxiliary is None else score.auxiliary
-        tensors += [score.total, score.weight, correct, auxiliary]
-    numbers = iter(torch.stack([tensor.detach().double() for tensor in tensors]).tolist())
-    return {
-        name: Tally(total, weight, None if score.correct is None else correct, auxiliary,
-                    score.regularizer is not None)
-        for (name, score), total, weight, correct, auxiliary in zip(
-            scores.items(), numbers, numbers, numbers, numbers, strict=True
-        )
-    }  # fmt: skip
+    numbers = ScoreNumbers.of(scores)
+    return numbers.tallies(numbers.tensor.tolist())
 
 
 def added(some: Tallies, more: Tallies) -> dict[str, Tally]:

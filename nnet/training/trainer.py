@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from nnet.training.distribution import Processes
 from nnet.training.dropout_schedule import DropoutSchedule
 from nnet.training.example_feed import ExampleFeed
 from nnet.training.feed import Feed, first_batches
+from nnet.training.first_iteration import FirstIteration
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
 from nnet.training.process_states import own_part, own_states
 from nnet.training.random_state import random_state, seed_all, set_random_state
+from nnet.training.recorded_step import Recorder, recorded
 from nnet.training.records import (
     History,
     MinibatchRecord,
@@ -49,7 +52,7 @@ from nnet.training.scoring import (
     zero_batchnorm,
 )
 from nnet.training.shrinkage import saturation
-from nnet.training.steps import Outcome, make_step
+from nnet.training.steps import Outcome, Pending, make_step
 from nnet.training.tallies import Tallies, Tally, overall
 
 log = logging.getLogger(__name__)
@@ -71,9 +74,10 @@ class Trainer:
         identity: what a checkpoint must have been made from to be resumed.
         reporters: are told what happens.
         processes: that work together; only the first one reports and writes.
+        recorder: of graphs, with the option `cuda_graph`; of CUDA graphs by default.
 
     Raises:
-        NnetError: the network has nothing to train.
+        NnetError: the network has nothing to train, or its steps cannot be recorded.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Trainer:
         identity: dict[str, Any],
         reporters: Sequence[Reporter] = (),
         processes: Processes | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.position = Position()
         self.history = History()
@@ -99,7 +104,11 @@ class Trainer:
         self._optimizer = OPTIMIZERS[options.optimizer].make(self._module, options)
         weight, clip = options.full_weight, options.max_grad_norm
         self._processes = processes or Processes()
+        self._first = FirstIteration(options.first_iter_minibatches, self._processes)
         self._step = make_step(scorer, self._optimizer, weight, clip, self._processes)
+        if options.cuda_graph:
+            self._step = recorded(self._step, recorder)
+        self._under_way: UnderWay | None = None
         self._skipped = 0
         schedule = options.dropout_schedule
         self._dropout = None if schedule is None else DropoutSchedule.parse(schedule)
@@ -144,6 +153,7 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "random": random_state(),
             "history": self.history.state(),
+            "first_iteration": self._first.state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -153,6 +163,7 @@ class Trainer:
         self._module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.history = History.of(state["history"])
+        self._first.set_state(state["first_iteration"])
         set_random_state(state["random"])
 
     def resume(self, read: Callable[[], dict[str, Any] | None]) -> bool:
@@ -170,7 +181,7 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         """The rest of the present epoch."""
-        batches = self._processes.share([*self._train.epoch(self.position.epoch)])
+        batches = self._first.batches(self._train, self.position.epoch)
         ends = _validation_ends(len(batches), self._options.valid_every)
         begins = _statistics_begins(ends)
         with self._train.minibatches(batches[self.position.batch :]) as minibatches:
@@ -201,34 +212,50 @@ class Trainer:
         done = (epoch + self.position.batch / batches) / options.num_epochs
         rate = self._rate(done)
         set_learning_rate(self._optimizer, rate)
+        self._first.limit(self._optimizer, self.position.step)
         shrink = self._begin_iteration(rate, batches)
         if self._dropout is not None:
             names = self._module.plan.components
             self._module.set_dropout_proportions(self._dropout.proportions(names, done))
         if self._processes.count > 1:  # so that a checkpoint need not hold all generators
             seed_all(hash((options.seed, self._processes.rank, self.position.step)) % 2**31)
-        outcome = self._step(minibatch)
-        self._processes.after_step(self.position.step + 1, self._module)
+        pending = self._step(minibatch)
+        self._settle()
+        done = (epoch + (self.position.batch + 1) / batches) / options.num_epochs
+        self._under_way = UnderWay(
+            pending, minibatch, self.position, done, rate, shrink, started, waited
+        )
+        if not pending.waits or self._processes.averages():
+            self._settle()
+        self._first.after_step(self.position.step + 1, self._module)
+
+    def _settle(self) -> None:
+        """Waits for the step that is under way, if there is one, and reports what it did."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is None:
+            return
+        outcome = under_way.pending.outcome()
         if not outcome.applied:
-            self._skip(minibatch, outcome)
+            self._skip(under_way, outcome)
         elif (all_outputs := overall(outcome.tallies)).weight:
             self._skipped = 0
-            frames = minibatch.frames * options.frame_subsampling_factor
+            self._first.add(all_outputs)
+            frames = under_way.minibatch.frames * self._options.frame_subsampling_factor
             record = MinibatchRecord(
-                step=self.position.step + 1,
-                epoch=epoch,
-                done=(epoch + (self.position.batch + 1) / batches) / options.num_epochs,
+                step=under_way.position.step + 1,
+                epoch=under_way.position.epoch,
+                done=under_way.done,
                 objective=all_outputs.objective,
                 accuracy=all_outputs.accuracy,
                 weight=all_outputs.weight,
-                learning_rate=rate,
+                learning_rate=under_way.learning_rate,
                 grad_norm=outcome.norm,
-                frames_per_second=frames / (time.monotonic() - started),
-                waited=waited,
-                shrink=shrink,
+                frames_per_second=frames / (time.monotonic() - under_way.started),
+                waited=under_way.waited,
+                shrink=under_way.shrink,
                 outputs=_output_records(outcome.tallies),
             )
-            self.history.add_minibatch(record, options.num_epochs)
+            self.history.add_minibatch(record, self._options.num_epochs)
             for reporter in self._reporters:
                 reporter.minibatch(record)
 
@@ -238,9 +265,8 @@ class Trainer:
         As in nnet3-train, activation statistics, which tell the saturation, begin anew.
         """
         shrinkage, position = self._options.shrinkage, self.position
-        if not shrinkage.is_used or position.batch % (
-            self._options.minibatches_per_iter or batches
-        ):
+        length = self._options.minibatches_per_iter or batches
+        if not shrinkage.is_used or not self._first.is_start(position.batch, length):
             return 1.0
         first = position.step == 0
         scale = shrinkage.scale(rate, first, lambda: saturation(self._module.to_network()))
@@ -249,12 +275,12 @@ class Trainer:
         zero_activation_statistics(self._module)
         return scale
 
-    def _skip(self, minibatch: Minibatch, outcome: Outcome) -> None:
+    def _skip(self, step: UnderWay, outcome: Outcome) -> None:
         """Passes over a minibatch that is not finite, if that is rare.
 
         As in nnet3, this is so with natural gradient alone; Adam's moments are not worth the risk.
         """
-        error = self._not_finite(minibatch, outcome)
+        error = _not_finite(step, outcome)
         self._skipped += 1
         if self._options.optimizer != "natural-gradient" or self._skipped > MOST_SKIPPED:
             raise error
@@ -267,6 +293,7 @@ class Trainer:
         return rate * self._processes.count if linear and self._processes.averages() else rate
 
     def _validate(self, share_of_epoch: float = 0.0) -> None:
+        self._settle()
         if self._valid is None or not self._processes.leads:
             return
         started = time.monotonic()
@@ -305,6 +332,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Writes a checkpoint; all processes take part."""
+        self._settle()
         state = self.state()
         if not self.leads:
             self._processes.gather(own_part(state, self._module, whole=self._processes.averages()))
@@ -325,21 +353,34 @@ class Trainer:
         """Random training batches, enough for statistics."""
         return first_batches(self._train, self._options.num_epochs, STATISTICS_FRAMES)
 
-    def _not_finite(self, minibatch: Minibatch, outcome: Outcome) -> NnetError:
-        objectives = {name: tally.total for name, tally in outcome.tallies.items()}
-        wrong = [
-            f"objective of '{n}' is {o}" for n, o in objectives.items() if not math.isfinite(o)
-        ]
-        what = wrong[0] if wrong else f"gradient norm is {outcome.norm}"
-        names = list(dict.fromkeys(minibatch.utterances))
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        return NnetError(
-            f"training stopped at minibatch {self.position.step + 1} (epoch "
-            f"{self.position.epoch + 1}): the {what}\n"
-            f"utterances of the minibatch: {shown or 'not in the examples'}\n"
-            "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
-            "utterances' features; the last checkpoint is from before"
-        )
+
+@dataclass(frozen=True, eq=False)
+class UnderWay:
+    """A step that was taken and not yet reported; see MinibatchRecord."""
+
+    pending: Pending
+    minibatch: Minibatch
+    position: Position
+    done: float
+    learning_rate: float
+    shrink: float
+    started: float
+    waited: float
+
+
+def _not_finite(step: UnderWay, outcome: Outcome) -> NnetError:
+    objectives = {name: tally.total for name, tally in outcome.tallies.items()}
+    wrong = [f"objective of '{n}' is {o}" for n, o in objectives.items() if not math.isfinite(o)]
+    what = wrong[0] if wrong else f"gradient norm is {outcome.norm}"
+    names = list(dict.fromkeys(step.minibatch.utterances))
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return NnetError(
+        f"training stopped at minibatch {step.position.step + 1} (epoch "
+        f"{step.position.epoch + 1}): the {what}\n"
+        f"utterances of the minibatch: {shown or 'not in the examples'}\n"
+        "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
+        "utterances' features; the last checkpoint is from before"
+    )
 
 
 def _output_records(sums: Tallies) -> dict[str, OutputRecord]:

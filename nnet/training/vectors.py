@@ -30,7 +30,7 @@ class Vectors:
         """The sum of squares, float64."""
         total = torch.zeros((), dtype=torch.float64, device=self._rows[0][0].device)
         for piece, scale in self._rows:
-            norms = torch.linalg.vector_norm(piece, dim=-1, dtype=torch.float32)
+            norms = torch.linalg.vector_norm(piece, dim=-1).float()
             repeats = self._times // piece.shape[0]
             total += norms.square().sum(dtype=torch.float64) * (scale * scale * repeats)
         return total + self.count * self._ones
@@ -40,22 +40,16 @@ class Vectors:
         rank = matrix.shape[0]
         batch = self._rows[0][0].shape[1]
         start = matrix[:, -1] if self._ones else matrix.new_zeros(rank)
-        result: Tensor | None = None
-        once: list[Tensor] = []
+        wide = torch.promote_types(self._rows[0][0].dtype, matrix.dtype)
+        result = start.to(wide).expand(self.count, rank).clone()
         for (piece, scale), block in zip(self._rows, self._blocks(matrix), strict=True):
             flat = _flat(piece)
             if piece.shape[0] < self._times:
-                once.append(flat @ (block.t() * scale).to(flat.dtype))
-            elif result is None:
-                result = torch.addmm(
-                    start.to(flat.dtype), flat, block.t().to(flat.dtype), alpha=scale
-                )
+                result.view(self._times, batch, rank).add_(_product(flat, block), alpha=scale)
+            elif flat.dtype == wide:
+                result.addmm_(flat, block.t().to(wide), alpha=scale)
             else:
-                result.addmm_(flat, block.t().to(flat.dtype), alpha=scale)
-        if result is None:
-            result = start.expand(self.count, rank).clone()
-        for part in once:
-            result.view(self._times, batch, rank).add_(part)
+                result.add_(_product(flat, block), alpha=scale)
         return result.float()
 
     def weighted(self, weights: Tensor) -> Tensor:
@@ -66,7 +60,7 @@ class Vectors:
             own = weights
             if piece.shape[0] < self._times:
                 own = weights.view(self._times, batch, -1).sum(0)
-            parts.append((own.t().to(piece.dtype) @ _flat(piece)).float() * scale)
+            parts.append(_sums(own, _flat(piece)) * scale)
         if self._ones:
             parts.append(weights.sum(0).unsqueeze(1))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
@@ -89,3 +83,36 @@ class Vectors:
 
 def _flat(piece: Tensor) -> Tensor:
     return piece.squeeze(1) if piece.shape[1] == 1 else piece.reshape(-1, piece.shape[-1])
+
+
+def _product(rows: Tensor, matrix: Tensor) -> Tensor:
+    """rows matrix' in the wider of their types.
+
+    Where the rows are narrower (bfloat16), the matrix is the sum of two of their type: rounded to
+    one, its own rows would not be orthogonal enough to each other.
+    """
+    wide = torch.promote_types(rows.dtype, matrix.dtype)
+    if rows.dtype == wide:
+        return rows @ matrix.t().to(wide)
+    high = matrix.to(rows.dtype)
+    low = (matrix - high.to(wide)).to(rows.dtype)
+    first, second = (rows @ torch.cat((high, low)).t()).split(len(matrix), dim=1)
+    return first.to(wide) + second
+
+
+BLOCK = 1024
+"""Rows that are converted at a time, so that they stay in a cache."""
+
+
+def _sums(weights: Tensor, rows: Tensor) -> Tensor:
+    """weights' rows, float32, with sums that are not rounded to the type of the rows.
+
+    A sum over frames that is rounded to bfloat16 is not the one that the other sums belong to, and
+    what is small beside the largest of them would be lost.
+    """
+    if rows.dtype not in (torch.bfloat16, torch.float16):
+        return (weights.t().to(rows.dtype) @ rows).float()
+    total = weights.new_zeros((weights.shape[1], rows.shape[1]))
+    for own, block in zip(weights.split(BLOCK), rows.split(BLOCK), strict=True):
+        total.addmm_(own.t(), block.float())
+    return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +73,8 @@ def test_a_large_modulus_is_refused() -> None:
         context(network)
 
 
-def test_a_deep_network_takes_milliseconds() -> None:
+def test_the_ways_through_a_deep_network_are_not_followed_one_by_one() -> None:
+    """There are 2 to the power of 200 of them."""
     lines = ["input-node name=input dim=2", "component name=n type=NoOpComponent dim=2"]
     source = "input"
     for i in range(200):
@@ -82,9 +82,7 @@ def test_a_deep_network_takes_milliseconds() -> None:
         lines.append(f"component-node name=n{i} component=n input={offset}")
         source = f"n{i}"
     network = build("\n".join([*lines, f"output-node name=output input={source}"]))
-    start = time.perf_counter()
     assert context(network) == (200, 400)
-    assert time.perf_counter() - start < 0.5
 
 
 names = st.sampled_from(["input", "a", "b"])

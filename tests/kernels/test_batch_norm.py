@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nnet.kernels.batch_norm import batch_norm, merge_statistics
+from tests.kernels.test_affine_batch_norm import Unit
 from tests.kernels.triton_cases import (
     DEVICE,
     TOLERANCES,
@@ -51,6 +52,23 @@ def test_bypass(relu):
 
 def test_bfloat16():
     check(63, 20, torch.bfloat16, relu=True, with_bypass=True)
+
+
+@pytest.mark.parametrize("repairs", [False, True])
+@pytest.mark.parametrize(("rows", "dim"), [(63, 37), (5, 16), (1, 3)])
+def test_what_a_unit_stores_and_its_repair(rows, dim, repairs):
+    shown = {}
+    for implementation in ("reference", "triton"):
+        dtype = torch.float64 if implementation == "reference" else torch.float32
+        x = nan_around(random(rows, dim)).to(dtype).requires_grad_()
+        unit = Unit(0.1 * random(dim, seed=4) if repairs else None)
+        y, *_ = batch_norm(x, 0.7, EPSILON, relu=True, watch=unit, implementation=implementation)
+        y.backward(random(rows, dim, seed=2).to(dtype))
+        shown[implementation] = {**unit.shown, "gradient": x.grad}
+    for name, found in shown["triton"].items():
+        expected = shown["reference"][name]
+        if rows > 1 or name != "squares":  # of one row, all is rounding
+            assert_close(found.float(), expected.double(), 1e-5)
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -105,4 +123,5 @@ def test_operators():
     stored = (torch.tensor(7.0, device=DEVICE), x[0].clone(), x[1].square())
     torch.library.opcheck(operators.merge, (*stored, x[2].clone(), x[3].square(), 9))
     known = (x[0].clone(), x[0].square())
-    torch.library.opcheck(backward, (x, x, *known, 1.0, EPSILON, True))
+    for repair, squares in ((None, False), (x[4].clone(), True)):
+        torch.library.opcheck(backward, (x, x, *known, repair, 1.0, EPSILON, True, squares))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels.log_softmax import log_likelihood
+from nnet.kernels import log_softmax
+from nnet.kernels.log_softmax import Targets, log_likelihood
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
 
 
@@ -35,18 +36,60 @@ def test_objective_and_derivative(rows, dim, pairs, consume, implementation, dty
     expected, derivative = plainly(given, ids, weights, gradient)
     largest = given.double().amax(1)
     x = given.detach().requires_grad_()
-    found = log_likelihood(x, ids, weights, consume=consume, implementation=implementation)
+    targets = Targets(weights, ids)
+    found = log_likelihood(x, targets, consume=consume, implementation=implementation)
     assert torch.equal(given.double().gather(1, found.best.unsqueeze(1)).squeeze(1), largest)
     found.objective.backward(gradient.to(found.objective))
     assert_close(found.objective.detach(), expected, 1e-2 if dtype == torch.bfloat16 else 1e-5)
     assert_close(x.grad, derivative, 1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
-def test_the_first_of_equal_elements_is_the_best():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+@pytest.mark.parametrize("shape", [(7, 63), (3, 129)])
+def test_weights_of_all_columns_and_a_scale_of_each_row(shape, implementation, dtype):
+    rows, dim = shape
+    given, _, _, gradient = case(rows, dim, 1, dtype)
+    generator = torch.Generator().manual_seed(1)
+    weights = nan_around(torch.rand(rows, dim, generator=generator).to(DEVICE))
+    scales = torch.rand(rows, generator=generator).to(DEVICE)
+    columns = torch.arange(dim, device=DEVICE).expand(rows, dim)
+    expected, derivative = plainly(given, columns, weights * scales[:, None], gradient)
+    x = given.detach().requires_grad_()
+    targets = Targets(weights, scales=scales)
+    found = log_likelihood(x, targets, implementation=implementation)
+    found.objective.backward(gradient.to(found.objective))
+    assert_close(found.objective.detach(), expected, 1e-2 if dtype == torch.bfloat16 else 1e-5)
+    assert_close(x.grad, derivative, 1e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_the_reference_takes_rows_in_blocks(monkeypatch):
+    given, ids, weights, gradient = case(7, 63, 2, torch.float32)
+    expected, derivative = plainly(given, ids, weights, gradient)
+    monkeypatch.setattr(log_softmax, "BLOCK", 130)
+    x = given.detach().requires_grad_()
+    found = log_likelihood(x, Targets(weights, ids))
+    found.objective.backward(gradient.to(found.objective))
+    assert_close(found.objective.detach(), expected)
+    assert_close(x.grad, derivative)
+
+
+def test_squares_of_the_weights_by_column():
+    ids = torch.tensor([[0, 2, 2], [1, 1, 0]])
+    weights = torch.tensor([[1.0, 2.0, 3.0], [0.5, 0.25, 0.0]])
+    scales = torch.tensor([2.0, 4.0])
+    dense = torch.zeros(2, 4).scatter_add(1, ids, weights)
+    expected = (dense * scales[:, None]).square().sum(0)
+    torch.testing.assert_close(Targets(weights, ids, scales).squares(4), expected)
+    torch.testing.assert_close(Targets(dense, scales=scales).squares(4), expected)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+def test_the_first_of_equal_elements_is_the_best(implementation):
     x = torch.zeros(2, 200, device=DEVICE)
     x[1, [70, 150]] = 1
-    ids, weights = torch.zeros(2, 1, dtype=torch.int64), torch.ones(2, 1)
-    found = log_likelihood(x, ids.to(DEVICE), weights.to(DEVICE), implementation="triton")
+    targets = Targets(torch.ones(2, 1).to(DEVICE), torch.zeros(2, 1, dtype=torch.int64).to(DEVICE))
+    found = log_likelihood(x, targets, implementation=implementation)
     assert found.best.tolist() == [0, 70]
 
 
@@ -55,6 +98,7 @@ def test_operators():
 
     x, ids, weights, gradient = case(3, 17, 2, torch.float32)
     x = x.clone()
-    torch.library.opcheck(operators.forward, (x, ids, weights))
-    z, target = torch.logsumexp(x, 1), torch.empty_like(x)
-    torch.library.opcheck(operators.backward, (x, z, ids, weights, gradient.to(DEVICE), target))
+    z, result = torch.logsumexp(x, 1), torch.empty_like(x)
+    for targets in (Targets(weights, ids), Targets(x.clone(), scales=z.clone())):
+        torch.library.opcheck(operators.forward, (x, *targets))
+        torch.library.opcheck(operators.backward, (x, z, *targets, gradient.to(DEVICE), result))

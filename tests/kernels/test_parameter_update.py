@@ -17,7 +17,8 @@ def tensors(seed):
 def case(momentum):
     buffers = [None if i % 2 else t for i, t in enumerate(tensors(2))] if momentum else [None] * 5
     scales = torch.tensor([-0.5, 2.0, 1e-3, 1.0, -1.0], device=DEVICE)
-    return tensors(0), tensors(1), buffers, scales, [0.0, 0.25, 0.0, 0.5, 1e-3]
+    penalties = torch.tensor([0.0, 0.25, 0.0, 0.5, 1e-3], device=DEVICE)
+    return tensors(0), tensors(1), buffers, scales, penalties
 
 
 def changes(arguments):
@@ -45,6 +46,15 @@ def test_changes_are_added_and_left_out_where_the_multiplier_is_zero():
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
         assert ours.isfinite().all()
+
+
+def test_parameters_count_as_changed():
+    """So that who keeps something made of them makes it anew."""
+    parameters, gradients, *rest = case(momentum=False)
+    before = [t._version for t in (*parameters, *gradients)]
+    make_changes(parameters, gradients, *rest, implementation="triton")
+    add_changes(parameters, gradients, torch.ones(5, device=DEVICE), implementation="triton")
+    assert all(t._version > v for t, v in zip((*parameters, *gradients), before, strict=True))
 
 
 def test_operators():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnet.kernels.native import native_library
-from nnet.kernels.window_sums_cpu import native_sum
+from nnet.kernels.window_sums_cpu import native_deviations, native_sum
 
 
 @pytest.mark.parametrize("dim", [1, 63, 64, 200])
@@ -36,3 +36,20 @@ def test_other_tensors_are_left_to_torch() -> None:
     assert native_sum(x.double(), squares=False) is None
     assert native_sum(x.transpose(1, 2), squares=False) is None
     assert native_sum(x.requires_grad_(), squares=False) is None
+
+
+@pytest.mark.parametrize("dim", [1, 63, 200])
+def test_deviations_are_those_of_rounded_means(dim: int) -> None:
+    torch.manual_seed(dim)
+    x = 3 + torch.randn(70, 4, dim + 5)[:, 1:, 3 : 3 + dim]
+    x[:, 0] = x[0, 0]  # which has no variance
+    found = native_deviations(x, 1e-10)
+    assert found is not None
+    wide = x.double()
+    mean, square = wide.mean(dim=0).float(), wide.square().mean(dim=0).float()
+    deviation = (square - mean.square()).clamp_min(1e-10).sqrt()
+    torch.testing.assert_close(found, torch.cat((mean, deviation), dim=-1))
+
+
+def test_deviations_of_other_tensors_are_left_to_torch() -> None:
+    assert native_deviations(torch.randn(3, 2, 4).double(), 0.1) is None

@@ -8,7 +8,8 @@ import torch
 
 import nnet
 from nnet.errors import NnetError
-from nnet.modules import device
+from nnet.kernels.packed_affine import has_bf16_units
+from nnet.modules import compiled, device
 from nnet.modules.cuda_graph import CapturedGraphs
 from nnet.modules.registry import ComponentModule, _module_classes
 from nnet.plan.derived import AFFINE
@@ -86,18 +87,28 @@ def test_bf16_comes_close():
     x = {"input": torch.randn(2, 9, 12)}
     exact = nnet.compile(network(), test_mode=True)
     rounded = nnet.compile(network(), test_mode=True)
-    rounded.bf16 = True  # on any processor: torch emulates what it has no units for
+    rounded.bf16 = True  # on any processor: without units for it, it is float32
     with torch.no_grad():
         expected, result = exact(x)["output"], rounded(x)["output"]
     assert result.dtype == torch.float32
-    assert not torch.equal(result, expected)
-    torch.testing.assert_close(result, expected, rtol=2e-2, atol=2e-2)
+    assert torch.equal(result, expected) != has_bf16_units()
+    torch.testing.assert_close(result, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_bf16_needs_hardware(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(device, "_cpu_flags", lambda: {"avx2"})
     with pytest.raises(NnetError, match=r"bf16 needs a CPU with units for bfloat16 .*; leave out"):
+        nnet.compile(network(), test_mode=True, bf16=True)
+
+
+def test_bf16_in_test_mode_needs_matrix_units(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "_cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(compiled, "has_bf16_units", lambda: False)
+    with pytest.raises(
+        NnetError, match=r"needs a CPU with matrix units .* \(AMX\) and a C\+\+ com"
+    ):
         nnet.compile(network(), test_mode=True, bf16=True)
 
 

@@ -6,7 +6,7 @@ import torch
 
 import nnet
 from nnet.errors import NnetError
-from nnet.modules import tiles
+from nnet.modules import affine_step, compiled, tiles
 from nnet.modules.compiled import compile_network
 from nnet.plan.request import Request, TimeRange
 from tests.support import GOLDEN, golden_network, network_from
@@ -29,6 +29,32 @@ def test_a_whole_utterance_gives_one_row_a_frame(tdnnf):
     result = tdnnf(some_inputs(31))
     assert set(result) == {"output"}
     assert result["output"].shape == (2, 31, 18)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("subsampling", [1, 3])
+def test_without_a_compiler_the_results_are_the_same(tdnnf, batch, subsampling, monkeypatch):
+    request = tdnnf.chunk_request(30, subsampling=subsampling)
+    inputs = some_inputs(dict(request.inputs)["input"].count, batch)
+    monkeypatch.setattr(compiled, "can_pack", lambda: False)
+    monkeypatch.setattr(affine_step, "can_pack", lambda activation: False)
+    plain = compile_network(golden_network("nets/tdnnf"), test_mode=True, outputs=("output",))
+    with torch.no_grad():
+        ours, theirs = (module(inputs, request)["output"] for module in (tdnnf, plain))
+    assert torch.dist(ours, theirs) < 1e-5 * torch.linalg.vector_norm(theirs)
+
+
+def test_weights_that_are_loaded_later_are_used(tdnnf):
+    inputs = some_inputs(9)
+    with torch.no_grad():
+        before = tdnnf(inputs)["output"]
+        state = tdnnf.state_dict()
+        tdnnf.load_state_dict({name: 2 * tensor for name, tensor in state.items()})
+        doubled = tdnnf(inputs)["output"]
+        tdnnf.load_state_dict({name: tensor / 2 for name, tensor in tdnnf.state_dict().items()})
+        again = tdnnf(inputs)["output"]
+    assert not torch.allclose(doubled, before)
+    assert torch.equal(again, before)
 
 
 @pytest.mark.parametrize("batch", [1, 7])

@@ -20,6 +20,7 @@ from tests.support import (
 
 COMPONENT_LIMIT = 1e-5
 NET_LIMIT = 1e-4
+BF16_LIMIT = 1e-3
 
 
 def worst_error(folder: str, case: str, output: str, options: ChunkOptions, **compile_options):
@@ -89,3 +90,15 @@ def test_component(case, output, test_mode):
 )
 def test_net(case, output, options, test_mode):
     assert worst_error("nets", case, output, options, test_mode=test_mode) < NET_LIMIT
+
+
+@pytest.mark.parametrize("case", cases("nets", "output_whole.ark"))
+def test_a_net_in_bf16(case):
+    path = GOLDEN / "nets" / case
+    network = read_model(last_model(path)).network
+    module = compile_network(network, test_mode=True, outputs=("output",)).eval()
+    module.bf16 = True  # on any processor: without units for it, it is float32
+    options = dict(outputs_of_net(path))["output_whole.ark"]
+    expected = table(path / "output_whole.ark")
+    for name, rows in ChunkedInference(module, options).run(utterances(path)):
+        assert relative_error(rows, expected[name]) < BF16_LIMIT

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nnet.data.example_minibatch import example_minibatch
@@ -16,16 +17,19 @@ from nnet.data.minibatch import AnyTargets, Minibatch
 from nnet.graph.network import Network, OutputNode
 from nnet.modelfile.model import read_model
 from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.modules.logits import finished
 from nnet.training.natural_sgd import NaturalGradientSGD
 from nnet.training.objectives import OBJECTIVES, OutputObjectives, Score, loss
+from nnet.training.ports import linear_outputs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def start(folder: Path) -> tuple[Network, CompiledNetwork]:
-    """Kaldi's initial network, its statistics zeroed, in training mode."""
+def start(folder: Path, kernels: str = "reference") -> tuple[Network, CompiledNetwork]:
+    """Kaldi's initial network, its statistics zeroed, in training mode, as `nnet train` has it."""
     network = read_model(folder / "init.raw").network
-    module = compile_network(network).train()
+    names = linear_outputs(network, [node.name for node in network.outputs()])
+    module = compile_network(network, kernels=kernels, log_likelihoods=names).train()
     module.zero_stats()
     return network, module
 
@@ -69,9 +73,10 @@ def run(
             minibatch: Minibatch = minibatch, passes: list[tuple[Tensor, Score]] = passes
         ) -> None:
             optimizer.zero_grad()
-            outputs = module(minibatch.inputs, minibatch.request)
+            outputs = module.outputs(minibatch.inputs, minibatch.request)
             scores = objective(outputs, minibatch)
-            passes.append((outputs["output"].detach(), scores["output"]))
+            with torch.no_grad():
+                passes.append((finished(outputs["output"]), scores["output"]))
             loss(scores).backward()
 
         optimizer.step(closure, sequences=minibatch.sequences)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nnet.graph.network import Network
 from nnet.modelfile.model import read_model
 from nnet.training.natural_sgd import NaturalGradientSGD, UpdateOptions
 from tests.training.kaldi_training import (
     GOLDEN,
     Log,
+    Trace,
     change_errors,
     factors,
     run,
@@ -37,7 +40,6 @@ COMPONENTS = {
     "linear": 1e-4,
     "linear_plain": 1e-4,
     "ng_affine": 1e-4,
-    "ng_affine_ranks": 4e-2,
     "ng_per_element_scale": 1e-5,
     "per_element_offset": 1e-5,
     "per_element_offset_plain": 1e-5,
@@ -55,7 +57,6 @@ COMPONENTS = {
     "repeated_affine": 1e-4,
     "ng_repeated_affine": 1e-4,
     "time_height_convolution_subsample": 1e-5,
-    "time_height_convolution": 6e-2,
     "maxpooling": 1e-4,
     "sum_block": 1e-5,
     "elementwise_product": 1e-5,
@@ -83,15 +84,9 @@ COMPONENTS = {
     "restricted_attention_no_context": 1e-5,
     "scale_and_offset_plain": 1e-5,
     "sum_group": 1e-5,
-    "time_height_convolution_valid": 2.5e-1,
     "composite": 1e-5,
 }
-"""The limits of parameters' errors, above 1e-4 where vectors span fewer directions than natural
-gradient's estimates have: derivatives of 4 columns against a rank of 9 in ng_affine_ranks, and
-gradients of 4 rows against one of 14 in the convolutions. The estimates' other directions are then
-what rounding leaves. Changing the initial parameters by 1e-7 of themselves moves our own results,
-in three trials each, by up to 4e-2 (ng_affine_ranks), 5e-2 (time_height_convolution) and 1.2e-1
-(the valid one). The distances to Kaldi's vary from 7e-3 to 3e-2, 1e-2 to 4e-2, 3e-2 to 1.8e-1."""
+"""The limits of parameters' errors."""
 UNDETERMINED = {"batchnorm": ("pre.bias",), "conv_orders": ("c2.conv.bias",)}
 """Biases right before batch-norm."""
 NETS = {
@@ -106,19 +101,31 @@ NETS = {
     "norm_gru_family": (0, 1e-3),
     "stats_moving": (2, 3e-3),
     "attention": (0, 5e-3),
-    "fast_lstm_variants": (0, 1.5e-2),
-    "xvector": (0, 8e-2),
-    "conv_orders": (0, 3e-1),
 }
 """With a seed that repairs the same units in the first minibatch as Kaldi's run: where half of the
 units are dead, this decides what natural gradient starts from. And the limit of parameters' errors.
 Self-repair, in a random half of the minibatches, moves those of saturated gates: with six seeds the
-errors of lstm are between 4e-4 and 1e-3, of blstmp between 2e-3 and 5e-3. In the last three nets,
-vectors of lower rank than natural gradient's estimates leave some of its directions to rounding.
-Changing the initial parameters by 1e-7 of themselves moves our own results, in three trials each,
-by up to 9e-3, 2.3e-2 and 1.5e-1; eigenvalues in single precision, as in Kaldi, by 2e-3, 3e-2 and
-1.5e-1. The distances to Kaldi's vary from 2.6e-3 to 1.1e-2, from 1.3e-2 to 5.7e-2 and from 1.1e-1
-to 2.2e-1."""
+errors of lstm are between 4e-4 and 1e-3, of blstmp between 2e-3 and 5e-3."""
+ILL_CONDITIONED = (
+    "components/ng_affine_ranks__trained",
+    "components/time_height_convolution__trained",
+    "components/time_height_convolution_valid__trained",
+    "nets/fast_lstm_variants",
+    "nets/xvector",
+    "nets/conv_orders",
+)
+"""Here vectors span fewer directions than natural gradient's estimates have: derivatives of 4
+columns against a rank of 9 in ng_affine_ranks, gradients of 4 rows against one of 14 in the
+convolutions. The estimates' other directions are what rounding leaves; and then a unit of a ReLU
+may be on for a frame in one run and off in the other. It is no difference of the update: done in
+Kaldi's order of operations and in single precision, with the gradients of our run, it gives the
+same as ours, to 1e-6 where the directions are determined (c8.conv of conv_orders)."""
+LIMIT = 1e-2
+TRIALS = 8
+PERTURBATION = 2.0**-16
+FACTOR = 4.0
+"""An error may be so many times what our own result moves by, at most, in trials in which initial
+parameters are changed by this share of themselves; beyond the limit for what does not move."""
 
 
 def options(text: str) -> dict[str, float]:
@@ -169,6 +176,41 @@ def test_every_component_type(component: str) -> None:
     assert len(trace.reports) == len(log.reports)
     found, wanted = factors(trace.reports), factors(log.reports)
     np.testing.assert_allclose(found, wanted, rtol=max(1e-4, 0.2 * limit))
+
+
+def train(folder: Path, trial: int | None = None) -> tuple[Network, Network, Trace]:
+    """Trains on a case's examples, from parameters that differ a little in each trial."""
+    torch.manual_seed(0)
+    network, module = start(folder)
+    if trial is not None:
+        generator = torch.Generator().manual_seed(trial)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                share = 2 * torch.rand(parameter.shape, generator=generator) - 1
+                parameter.mul_(1 + PERTURBATION * share)
+    optimizer = NaturalGradientSGD(module)
+    torch.manual_seed(0)
+    trace = run(network, module, optimizer, folder / "egs.ark")
+    return network, module.to_network(), trace
+
+
+@pytest.mark.parametrize("case", ILL_CONDITIONED)
+def test_what_rounding_leaves_open_explains_the_distance_to_kaldi(case: str) -> None:
+    folder = GOLDEN / case
+    undetermined = UNDETERMINED.get(folder.name, ())
+    network, ours, trace = train(folder)
+    log = Log.of(folder / "train.log")
+    assert trace.objective_error(log.objectives) < 5e-5
+    theirs = read_model(folder / "trained.raw").network
+    errors = change_errors(network, ours, theirs, undetermined)
+    trials = [train(folder, trial) for trial in range(TRIALS)]
+    moved = [change_errors(network, trial, ours, undetermined) for _, trial, _ in trials]
+    for name, error in errors.items():
+        assert error < LIMIT + FACTOR * max(trial[name] for trial in moved), name
+    found = np.array(factors(trace.reports))
+    differences = [abs(np.divide(factors(t.reports), found) - 1.0) for _, _, t in trials]
+    limits = 1e-3 + FACTOR * np.max(differences, axis=0)
+    assert (abs(np.divide(factors(log.reports), found) - 1.0) < limits).all()
 
 
 @pytest.mark.parametrize("net", NETS)
@@ -226,6 +268,7 @@ def test_a_constraint_that_kaldi_happened_not_to_apply() -> None:
     network, module = start(folder)
     optimizer = Constrained(module)
     optimizer.chosen = [""] * 4
+    torch.manual_seed(0)
     trace = run(network, module, optimizer, folder / "egs.ark")
     theirs = read_model(folder / "trained.raw").network
     assert max(change_errors(network, module.to_network(), theirs).values()) < 5e-3

@@ -17,6 +17,7 @@ from nnet.data.tables import read_matrices
 from nnet.data.writers import MatrixWriter, VectorWriter
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, read_model
+from nnet.training.objectives import Scores
 from nnet.training.scoring import Scorer
 from nnet.training.tables import Tables
 from nnet.training.trainer import Trainer
@@ -64,16 +65,16 @@ def test_natural_gradient_learns_with_its_defaults(run: Run) -> None:
 def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = Scorer.run
+    whole = Scorer.__call__
 
-    def broken(self: Scorer, minibatch: Minibatch) -> dict[str, torch.Tensor]:
-        outputs = whole(self, minibatch)
+    def broken(self: Scorer, minibatch: Minibatch) -> Scores:
+        scores = whole(self, minibatch)
         broken.calls += 1  # type: ignore[attr-defined]
         factor = float("nan") if broken.calls in bad else 1.0  # type: ignore[attr-defined]
-        return {name: output * factor for name, output in outputs.items()}
+        return {n: replace(score, total=score.total * factor) for n, score in scores.items()}
 
     broken.calls, bad = 0, {5}  # type: ignore[attr-defined]
-    monkeypatch.setattr(Scorer, "run", broken)
+    monkeypatch.setattr(Scorer, "__call__", broken)
     final = run("out", optimizer="natural-gradient", valid_share=0.0)
     assert "this minibatch is skipped: training stopped at minibatch 5" in caplog.text
     assert len(events(final, "minibatch")) > 20

@@ -15,6 +15,7 @@ from nnet.kernels.denominator import Transitions
 from nnet.kernels.implementation import Implementation, triton_is_installed
 from nnet.kernels.lfmmi import LfMmi, lfmmi
 from nnet.modelfile.chain_examples import XENT
+from nnet.modules.logits import Output, finished
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.objectives import Score, Scores
 
@@ -43,13 +44,14 @@ class ChainObjective:
         self._implementation = implementation
         self._placed: dict[tuple[torch.device, torch.dtype], Transitions] = {}
 
-    def __call__(self, outputs: Mapping[str, Tensor], minibatch: Minibatch) -> Scores:
+    def __call__(self, outputs: Mapping[str, Output], minibatch: Minibatch) -> Scores:
         """The scores of all supervised outputs, and of the `-xent` ones that there are."""
         scores: dict[str, Score] = {}
         for name, targets in minibatch.targets.items():
             if not isinstance(targets, ChainTargets):
                 raise NnetError(f"the examples have no LF-MMI supervision of '{name}'")
-            scores.update(self._score(name, targets, outputs))
+            whole = {name: finished(output) for name, output in outputs.items()}
+            scores.update(self._score(name, targets, whole))
         return scores
 
     def _score(

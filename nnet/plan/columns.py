@@ -1,0 +1,113 @@
+"""Between which columns the values of a loop are taken apart: all that is done with a value is done
+with whole pieces of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from nnet.plan import ir
+from nnet.plan.derived import input_blocks
+from nnet.plan.ir import Plan, Value
+
+Piece = tuple[int, int]
+"""The first column, and the number of columns."""
+
+Link = tuple[Value, int, Value, int, int]
+"""Columns a, a + 1, .. of one value are cut where columns b, b + 1, .. of another are: (value, a,
+other, b, number of columns)."""
+
+
+def pieces(plan: Plan, values: Sequence[Value]) -> dict[Value, list[Piece]]:
+    """The pieces of the values of a loop, and of those outside it that they read."""
+    cuts: dict[Value, set[int]] = defaultdict(set)
+    links = [link for value in values for link in _links(plan, value)]
+    for value, first, other, start, count in links:
+        for end, at in ((value, first), (other, start)):
+            cuts[end] |= {at, at + count}
+    changed = True
+    while changed:
+        changed = False
+        for value, first, other, start, count in links:
+            for a, b, shift in ((value, other, start - first), (other, value, first - start)):
+                low = first if a == value and shift == start - first else start
+                moved = {c + shift for c in cuts[a] if low <= c <= low + count}
+                if not moved <= cuts[b]:
+                    cuts[b] |= moved
+                    changed = True
+    return {
+        value: [(a, b - a) for a, b in pairwise(sorted(found | {0, plan.dim(value)}))]
+        for value, found in cuts.items()
+    }
+
+
+def _links(plan: Plan, value: Value) -> Iterator[Link]:
+    """The columns of a value, and what they are made of or treated like."""
+    operation = plan.operations[value]
+    dim = operation.dim
+    match operation:
+        case ir.Carried(of=of):
+            yield value, 0, of, 0, dim
+        case ir.Columns(source=source, offset=offset):
+            yield value, 0, source.value, offset, dim
+        case ir.Append(sources=sources):
+            column = 0
+            for source in sources:
+                width = plan.dim(source.value)
+                yield value, column, source.value, 0, width
+                column += width
+        case ir.SplicedAffine(terms=terms, bypass=bypass):
+            for rows in terms:
+                yield rows.value, rows.offset, rows.value, rows.offset, rows.dim
+            for rows in bypass:
+                yield value, 0, rows.value, rows.offset, dim
+        case ir.Apply(component=component, source=source):
+            yield from _links_of_component(plan.components[component], value, source.value)
+        case _:
+            for operand in operation.operands:
+                yield value, 0, operand, 0, dim
+
+
+def _links_of_component(spec: object, value: Value, source: Value) -> Iterator[Link]:
+    """Blocks of a component's input and output that are treated column by column."""
+    for blocks in blocks_of(spec):
+        ends = [(source if of_input else value, first, width) for of_input, first, width in blocks]
+        (first_value, first, width), *others = ends
+        yield first_value, first, first_value, first, width
+        for other, start, _ in others:
+            yield first_value, first, other, start, width
+
+
+Block = tuple[bool, int, int]
+"""Whether it is of the input, its first column, and its columns."""
+
+
+def blocks_of(spec: object) -> list[list[Block]]:
+    """Lists of a component's blocks that are cut alike."""
+    name = getattr(spec, "type_name", "")
+    if name == "LstmNonlinearityComponent":
+        cells: int = spec.cell_dim  # type: ignore[attr-defined]
+        alike = [(True, k * cells, cells) for k in range(5)]
+        alike += [(False, k * cells, cells) for k in range(2)]
+        masks = range(5 * cells, getattr(spec, "input_dim", 0))
+        return [alike, *([(True, column, 1)] for column in masks)]
+    if name in ("GruNonlinearityComponent", "OutputGruNonlinearityComponent"):
+        return _gru_blocks(spec)
+    width: int = spec.output_dim  # type: ignore[attr-defined]
+    starts = range(0, spec.input_dim, width)  # type: ignore[attr-defined]
+    return [[(False, 0, width), *((True, start, width) for start in starts)]]
+
+
+def _gru_blocks(spec: object) -> list[list[Block]]:
+    cells: int = spec.cell_dim  # type: ignore[attr-defined]
+    widths = input_blocks(spec)
+    starts = [sum(widths[:k]) for k in range(len(widths))]
+    alike = [(False, 0, cells), (False, cells, cells)]
+    reset = len(widths) > 3
+    states = [1, len(widths) - 1] if reset else []  # r and what it is multiplied by
+    alike += [(True, starts[k], cells) for k in range(len(widths)) if k not in states]
+    others = [(True, starts[k], widths[k]) for k in states]
+    if reset and len(widths) == 4:  # the state is the cell itself
+        return [[*alike, *others]]
+    return [alike, others] if others else [alike]
