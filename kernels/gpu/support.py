@@ -153,9 +153,7 @@ class Kernel:
             self._run(self._choose(grid, like, arguments), grid, arguments)
 
     def _run(self, choice: Configuration, grid: Grid, arguments: Mapping[str, Any]) -> None:
-        self.function[grid(choice.constants)](
-            **arguments, **choice.constants, **choice.options
-        )
+        self.function[grid(choice.constants)](**arguments, **choice.constants, **choice.options)
 
     def _choose(self, grid: Grid, like: Hashable, arguments: Mapping[str, Any]) -> Configuration:
         found = self.chosen.get(like)

@@ -103,6 +103,7 @@ class ReluBatchNorm:
             and real
             and self.batch_norm.uses_minibatch
             and self.batch_norm.implementation == "reference"
+            and not (_has_hooks(self.relu) or _has_hooks(self.batch_norm))
             and all(t.device.type == "cpu" and t.dtype == dtype for t in tensors)
         )
 
@@ -157,3 +158,8 @@ class ReluBatchNorm:
         y, statistics = affine_batch_norm(layer, sources, linear, bias, beside)
         self.batch_norm.merge(*statistics)
         return y
+
+
+def _has_hooks(module: ComponentModule) -> bool:
+    """Whether somebody wants to see what a module computes by itself."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

@@ -66,7 +66,8 @@ def test_compile_prints_the_plan_and_its_cost(capsys):
         assert f"--- {name}: " in out
     status, out, _ = run(capsys, *words, "--training")
     assert status == 0
-    assert "apply tdnn1.batchnorm" in out
+    assert "affine tdnn1.affine(" in out
+    assert "| relu | batchnorm" in out
 
 
 TORCH_FREE = [

@@ -38,34 +38,54 @@ def inputs(cells: int, masked: bool, size: float = 2.0) -> tuple[Tensor, Tensor]
     return x, torch.randn(3, cells)
 
 
+def blocks(x: Tensor, cells: int) -> list[Tensor]:
+    """The inputs of the gates, the previous cells, and the masks if there are any."""
+    masks = x.shape[-1] - 5 * cells
+    return list(x.split([4 * cells, cells, masks] if masks else [4 * cells, cells], dim=-1))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("cells", [1, 15, 16, 63, 130])
-def test_values_and_derivatives(cells: int, masked: bool) -> None:
+def test_values_and_derivatives(cells: int, masked: bool, in_place: bool) -> None:
+    """In place, what is kept, and then the gradient for the gates, takes the place of the gates."""
     x, weights = inputs(cells, masked)
-    out = torch.full((5, 3, 2 * cells), math.nan)
-    assert runs_natively(LIBRARY, x, weights, out)
-    forward = NativeLstm(x, weights, out, keep=True)
-    for first in range(5):
-        forward.forward(first, first + 1)
     exact_x = x.double().requires_grad_()
     exact_w = weights.double().requires_grad_()
+    out = torch.full((5, 3, 2 * cells), math.nan)
+    assert runs_natively(LIBRARY, x, weights, out)
+    given = blocks(x, cells)
+    kept = given[0] if in_place else torch.full((5, 3, 4 * cells), math.nan)
+    forward = NativeLstm(given, weights, out, kept)
+    for first in range(5):
+        forward.forward(first, first + 1)
     expected, activations = cell(exact_x, exact_w)
     torch.testing.assert_close(out.double(), expected, rtol=2e-6, atol=2e-6)
-    torch.testing.assert_close(forward.kept.double(), activations, rtol=2e-6, atol=2e-6)
+    of_gates = activations[..., :4, :].flatten(-2)
+    torch.testing.assert_close(kept.double(), of_gates, rtol=2e-6, atol=2e-6)
+    before = kept.clone()
 
     gradient = torch.randn(5, 3, 2 * cells)
     repair = torch.rand(5, cells)
-    target = torch.full((5, 3, x.shape[2] + 1), math.nan)[..., 1:]
-    back = NativeLstmDerivative(forward, gradient, target, None)
+    targets = blocks(torch.full((5, 3, x.shape[2] + 1), math.nan)[..., 1:], cells)
+    if in_place:
+        targets[0] = kept
+    back = NativeLstmDerivative(forward, gradient, targets, None)
     back.backward(2, 5)
     back.backward(0, 2)
     found = torch.autograd.grad(expected, (exact_x, exact_w), gradient.double())
     found[0][..., 5 * cells :] = 0  # nothing is derived by masks
-    torch.testing.assert_close(target.double(), found[0], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(back.sums, found[1], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.cat(targets, dim=-1).double(), found[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.peepholes, found[1], rtol=1e-5, atol=1e-5)
 
-    NativeLstmDerivative(forward, torch.zeros_like(gradient), target, repair).backward(0, 5)
+    kept.copy_(before)
+    back = NativeLstmDerivative(forward, torch.zeros_like(gradient), targets, repair)
+    back.backward(0, 5)
     i, f, g, o, m = activations.detach().unbind(-2)
+    rows = activations.detach().flatten(0, 1)
+    torch.testing.assert_close(back.values, rows.sum(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(back.squares, rows.square().sum(0), rtol=1e-5, atol=1e-5)
+    target = targets[0]
     push = [(2 * a - 1) * r for a, r in zip((i, f, o), repair[[0, 1, 3]].double(), strict=True)]
     torch.testing.assert_close(
         target[..., 3 * cells : 4 * cells].double(), push[2], rtol=1e-5, atol=1e-5
@@ -79,13 +99,12 @@ def test_values_and_derivatives(cells: int, masked: bool) -> None:
 
 def test_saturated_units_are_neither_nan_nor_denormal() -> None:
     x, weights = inputs(64, masked=False, size=150.0)
-    out = torch.empty(5, 3, 128)
-    forward = NativeLstm(x, weights, out, keep=True)
-    forward.forward(0, 5)
+    out, kept = torch.empty(5, 3, 128), torch.empty(5, 3, 256)
+    NativeLstm(blocks(x, 64), weights, out, kept).forward(0, 5)
     expected, _ = cell(x.double(), weights.double())
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-6)
     tiny = torch.finfo(torch.float32).tiny
-    for values in (out, forward.kept):
+    for values in (out, kept):
         assert not ((values != 0) & (values.abs() < tiny)).any()
 
 
@@ -95,12 +114,12 @@ def test_threads_change_nothing_but_the_order_of_sums() -> None:
     before = torch.get_num_threads()
     for threads in (1, 3):
         torch.set_num_threads(threads)
-        out, target = torch.empty(6, 32, 400), torch.empty(6, 32, 1000)
-        forward = NativeLstm(x, weights, out, keep=True)
+        out, target, kept = (torch.empty(6, 32, dim) for dim in (400, 1000, 800))
+        forward = NativeLstm(blocks(x, 200), weights, out, kept)
         forward.forward(0, 6)
-        back = NativeLstmDerivative(forward, gradient, target, None)
+        back = NativeLstmDerivative(forward, gradient, blocks(target, 200), None)
         back.backward(0, 6)
-        results.append((out, target, back.sums))
+        results.append((out, target, back.peepholes))
     torch.set_num_threads(before)
     (out, target, sums), (other_out, other_target, other_sums) = results
     assert torch.equal(out, other_out)
@@ -112,7 +131,7 @@ def test_nan_stays_nan() -> None:
     x, weights = inputs(16, masked=False)
     x[1, 2, 3] = math.nan
     out = torch.zeros(5, 3, 32)
-    NativeLstm(x, weights, out, keep=False).forward(0, 5)
+    NativeLstm(blocks(x, 16), weights, out, None).forward(0, 5)
     assert out[1, 2, 3].isnan()
     assert out.isnan().sum() == 2
 

@@ -103,6 +103,15 @@ def test_batch_norm_in_test_mode_is_not_joined() -> None:
     assert not any(isinstance(o, ir.AffineBatchNorm | ir.ReluBatchNorm) for o in plan.operations)
 
 
+def test_hooks_on_a_unit_see_what_it_computes() -> None:
+    module = nnet.compile(nnet.build(XCONFIG)).train()
+    seen: list[torch.Tensor] = []
+    module.components["tdnn1/relu"].register_forward_hook(lambda _, __, y: seen.append(y))
+    module({"input": torch.randn(2, 20, 5)})
+    assert len(seen) == 1
+    assert (seen[0] >= 0).all()
+
+
 def train(module: CompiledNetwork, net: str, minibatches: int) -> list[float]:
     """Objectives of the first golden minibatches."""
     torch.manual_seed(0)
