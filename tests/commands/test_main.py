@@ -67,7 +67,7 @@ def test_compile_prints_the_plan_and_its_cost(capsys):
     status, out, _ = run(capsys, *words, "--training")
     assert status == 0
     assert "affine tdnn1.affine(" in out
-    assert "| relu | batchnorm" in out
+    assert "| tdnn1.relu | tdnn1.batchnorm" in out
 
 
 TORCH_FREE = [
