@@ -95,7 +95,10 @@ class _Shelves:
 
     def room(self, count: int) -> Tensor:
         """So many floats that begin with a cache line."""
-        with self._lock:
+        with (
+            self._lock,
+            torch.inference_mode(mode=False),
+        ):  # others may write beside it, in any mode
             ahead = self._ahead()
             if ahead + count > len(self._shelf):  # numpy asks for huge pages, torch does not
                 self._shelf = torch.from_numpy(np.empty(max(SHELF, count + LINE), dtype=np.float32))

@@ -72,7 +72,8 @@ def compile(
             print(f"--- {name}: {len(step.operations)} values\n{dumped(step)}\n")
 
     show("lowered", plan)
-    fused = asked == "triton" or (asked == "auto" and target.is_gpu)
+    kernels_of_ours = asked == "triton" or (asked == "auto" and target.is_gpu)
+    fused = kernels_of_ours or not training  # as on a CPU with a C++ compiler
     trained = [node for node in network.outputs() if training and node.objective == "linear"]
     names = tuple(node.name for node in trained)
     passes = pipeline(test_mode=not training, fused=fused, log_likelihoods=names)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnet.kernels import packed_affine
 from nnet.kernels.affine_chain import AffineChain, Link
 from nnet.kernels.packed_affine import can_pack, has_bf16_units, pack
 from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
@@ -172,3 +173,11 @@ def test_two_threads_give_the_same_as_one():
         chain.check(made)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_weights_are_packed_beside_others_in_any_mode(monkeypatch):
+    monkeypatch.setattr("nnet.kernels.packed_affine._SHELVES", packed_affine._Shelves())
+    block = torch.randn(3, 2)
+    with torch.inference_mode():
+        first = pack([block])
+    torch.testing.assert_close(pack([block]), first)
