@@ -341,9 +341,13 @@ def _weight_gradient(
     return result
 
 
+MANY_ROWS = 2048
+"""From so many rows on, the order of a weight's gradient in memory matters more than a copy."""
+
+
 def _of_products(gradient: Tensor, rows: Tensor) -> Tensor:
-    """gradient' rows. The result's longer side is last in memory, which is faster."""
-    if rows.shape[1] < gradient.shape[1]:
+    """gradient' rows. Of many rows, the result's longer side is last in memory: that is faster."""
+    if rows.shape[1] < gradient.shape[1] and len(rows) >= MANY_ROWS:
         return torch.mm(rows.t(), gradient).t()
     return torch.mm(gradient.t(), rows)
 
