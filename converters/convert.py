@@ -13,7 +13,7 @@ from nnet.converters import nnet1_recurrent  # noqa: F401
 from nnet.converters.assembly import Assembly, Part
 from nnet.converters.nnet1_layers import NNET1
 from nnet.converters.nnet2_layers import NNET2
-from nnet.converters.sources import Source, read_source
+from nnet.converters.sources import Nnet1Source, Source, read_source
 from nnet.converters.targets import TargetOptions, target_bytes
 from nnet.errors import NnetError
 from nnet.graph.check import check_network
@@ -134,18 +134,18 @@ def _converted(
 def _with_transform(source: Source, options: ConvertOptions) -> Source:
     if options.feature_transform is None:
         return source
-    if source.kind != "nnet1":
+    if not isinstance(source, Nnet1Source):
         raise NnetError("--feature-transform is for nnet1 networks; this is one of nnet2")
     transform = read_source(options.feature_transform, "nnet1")
-    assert isinstance(transform, Source)
+    assert isinstance(transform, Nnet1Source)
     made, read = transform.components[-1].output_dim, source.components[0].input_dim
     if made != read:
         raise NnetError(
             f"{options.feature_transform}: the feature transform makes {made} columns, the "
             f"network reads {read}"
         )
-    return Source(
-        "nnet1", transform.components + source.components, transform=len(transform.components)
+    return Nnet1Source(
+        transform.components + source.components, transform=len(transform.components)
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from nnet.converters.legacy import LegacyComponent, Rows
 from nnet.converters.nnet1.model import Nnet1, build_nnet1, forward, parse_nnet1
-from nnet.converters.nnet2.base import nnet2_types
+from nnet.converters.nnet2.base import Nnet2Component, nnet2_types
 from nnet.converters.nnet2.model import Nnet2Model, build_nnet2, parse_nnet2
 from nnet.errors import NnetError
 from nnet.modelfile.loading import open_bytes, open_file
@@ -25,28 +27,50 @@ class Source:
     """A legacy network with all that is needed to convert and to compute it.
 
     Args:
-        kind: nnet1 or nnet2.
         components: the chain; of an nnet1 network with its feature transform in front.
         transform: how many of them belong to the feature transform.
         transition_model: as in a `.mdl` file.
         priors: prior probabilities of the pdfs.
     """
 
-    kind: str
-    components: list[LegacyComponent]
+    kind: ClassVar[str]
+
+    components: Sequence[LegacyComponent]
     transform: int = 0
     transition_model: TransitionModel | None = None
     priors: np.ndarray | None = None
 
     def outputs(self, rows: Rows) -> list[Rows]:
         """Each component's output on an utterance, `(frames, dim)`, the frames those of `rows`."""
-        if self.kind == "nnet1":
-            return forward(self.components, rows)  # type: ignore[arg-type]
-        model = Nnet2Model(self.components)  # type: ignore[arg-type]
+        raise NotImplementedError
+
+
+@dataclass
+class Nnet1Source(Source):
+    """A network of nnet1."""
+
+    kind = "nnet1"
+
+    components: Nnet1
+
+    def outputs(self, rows: Rows) -> list[Rows]:
+        return forward(self.components, rows)
+
+
+@dataclass
+class Nnet2Source(Source):
+    """A model of nnet2."""
+
+    kind = "nnet2"
+
+    components: list[Nnet2Component]
+
+    def outputs(self, rows: Rows) -> list[Rows]:
+        model = Nnet2Model(self.components)
         ahead = model.left_context
         results = []
         for component, result in zip(model.components, model.forward(rows), strict=True):
-            ahead += component.context[0]
+            ahead += component.offsets[0]
             results.append(result[ahead : ahead + len(rows)])
         return results
 
@@ -103,7 +127,7 @@ def _nnet1(reader: Reader) -> Source:
         network = build_nnet1(_text(reader), reader.name)
     else:
         network = parse_nnet1(reader)
-    return Source("nnet1", list(network))
+    return Nnet1Source(network)
 
 
 def _is_prototype(reader: Reader) -> bool:
@@ -115,11 +139,8 @@ def _is_prototype(reader: Reader) -> bool:
 def _nnet2(reader: Reader) -> Source:
     is_config = _is_config(reader)
     model = build_nnet2(_text(reader), reader.name) if is_config else parse_nnet2(reader)
-    return Source(
-        "nnet2",
-        list(model.components),
-        transition_model=model.transition_model,
-        priors=model.priors,
+    return Nnet2Source(
+        model.components, transition_model=model.transition_model, priors=model.priors
     )
 
 

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.kernels.derivative_products import Products, derivative_products, makes_products
+from nnet.kernels.matrix_product import by_units, multiply, multiply_rectified, product
 from nnet.kernels.relu_batch_norm_cpu import (
     gradient_sums,
     input_gradient,
@@ -175,6 +177,12 @@ def _rectified(
     spliced = SplicedBlocks(sources, layer.terms)
     z = weight.new_empty((spliced.times, spliced.batch, weight.shape[0]))
     sums = z.new_zeros((3, z.shape[-1]), dtype=torch.float64)
+    if len(spliced.moving) == 1 and not spliced.once:
+        (group,) = spliced.moving
+        x, matrix, rows = spliced.rows(group, slice(None)), weight.t(), z.flatten(0, 1)
+        if by_units(x, matrix, rows):
+            multiply_rectified(x, matrix, bias, rows, sums, scale=group.terms[0].scale)
+            return z, sums
     once = spliced.product_once(weight)
     for block in time_blocks(z, sum(weight.shape)):
         rows = z[block].flatten(0, 1)
@@ -251,6 +259,13 @@ class _Derivative:
         gradient, z = self.gradient[block].flatten(0, 1), self.z[block].flatten(0, 1)
         input_gradient(gradient, z, self._vectors, target, self.totals)
 
+    def products(self, matrix: Tensor, x: Tensor, rank: int) -> Products:
+        """All of it times `matrix`, and x times all of it; see `derivative_products`."""
+        gradient, z = self.gradient.flatten(0, 1), self.z.flatten(0, 1)
+        found = derivative_products(gradient, z, self._vectors, matrix, x, rank)
+        self.totals += found.sums
+        return found
+
     def whole(self) -> Tensor:
         """All of it."""
         target = torch.empty_like(self.z)
@@ -277,9 +292,14 @@ def _gradients(
     spliced = SplicedBlocks(sources, layer.terms)
     joined = len(spliced.moving) == 1 and not spliced.once
     if joined and (observer is None or wanted is not None):
-        return _in_blocks(before, spliced, weight, needs, wanted)
+        at_once = makes_products(before.gradient, before.z, weight, *sources)
+        way = _at_once if at_once else _in_blocks
+        return way(before, spliced, weight, needs, wanted)
     whole = before.whole()
     return affine_gradients(sources, layer.terms, weight, whole, needs[3:], needs[0], observer)
+
+
+_Wanted = tuple[Projection, Projection] | None
 
 
 def _in_blocks(
@@ -287,16 +307,14 @@ def _in_blocks(
     spliced: SplicedBlocks,
     weight: Tensor,
     needs: Sequence[bool],
-    wanted: tuple[Projection, Projection] | None,
+    wanted: _Wanted,
 ) -> _Gradients:
     """The same where terms are multiplied together; the derivative is not kept."""
     (group,) = spliced.moving
     scale, dim = group.terms[0].scale, weight.shape[0]
     of_weight = weight.new_zeros((weight.shape[1], dim)) if needs[0] else None
     columns = weight.shape[1] if any(needs[3:]) else 0
-    matrix = weight[:, :columns]
-    if wanted is not None:  # its projection of the derivative is some more columns
-        matrix = torch.cat((matrix, wanted[1].matrix.t()), dim=1)
+    matrix = _with_projection(weight[:, :columns], wanted)
     made = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
     sums = None if wanted is None else [ScatterSums.of(projection) for projection in wanted]
     for block in time_blocks(before.z, 2 * dim + weight.shape[1]):
@@ -304,8 +322,8 @@ def _in_blocks(
         derivative = weight.new_empty((len(x), dim))
         before.make(block, derivative)
         if of_weight is not None:
-            of_weight.addmm_(x.t(), derivative, alpha=scale)
-        torch.mm(derivative, matrix, out=products)
+            multiply(x.t(), derivative, of_weight, add=True, scale=scale)
+        multiply(derivative, matrix, products)
         if sums is not None:
             scaled = x * scale if scale != 1.0 else x
             sums[0].add(scaled, power=powers(scaled).sum())
@@ -321,3 +339,39 @@ def _in_blocks(
         of_rows = made[..., :columns]
         found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
     return None if of_weight is None else of_weight.t().contiguous(), found
+
+
+def _at_once(
+    before: _Derivative,
+    spliced: SplicedBlocks,
+    weight: Tensor,
+    needs: Sequence[bool],
+    wanted: _Wanted,
+) -> _Gradients:
+    """The same in one pass, by matrix units."""
+    (group,) = spliced.moving
+    scale = group.terms[0].scale
+    columns = weight.shape[1] if any(needs[3:]) else 0
+    matrix = _with_projection(weight[:, :columns], wanted)
+    x = spliced.rows(group, slice(None))
+    rank = matrix.shape[1] - columns if wanted is not None and wanted[1].weighted else 0
+    products = before.products(matrix, x if needs[0] else x[:, :0], rank)
+    before.finish()
+    observer = before.layer.observer
+    if wanted is not None and isinstance(observer, ScatterObserver):
+        inputs, scaled = ScatterSums.of(wanted[0]), x * scale if scale != 1.0 else x
+        inputs.add(scaled, power=powers(scaled).sum())
+        h, power = products.made[:, columns:], before.totals[1].sum()
+        weighted = products.of_made if rank else None
+        derivatives = ScatterSums(wanted[1], len(h), power, product(h.t(), h), weighted)
+        observer.take(inputs, derivatives)
+    found: Sequence[Tensor | None] = [None] * len(spliced.sources)
+    if columns:
+        of_rows = products.made[:, :columns].view(spliced.times, spliced.batch, columns)
+        found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
+    return (products.of_inputs * scale).t().contiguous() if needs[0] else None, found
+
+
+def _with_projection(matrix: Tensor, wanted: _Wanted) -> Tensor:
+    """A matrix that derivatives are multiplied by; their projection is some more columns."""
+    return matrix if wanted is None else torch.cat((matrix, wanted[1].matrix.t()), dim=1)

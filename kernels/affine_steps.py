@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnet.kernels.packed_affine import run
 
-AFFINE, TERM = 19, 5
+AFFINE, TERM, BYPASS = 19, 5, 4
 """Words of the structures in packed_affine.h."""
 
 
@@ -25,6 +25,7 @@ class AffineSteps:
         bias: `(dim,)` or None.
         out: matrix `(rows, dim)` with adjacent columns.
         steps: for each step its first row, and the row after its last.
+        adds: whether the result is added to `out` or written there.
     """
 
     def __init__(
@@ -34,15 +35,16 @@ class AffineSteps:
         bias: Tensor | None,
         out: Tensor,
         steps: Sequence[tuple[int, int]],
+        adds: bool = False,
     ) -> None:
         self._tensors = (*sources, weight, bias, out)
         firsts, ends = np.array(steps, dtype=np.int64).T
-        words = np.zeros((len(steps), AFFINE + TERM * len(sources)), dtype=np.int64)
+        last = AFFINE + TERM * len(sources)
+        words = np.zeros((len(steps), last + BYPASS), dtype=np.int64)
+        starts = words.ctypes.data + words.strides[0] * np.arange(len(steps))
         words[:, 0], words[:, 1] = 1, ends - firsts
-        words[:, 2], words[:, 4] = out.shape[1], len(sources)
-        words[:, 6] = words.ctypes.data + words.itemsize * (
-            np.arange(len(steps)) * words.shape[1] + AFFINE
-        )
+        words[:, 2], words[:, 4], words[:, 5] = out.shape[1], len(sources), adds
+        words[:, 6], words[:, 15] = starts + words.itemsize * AFFINE, starts + words.itemsize * last
         words[:, 7] = weight.data_ptr()
         words[:, 8] = 0 if bias is None else bias.data_ptr()
         words[:, 16], words[:, 18] = _addresses(out, firsts), out.stride(0)
@@ -53,8 +55,10 @@ class AffineSteps:
             term[:, 3], term[:, 4] = depth, depth + source.shape[1]
             depth += source.shape[1]
         words[:, 3] = depth
+        words[:, last], words[:, last + 2] = words[:, 16], words[:, 18]
+        words[:, last + 3] = np.float64(1.0).view(np.int64)
         self._words = words
-        self._starts = (words.ctypes.data + words.strides[0] * np.arange(len(steps))).tolist()
+        self._starts = starts.tolist()
 
     def __call__(self, number: int) -> None:
         """The rows of a step."""

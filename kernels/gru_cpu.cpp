@@ -31,8 +31,24 @@ struct GruDerivative {
     float* scratch;       // (threads, cells)
 };
 
-// A row's derivatives by z, U x and c'.
+// A row's h and c. What is not there is not read (see lstm_cpu.cpp).
 template <bool weighted>
+void row_forward(const Gru* gru, int64_t t, int64_t b) {
+    const int64_t C = gru->cells;
+    const float *w = gru->weights, *z = gru->update.at(t, b), *inner = gru->inner.at(t, b);
+    const float* previous = gru->previous.at(t, b);
+    float *h = gru->output.at(t, b), *cell = h + C;
+#pragma GCC ivdep
+    for (int64_t k = 0; k < C; ++k) {
+        float fed = weighted ? w[k] * previous[k] : h[k];
+        float y = hyperbolic_tangent(inner[k] + fed);
+        h[k] = y;
+        cell[k] = y + z[k] * (previous[k] - y);
+    }
+}
+
+// A row's derivatives by z, U x and c'.
+template <bool weighted, bool repaired>
 void row_backward(const GruDerivative* derivative, int64_t t, int64_t b, float* sum) {
     const Gru* gru = &derivative->forward;
     const int64_t C = gru->cells;
@@ -48,7 +64,7 @@ void row_backward(const GruDerivative* derivative, int64_t t, int64_t b, float* 
 #pragma GCC ivdep
     for (int64_t k = 0; k < C; ++k) {
         float inner = (of_h[k] + of_cell[k] * (1.0f - z[k])) * (1.0f - h[k] * h[k]);
-        if (repair) inner += repair[k] * h[k];
+        if (repaired) inner += repair[k] * h[k];
         float by_update = of_cell[k] * (previous[k] - h[k]);
         float by_previous = of_cell[k] * z[k];
         if (weighted) {
@@ -86,21 +102,9 @@ void gru_reset(const Gru* gru, int64_t first, int64_t end) {
 // h and c of rows `first` up to `end`.
 void gru_forward(const Gru* gru, int64_t first, int64_t end) {
     const int64_t C = gru->cells, batch = gru->batch;
-    const float* w = gru->weights;
+    const auto run = gru->weights ? row_forward<true> : row_forward<false>;
     in_parts((end - first) * batch, C, gru->threads, [=](int64_t row, int64_t last, int64_t) {
-        for (; row < last; ++row) {
-            const int64_t t = first + row / batch, b = row % batch;
-            const float *z = gru->update.at(t, b), *inner = gru->inner.at(t, b);
-            const float* previous = gru->previous.at(t, b);
-            float *h = gru->output.at(t, b), *cell = h + C;
-#pragma GCC ivdep
-            for (int64_t k = 0; k < C; ++k) {
-                float fed = w ? w[k] * previous[k] : h[k];
-                float y = hyperbolic_tangent(inner[k] + fed);
-                h[k] = y;
-                cell[k] = y + z[k] * (previous[k] - y);
-            }
-        }
+        for (; row < last; ++row) run(gru, first + row / batch, row % batch);
     });
 }
 
@@ -110,15 +114,12 @@ void gru_backward(const GruDerivative* derivative, int64_t first, int64_t end) {
     const int64_t C = gru->cells, batch = gru->batch;
     const bool weighted = gru->weights;
     if (weighted) std::memset(derivative->scratch, 0, gru->threads * C * sizeof(float));
+    const bool repaired = derivative->repair;
+    const auto run = weighted ? (repaired ? row_backward<true, true> : row_backward<true, false>)
+                              : (repaired ? row_backward<false, true> : row_backward<false, false>);
     in_parts((end - first) * batch, C, gru->threads, [=](int64_t row, int64_t last, int64_t part) {
         float* sum = derivative->scratch + part * C;
-        for (; row < last; ++row) {
-            const int64_t t = first + row / batch, b = row % batch;
-            if (weighted)
-                row_backward<true>(derivative, t, b, sum);
-            else
-                row_backward<false>(derivative, t, b, sum);
-        }
+        for (; row < last; ++row) run(derivative, first + row / batch, row % batch, sum);
     });
     if (!weighted) return;
     for (int64_t part = 0; part < gru->threads; ++part)

@@ -4,47 +4,70 @@
 
 extern "C" {
 
+// Where some columns of the result go.
+struct Target {
+    Rows rows;
+    int64_t dim;
+    int64_t adds;  // whether the result is added to what is there
+};
+
 struct Limit {
-    int64_t batch, dim;
-    Rows gradient, target;
+    int64_t threads, batch, dim;
+    Rows gradient;
+    int64_t targets;
+    const Target* target;       // side by side they are as wide as the gradient
     const uint8_t* boundaries;  // (time, batch), or null
     float scale;                // of the component
     float clipping_threshold, zeroing_threshold;
-    int64_t adds;     // whether the result is added to what is there
-    int64_t* counts;  // rows that were scaled down, and rows set to zero, are added to it
+    int64_t* counts;  // (threads, 2): rows that were scaled down, and rows set to zero, are added
 };
+
+}  // extern "C"
+
+namespace {
+
+// By what a row is multiplied.
+float factor_of(const Limit* limit, const float* gradient, bool boundary, int64_t* counts) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < limit->dim; ++k) sum += gradient[k] * gradient[k];
+    const float norm = std::sqrt(sum) * std::fabs(limit->scale);
+    const bool clipped = norm > limit->clipping_threshold;
+    const bool zeroed = boundary && norm > limit->zeroing_threshold;
+    counts[0] += clipped;
+    counts[1] += zeroed;
+    if (zeroed) return 0.0f;
+    return clipped ? limit->scale * (limit->clipping_threshold / norm) : limit->scale;
+}
+
+}  // namespace
+
+extern "C" {
 
 // Rows `first` up to `end` of the derivative, scaled down to a norm, or zero at boundaries.
 void limit_rows(const Limit* limit, int64_t first, int64_t end) {
-    const FlushDenormals flush;
-    const int64_t D = limit->dim;
-    for (int64_t t = first; t < end; ++t) {
-        for (int64_t b = 0; b < limit->batch; ++b) {
+    const int64_t batch = limit->batch;
+    const auto work = [=](int64_t row, int64_t last, int64_t part) {
+        for (; row < last; ++row) {
+            const int64_t t = first + row / batch, b = row % batch;
             const float* gradient = limit->gradient.at(t, b);
-            float* target = limit->target.at(t, b);
-            float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t k = 0; k < D; ++k) sum += gradient[k] * gradient[k];
-            float norm = std::sqrt(sum) * std::fabs(limit->scale);
-            float factor = limit->scale;
-            if (norm > limit->clipping_threshold) {
-                factor *= limit->clipping_threshold / norm;
-                ++limit->counts[0];
-            }
-            if (limit->boundaries && limit->boundaries[t * limit->batch + b] &&
-                norm > limit->zeroing_threshold) {
-                factor = 0.0f;
-                ++limit->counts[1];
-            }
-            if (limit->adds) {
+            const bool boundary = limit->boundaries && limit->boundaries[t * batch + b];
+            const float factor = factor_of(limit, gradient, boundary, limit->counts + 2 * part);
+            for (int64_t i = 0; i < limit->targets; ++i) {
+                const Target& target = limit->target[i];
+                float* out = target.rows.at(t, b);
+                if (target.adds) {
 #pragma GCC ivdep
-                for (int64_t k = 0; k < D; ++k) target[k] += factor * gradient[k];
-            } else {
+                    for (int64_t k = 0; k < target.dim; ++k) out[k] += factor * gradient[k];
+                } else {
 #pragma GCC ivdep
-                for (int64_t k = 0; k < D; ++k) target[k] = factor * gradient[k];
+                    for (int64_t k = 0; k < target.dim; ++k) out[k] = factor * gradient[k];
+                }
+                gradient += target.dim;
             }
         }
-    }
+    };
+    in_parts((end - first) * batch, limit->dim, limit->threads, work);
 }
 
 }  // extern "C"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ctypes import Structure, c_float, c_int64, c_void_p
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
 
 import torch
 from torch import Tensor
@@ -12,17 +13,22 @@ from nnet.kernels.native_rows import Rows, address, over_rows
 LIBRARY = "limit_cpu"
 
 
+class _Target(Structure):
+    _fields_ = (("rows", Rows), ("dim", c_int64), ("adds", c_int64))
+
+
 class _Limit(Structure):
     _fields_ = (
+        ("threads", c_int64),
         ("batch", c_int64),
         ("dim", c_int64),
         ("gradient", Rows),
-        ("target", Rows),
+        ("targets", c_int64),
+        ("target", POINTER(_Target)),
         ("boundaries", c_void_p),
         ("scale", c_float),
         ("clipping_threshold", c_float),
         ("zeroing_threshold", c_float),
-        ("adds", c_int64),
         ("counts", c_void_p),
     )
 
@@ -33,39 +39,46 @@ class NativeLimit:
     `limit(first, end)` does so with some of the rows.
 
     Args:
-        gradient, target: (time, batch, dim).
+        gradient: (time, batch, dim).
+        targets: where it goes, in blocks of columns, (time, batch, dim_i).
         boundaries: (time, batch), bool: where rows longer than `zeroing` become zero.
         clipping: the largest norm.
-        adds: whether the result is added to `target` or written there.
-
-    Attributes:
-        counts: rows that were scaled down, and rows that were set to zero, so far.
+        adds: for each target whether the result is added to it or written there.
     """
 
     def __init__(
         self,
         gradient: Tensor,
-        target: Tensor,
+        targets: Sequence[Tensor],
         boundaries: Tensor | None,
         *,
         scale: float,
         clipping: float,
         zeroing: float,
-        adds: bool,
+        adds: Sequence[bool],
     ) -> None:
         at = None if boundaries is None else boundaries.to(torch.uint8).contiguous()
-        self.counts = torch.zeros(2, dtype=torch.int64)
+        threads = torch.get_num_threads()
+        self._counts = torch.zeros((threads, 2), dtype=torch.int64)
+        parts = [_Target(Rows.of(x), x.shape[2], a) for x, a in zip(targets, adds, strict=True)]
         struct = _Limit(
+            threads,
             gradient.shape[1],
             gradient.shape[2],
             Rows.of(gradient),
-            Rows.of(target),
+            len(parts),
+            (_Target * len(parts))(*parts),
             address(at),
             scale,
             clipping,
             zeroing,
-            adds,
-            address(self.counts),
+            address(self._counts),
         )
-        tensors = (gradient, target, at, self.counts)
+        tensors = (gradient, *targets, at, self._counts)
         self.limit = over_rows(LIBRARY, "limit_rows", struct, *tensors)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Rows that were scaled down, and rows that were set to zero, so far."""
+        clipped, zeroed = self._counts.sum(dim=0).tolist()
+        return clipped, zeroed

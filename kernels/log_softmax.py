@@ -1,19 +1,19 @@
 """Log-softmax with the log-likelihood of targets, without ever storing probabilities.
 
-For rows x, and a row's targets w_k with the sum W, either pairs of a column and its weight or the
-weights of all columns,
+For rows x, and a row's targets w_k with the sum W, either pairs of a column and its weight, as many
+for each row or listed with their rows, or the weights of all columns,
 
 objective = sum_k w_k (x_k - z),   z = log sum_k exp(x_k),
 derivative by x_k = w_k - W exp(x_k - z).
 
 The rows are read once for the objective and once for the derivative, which can take their place.
-Kept in between is z, one number a row. torch's reference takes a few rows at a time, which stay in
-a processor's cache.
+Kept in between are z and W, two numbers a row. torch's reference takes a few rows at a time, which
+stay in a processor's cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +54,13 @@ class Targets(NamedTuple):
 
     def rows(self, which: slice) -> Targets:
         """Those of some rows."""
-        return Targets(*(None if part is None else part[which] for part in self))  # type: ignore[arg-type]
+        return self.map(lambda part: part[which])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same with each tensor changed."""
+        ids = None if self.ids is None else change(self.ids)
+        scales = None if self.scales is None else change(self.scales)
+        return Targets(change(self.weights), ids, scales)
 
     def scaled(self, gradient: Tensor) -> Targets:
         """The same with each row's scale multiplied."""
@@ -74,9 +80,55 @@ class Targets(NamedTuple):
         return found
 
 
+class ListedTargets(NamedTuple):
+    """Pairs of a column and its weight, any number of them for each row.
+
+    Attributes:
+        rows, ids: int64 (pairs,); a row and column may be there several times.
+        weights: float32 (pairs,).
+    """
+
+    rows: Tensor
+    ids: Tensor
+    weights: Tensor
+
+    def scaled(self, gradient: Tensor) -> ListedTargets:
+        """The same with each row's weights multiplied."""
+        return self._replace(weights=self.weights * gradient[self.rows])
+
+    def squares(self, dim: int) -> Tensor:
+        """The sums over rows of the square of each column's weight, (dim,)."""
+        found = self.weights.new_zeros(dim)
+        return found.index_add_(0, self.ids, self.weights * self.totals(dim))
+
+    def totals(self, dim: int) -> Tensor:
+        """For each pair the weight of all that have its row and column, (pairs,)."""
+        places, order = torch.sort(self.rows * dim + self.ids)
+        group = (places.diff(prepend=places[:1]) != 0).cumsum(0)
+        sums = torch.zeros_like(self.weights).index_add_(0, group, self.weights[order])
+        return torch.empty_like(self.weights).index_copy_(0, order, sums[group])
+
+
+AnyTargets = Targets | ListedTargets
+
+
+class Forward(NamedTuple):
+    """What is found of each row.
+
+    Attributes:
+        objective, z, mass: the objective, z and W of the formula above, float32 (rows,).
+        best: the column with the largest element, int64 (rows,).
+    """
+
+    objective: Tensor
+    z: Tensor
+    mass: Tensor
+    best: Tensor
+
+
 def log_likelihood(
     x: Tensor,
-    targets: Targets,
+    targets: AnyTargets,
     *,
     consume: bool = False,
     implementation: Implementation = "reference",
@@ -87,36 +139,50 @@ def log_likelihood(
         x: (rows, dim).
         consume: nobody needs x afterwards, so that the derivative may take its place.
     """
-    objective, best = _LogLikelihood.apply(x, *targets, consume, implementation)
+    objective, best = _LogLikelihood.apply(x, targets, consume, implementation)
     return LogLikelihood(objective, best)
 
 
 def forward(
-    x: Tensor, targets: Targets, *, implementation: Implementation = "reference"
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The objective, z (both float32 (rows,)) and the largest elements' columns."""
+    x: Tensor, targets: AnyTargets, *, implementation: Implementation = "reference"
+) -> Forward:
+    """The formula above, for rows without gaps."""
+    if isinstance(targets, ListedTargets):
+        found = forward(x, _no_pairs(x), implementation=implementation)
+        rows, ids, weights = targets
+        values = x[rows, ids].to(found.z.dtype) - found.z[rows]
+        found.objective.index_add_(0, rows, weights.to(found.z.dtype) * values)
+        found.mass.index_add_(0, rows, weights.to(found.z.dtype))
+        return found
     if uses_triton(implementation, x, targets.weights, targets.scales):
         from nnet.kernels.gpu.log_softmax import forward as launch
 
-        found: tuple[Tensor, Tensor, Tensor] = launch(x, *targets)
-        return found
-    objective = x.new_empty(len(x), dtype=_wide_type(x))
-    z, best = torch.empty_like(objective), x.new_empty(len(x), dtype=torch.int64)
-    for rows in _blocks(x):
-        some, own = x[rows].to(objective.dtype), targets.rows(rows)
-        largest, best[rows] = some.max(1)
-        shifted = some - largest.unsqueeze(1)
-        z[rows] = torch.sum(shifted.exp(), 1).log_().add_(largest)
-        values = some if own.ids is None else some.gather(1, own.ids)
-        terms = (own.weights * (values - z[rows].unsqueeze(1))).sum(1)
-        objective[rows] = terms if own.scales is None else terms * own.scales
-    return objective, z, best
+        return Forward(*launch(x, *targets))
+    objective, z, mass = (x.new_empty(len(x), dtype=_wide_type(x)) for _ in range(3))
+    found = Forward(objective, z, mass, x.new_empty(len(x), dtype=torch.int64))
+    for chosen in _blocks(x):
+        _forward_rows(x[chosen], targets.rows(chosen), Forward(*(part[chosen] for part in found)))
+    return found
+
+
+def _forward_rows(x: Tensor, targets: Targets, found: Forward) -> None:
+    x = x.to(found.z.dtype)
+    largest, found.best[:] = x.max(1)
+    shifted = x - largest.unsqueeze(1)
+    torch.sum(shifted.exp_(), 1, out=found.z).log_().add_(largest)
+    values = x if targets.ids is None else x.gather(1, targets.ids)
+    found.objective[:] = (targets.weights * (values - found.z.unsqueeze(1))).sum(1)
+    found.mass[:] = targets.weights.sum(1)
+    if targets.scales is not None:
+        found.objective.mul_(targets.scales)
+        found.mass.mul_(targets.scales)
 
 
 def backward(
     x: Tensor,
     z: Tensor,
-    targets: Targets,
+    mass: Tensor,
+    targets: AnyTargets,
     gradient: Tensor,
     result: Tensor,
     *,
@@ -125,13 +191,21 @@ def backward(
     """Writes the derivative by x to `result`, which may be x.
 
     Args:
-        z: what `forward` gave.
+        z, mass: what `forward` gave.
         gradient: for the objectives of the rows, (rows,).
     """
+    if isinstance(targets, ListedTargets):
+        where = (targets.rows, targets.ids)
+        probabilities = (x[where].to(z.dtype) - z[targets.rows]).exp_()
+        values = targets.scaled(gradient).totals(x.shape[1])
+        values = values - (mass * gradient)[targets.rows] * probabilities
+        backward(x, z, mass, _no_pairs(x), gradient, result, implementation=implementation)
+        result[where] = values.to(result.dtype)
+        return
     if uses_triton(implementation, x, targets.weights, targets.scales):
         from nnet.kernels.gpu.log_softmax import backward as launch
 
-        launch(x, z, *targets, gradient, result)
+        launch(x, z, mass, *targets, gradient, result)
         return
     scaled = targets.scaled(gradient)
     for rows in _blocks(x):
@@ -140,13 +214,19 @@ def backward(
         weights = (weights * scales.unsqueeze(1)).to(z.dtype)
         found = result[rows] if result.dtype == z.dtype else x[rows].to(z.dtype)
         torch.sub(x[rows].to(z.dtype), z[rows].unsqueeze(1), out=found)
-        found.exp_().mul_(-weights.sum(1, keepdim=True))
+        found.exp_().mul_(-(mass[rows] * gradient[rows]).unsqueeze(1))
         if ids is None:
             found.add_(weights)
         else:
             found.scatter_add_(1, ids, weights)
         if result.dtype != z.dtype:
             result[rows] = found
+
+
+def _no_pairs(x: Tensor) -> Targets:
+    """Targets without any weight."""
+    shape = (len(x), 0)
+    return Targets(x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.int64))
 
 
 def _wide_type(x: Tensor) -> torch.dtype:
@@ -167,24 +247,22 @@ class _LogLikelihood(Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weights: Tensor,
-        ids: Tensor | None,
-        scales: Tensor | None,
+        targets: AnyTargets,
         consume: bool,
         implementation: Implementation,
     ) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
-        targets = Targets(weights, ids, scales)
-        objective, z, best = forward(x, targets, implementation=implementation)
-        ctx.save_for_backward(x, z, *targets)
-        ctx.consume, ctx.implementation = consume, implementation
-        ctx.mark_non_differentiable(best)
-        return objective, best
+        found = forward(x, targets, implementation=implementation)
+        ctx.save_for_backward(x, found.z, found.mass)
+        ctx.targets, ctx.consume, ctx.implementation = targets, consume, implementation
+        ctx.mark_non_differentiable(found.best)
+        return found.objective, found.best
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, z, *targets = ctx.saved_tensors
+        x, z, mass = ctx.saved_tensors
         result = x if ctx.consume else torch.empty_like(x)
-        backward(x, z, Targets(*targets), gradient, result, implementation=ctx.implementation)
-        return result, None, None, None, None, None
+        given = (x, z, mass, ctx.targets, gradient, result)
+        backward(*given, implementation=ctx.implementation)
+        return result, None, None, None

@@ -24,11 +24,15 @@ struct Rows {
     float* at(int64_t t, int64_t b) const { return data + t * time + b * batch; }
 };
 
-// exp(x) - 1 with a relative error of about 1e-7, also near 0: x = n log 2 + r, and
-// 2^n (e^r - 1) + (2^n - 1) with a Taylor polynomial on |r| <= log(2) / 2.
+// `x` from `lowest` to `highest`; NaN stays.
+inline float limited(float x, float lowest, float highest) {
+    x = x < lowest ? lowest : x;
+    return x > highest ? highest : x;
+}
+
+// exp(x) - 1 of -87 <= x <= 88 with a relative error of about 1e-7, also near 0: x = n log 2 + r,
+// and 2^n (e^r - 1) + (2^n - 1) with a Taylor polynomial on |r| <= log(2) / 2.
 inline float exp_minus_1(float x) {
-    x = x > 88.0f ? 88.0f : x;
-    x = x < -87.0f ? -87.0f : x;
     const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
     float shifted = x * 1.44269504f + magic;
     float n = shifted - magic;
@@ -51,14 +55,12 @@ inline float exp_minus_1(float x) {
 
 // 0 where it is below 1e-27: products with smaller numbers would be denormal, which is slow.
 inline float sigmoid(float x) {
-    float y = 1.0f / (2.0f + exp_minus_1(-x));
+    float y = 1.0f / (2.0f + exp_minus_1(-limited(x, -62.0f, 62.0f)));
     return x < -62.0f ? 0.0f : y;
 }
 
 inline float hyperbolic_tangent(float x) {
-    x = x > 10.0f ? 10.0f : x;
-    x = x < -10.0f ? -10.0f : x;
-    float e = exp_minus_1(2.0f * x);
+    float e = exp_minus_1(2.0f * limited(x, -10.0f, 10.0f));
     return e / (e + 2.0f);
 }
 

@@ -59,9 +59,17 @@ def pack(blocks: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
     """
     if bf16:
         return _shelved(_split_weights(blocks))
-    width = _library().panel_columns()
-    whole = _padded(torch.cat(list(blocks)), 1, width)
-    return _shelved(whole.view(len(whole), -1, width).transpose(0, 1))
+    width, columns = _library().panel_columns(), blocks[0].shape[1]
+    whole, rest = divmod(columns, width)
+    depth, panels = sum(map(len, blocks)), -(-columns // width)
+    packed = _SHELVES.room(panels * depth * width).view(panels, depth, width)
+    for block, part in zip(blocks, packed.split([*map(len, blocks)], dim=1), strict=True):
+        full = block[:, : whole * width].unflatten(1, (whole, width))
+        part[:whole].copy_(full.transpose(0, 1))
+        if rest:
+            part[whole, :, :rest].copy_(block[:, whole * width :])
+            part[whole, :, rest:].zero_()
+    return packed
 
 
 def _split_weights(blocks: Sequence[Tensor]) -> Tensor:

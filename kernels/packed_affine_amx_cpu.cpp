@@ -2,23 +2,16 @@
 // rows and weights what rounding leaves is kept as a second bfloat16 number, and of the four
 // products only that of the two rests is left out. Sums are float32. See packed_affine.py.
 
+#include "matrix_units.h"
 #include "packed_affine.h"
 
-#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#ifdef NNET_MATRIX_UNITS
 
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <cstring>
 #include <vector>
 
 namespace {
 
-constexpr int kSide = 16;  // rows and columns of a register
 constexpr int kTileRows = 2 * kSide;
-constexpr int kStep = 32;                // columns of rows that are multiplied at once
-constexpr int kPiece = kSide * kStep;    // bfloat16 numbers in a register
 constexpr int kWeights = 4 * kPiece;     // of a step of a panel: two halves, then their rests
 constexpr int kValues = 4 * kPiece;      // of a step of a tile of rows, in the same order
 constexpr int64_t kBlockTiles = 4;       // tiles of a block of rows
@@ -26,18 +19,6 @@ constexpr int64_t kAlone = 1 << 20;      // products that are not worth a second
 constexpr int64_t kFewPanels = 8;        // whose products take less time than converting rows
 constexpr int64_t kAhead = 4;            // steps whose weights are fetched
 static_assert(kColumns == 2 * kSide, "a panel of weights is two registers wide");
-
-using Number = uint16_t;
-
-struct alignas(64) Configuration {
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-
-    Configuration() {
-        for (int i = 0; i < 8; ++i) bytes[i] = 64, rows[i] = kSide;
-    }
-};
 
 int64_t steps_of(const Term& term) { return (term.end - term.begin + kStep - 1) / kStep; }
 
@@ -150,18 +131,12 @@ void run_part(const Affine& affine, int64_t part, int64_t parts) {
 
 extern "C" {
 
-// Whether the processor has the units and the system lets this process use them.
-int64_t usable() {
-    constexpr long request = 0x1023, tiles = 18;
-    return syscall(SYS_arch_prctl, request, tiles) == 0;
-}
+int64_t usable() { return has_matrix_units(); }
 
 void run_affines(const Affine* affines, int64_t count, int64_t threads) {
     const auto run = [](const Affine& affine, int64_t part, int64_t parts) {
-        const Configuration configuration;
-        _tile_loadconfig(&configuration);
+        const MatrixUnits on;
         run_part(affine, part, parts);
-        _tile_release();
     };
     run_in_parts(affines, count, threads, run);
 }

@@ -306,6 +306,17 @@ class Recurrence:
         return tuple(dict.fromkeys(marks))
 
     @cached_property
+    def written(self) -> tuple[str, ...]:
+        """The buffers that are stored to."""
+        return tuple(dict.fromkeys(place.buffer for _, place in self.stores))
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """The buffers that are only read."""
+        found = dict.fromkeys((*self.widths, *self.boundaries))
+        return tuple(name for name in found if name not in self.written)
+
+    @cached_property
     def vectors(self) -> dict[int, int]:
         """The vectors that are read, and their columns."""
         used = (o for o in self.operations if isinstance(o, Weighted | Offset | Push))

@@ -77,9 +77,9 @@ def run(program: Recurrence, *loops: Loop, implementation: Implementation = "ref
     if uses_triton(
         implementation, *(b for b in loops[0].buffers.values() if b.is_floating_point())
     ):
-        from nnet.kernels.gpu.recurrence import launch
+        from nnet.kernels.gpu.recurrence_operator import run_operator
 
-        launch(program, loops)
+        run_operator(program, loops)
         return
     for loop in loops:
         for number, rows in enumerate(loop.steps()):

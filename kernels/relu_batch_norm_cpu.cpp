@@ -5,10 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace {
+#include "relu_batch_norm.h"
 
-constexpr int64_t kRows = 32;    // whose sums are made in single precision
-constexpr int64_t kChunk = 128;  // rows that one thread works on, whatever the number of threads
+namespace {
 
 // Calls run(first, end, sums) for chunks of rows, and adds up their `count` sums in order.
 template <class Run>
@@ -22,14 +21,6 @@ void over_rows(int64_t rows, int64_t threads, int64_t count, double* sums, Run r
 }
 
 inline float rectified(float x) { return x < 0.0f ? 0.0f : x; }
-
-// Adds sums in single precision to those in double precision, and begins anew.
-void settle(std::vector<float>& parts, double* sums) {
-    for (size_t k = 0; k < parts.size(); ++k) {
-        sums[k] += parts[k];
-        parts[k] = 0.0f;
-    }
-}
 
 // relu_sums for some rows. Single precision loses nothing, even where the mean is large, because
 // the sums are of differences to the first row.
@@ -114,31 +105,13 @@ void gradient_sums(const float* gradient, const float* z, const float* mean, int
     });
 }
 
-// From the gradient for y to that for x: with d = scale (gradient - average - (z - mean) product),
-// it is repair + d where z > 0, and repair elsewhere. Sums (3, dim): of the result, of its square,
-// and of the square of d.
+// The gradient for x and its sums (3, dim), from that for y; see Derivative.
 void input_gradient(const float* gradient, const float* z, const float* mean, const float* scale,
                     const float* average, const float* product, const float* repair, float* target,
                     int64_t rows, int64_t dim, int64_t threads, double* sums) {
+    const Derivative derivative = {gradient, z, mean, scale, average, product, repair};
     over_rows(rows, threads, 3 * dim, sums, [=](int64_t first, int64_t end, double* own) {
-        std::vector<float> parts(3 * dim, 0.0f);
-        float *sum = parts.data(), *power = sum + dim, *square = power + dim;
-        for (int64_t r = first; r < end; ++r) {
-            const float *g = gradient + r * dim, *value = z + r * dim;
-            float* to = target + r * dim;
-#pragma omp simd
-            for (int64_t k = 0; k < dim; ++k) {
-                const float centered = g[k] - average[k] - (value[k] - mean[k]) * product[k];
-                const float d = scale[k] * centered;
-                const float found = (value[k] <= 0.0f ? 0.0f : d) + repair[k];
-                to[k] = found;
-                sum[k] += found;
-                power[k] += found * found;
-                square[k] += d * d;
-            }
-            if ((r - first) % kRows == kRows - 1) settle(parts, own);
-        }
-        settle(parts, own);
+        derivative.make(first, end, dim, target + first * dim, own);
     });
 }
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nnet.kernels.matrix_product import multiply, product
+
 
 class Projection(NamedTuple):
     """What is wanted of vectors.
@@ -62,12 +64,14 @@ class ScatterSums:
         rows = x.shape[0]
         if h is None:
             body = matrix[:, : x.shape[1]].t()
-            h = torch.addmm(matrix[:, -1], x, body) if ones else torch.mm(x, body)
+            h = product(x, body)
+            if ones:
+                h += matrix[:, -1]
         self.count += rows
         self.power += power + rows * ones
-        self.projected.addmm_(h.t(), h)
+        multiply(h.t(), h, self.projected, add=True)
         if self.weighted is not None:
-            self.weighted[:, : x.shape[1]].addmm_(h.t(), x)
+            multiply(h.t(), x, self.weighted[:, : x.shape[1]], add=True)
             if ones:
                 self.weighted[:, -1] += h.sum(0)
 

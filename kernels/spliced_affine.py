@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.matrix_product import multiply, product, product_with_bias
 from nnet.kernels.windows import resident
 
 
@@ -152,10 +153,7 @@ def _forward(
             part = part * term.scale if term.scale != 1.0 else part
             repeated = part if repeated is None else repeated + part
         elif result is None:
-            start = bias if bias is not None else weight.new_zeros(())
-            result = torch.addmm(
-                start, rows, block, alpha=term.scale, beta=0.0 if bias is None else 1.0
-            )
+            result = product_with_bias(rows, block, bias, term.scale)
         else:
             result.addmm_(rows, block, alpha=term.scale)
     return _joined(result, repeated, bias, (count, batch, weight.shape[0]))
@@ -348,8 +346,8 @@ MANY_ROWS = 2048
 def _of_products(gradient: Tensor, rows: Tensor) -> Tensor:
     """gradient' rows. Of many rows, the result's longer side is last in memory: that is faster."""
     if rows.shape[1] < gradient.shape[1] and len(rows) >= MANY_ROWS:
-        return torch.mm(rows.t(), gradient).t()
-    return torch.mm(gradient.t(), rows)
+        return product(rows.t(), gradient).t()
+    return product(gradient.t(), rows)
 
 
 def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:
@@ -363,9 +361,7 @@ def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> 
     target[: term.start].zero_()
     target[term.start + term.length :].zero_()
     rows = _rows(term.view(target))
-    torch.mm(_rows(gradient), block, out=rows)
-    if term.scale != 1.0:
-        rows.mul_(term.scale)
+    multiply(_rows(gradient), block, rows, scale=term.scale)
     return target
 
 
@@ -381,6 +377,6 @@ def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> No
     if rows is None and view.is_contiguous():
         rows = view.view(-1, view.shape[-1])
     if rows is not None:
-        rows.addmm_(_rows(gradient), block, alpha=term.scale)
+        multiply(_rows(gradient), block, rows, add=True, scale=term.scale)
     else:
         view.add_(torch.matmul(gradient, block), alpha=term.scale)

@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from nnet.kernels.matrix_product import multiply
 from nnet.kernels.spliced_affine import NARROW, Term
 
 BLOCK_BYTES = 12 << 20
@@ -94,7 +95,7 @@ class SplicedBlocks:
         """
         for number, group in enumerate(self.moving):
             matrix, scale = weight[:, group.columns].t(), group.terms[0].scale
-            out.addmm_(self.rows(group, block), matrix, beta=float(number > 0), alpha=scale)
+            multiply(self.rows(group, block), matrix, out, add=number > 0, scale=scale)
         if not self.moving:
             out.zero_()
         if once is not None:

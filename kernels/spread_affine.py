@@ -19,6 +19,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.kernels.matrix_product import (
+    by_units,
+    multiply,
+    multiply_beside,
+    product,
+    product_and_squares,
+)
+from nnet.kernels.native import is_native
 from nnet.kernels.relu_batch_norm_cpu import powers
 from nnet.kernels.scatter import Projection, ScatterObserver, ScatterSums, wanted_of
 from nnet.kernels.spliced_affine import NARROW, Observer, Term, column_sums
@@ -79,6 +87,13 @@ class Left:
     gradient: Tensor
     term: Term
 
+    def rows(self, times: int) -> list[Tensor | None]:
+        """For each time of the source its rows of the gradient, without the scale."""
+        found: list[Tensor | None] = [None] * times
+        _, start, step, length, *_ = self.term
+        found[start : start + (length - 1) * step + 1 : step] = self.gradient.unbind()
+        return found
+
     def write(self, target: Tensor, block: slice) -> None:
         """Writes the gradient for the times `block` of the source to `target`."""
         _, start, step, length, *_ = self.term
@@ -128,9 +143,14 @@ class _SpreadAffine(Function):
         source = source.contiguous()
         stacked = _stacked(weight, terms)
         rows = len(stacked)
-        if shown.wanted is not None:  # the projection of the rows is some more columns
+        flat = source.flatten(0, 1)
+        if shown.wanted is None:
+            products, ctx.powers = product(flat, stacked.t()), None
+        else:  # the projection of the rows is some more columns
             stacked = torch.cat((stacked, _stacked(shown.wanted[0].matrix, terms)))
-        products = (source.flatten(0, 1) @ stacked.t()).view(*source.shape[:2], -1)
+            products, squares = product_and_squares(flat, stacked.t())
+            ctx.powers = squares.view(source.shape[:2]).sum(1)
+        products = products.view(*source.shape[:2], -1)
         ctx.save_for_backward(weight, source, products[..., rows:])
         return _gathered(products[..., :rows], terms, bias)
 
@@ -141,7 +161,7 @@ class _SpreadAffine(Function):
         left = ctx.left.pop() if ctx.left else None
         made = _Gradients(ctx.terms, weight, source, gradient.contiguous())
         found = made.of_source(left) if of_source else None
-        whole = made.of_weight(ctx.shown, projected) if of_weight else None
+        whole = made.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
         bias = column_sums(gradient) if of_bias and ctx.has_bias else None
         return None, None, whole, bias, found
 
@@ -155,18 +175,17 @@ def _stacked(weight: Tensor, terms: Sequence[Term]) -> Tensor:
 
 def _gathered(products: Tensor, terms: Sequence[Term], bias: Tensor | None) -> Tensor:
     """The sum of each term's rows of its part of the columns."""
-    parts = products.split(products.shape[-1] // len(terms), dim=-1)
-    result: Tensor | None = None
-    for term, part in zip(terms, parts, strict=True):
-        rows = term._replace(dim=part.shape[-1]).view(part)
-        if result is None and len(terms) == 1 and bias is None and rows.is_contiguous():
-            return rows
-        if result is None:
-            result = rows.clone(memory_format=torch.contiguous_format)
-        else:
-            result.add_(rows)
-    assert result is not None
-    return result if bias is None else result.add_(bias)
+    dim = products.shape[-1] // len(terms)
+    parts = products.split(dim, dim=-1)
+    first, *more = (t._replace(dim=dim).view(part) for t, part in zip(terms, parts, strict=True))
+    if bias is not None:
+        more.append(bias)
+    if not more:
+        return first.contiguous()
+    result = first + more[0]
+    for rows in more[1:]:
+        result.add_(rows)
+    return result
 
 
 def _spread(gradient: Tensor, terms: Sequence[Term], times: int) -> Tensor:
@@ -199,29 +218,32 @@ class _Gradients:
     def of_source(self, left: Left | None) -> Tensor:
         """The gradient for the source, with what was left to be added."""
         stacked, target = _stacked(self._weight, self._terms), torch.empty_like(self._source)
+        spread, rows = self._spread.flatten(0, 1), target.flatten(0, 1)
+        if left is not None and by_units(spread, stacked, rows) and is_native(left.gradient):
+            beside = left.rows(len(target))
+            multiply_beside(spread, stacked, rows, beside, left.term.scale)
+            return target
         for block in time_blocks(target, sum(stacked.shape)):
             rows, d = target[block], self._spread[block].flatten(0, 1)
             if left is not None:
                 left.write(rows, block)
-            rows.flatten(0, 1).addmm_(d, stacked, beta=float(left is not None))
+            multiply(d, stacked, rows.flatten(0, 1), add=left is not None)
         return target
 
-    def of_weight(self, shown: _Shown, projected: Tensor) -> Tensor:
+    def of_weight(self, shown: _Shown, projected: Tensor, of_times: Tensor | None) -> Tensor:
         """The gradient for the weight; shows the observer what it wants.
 
         Args:
             projected: each row of the source times each term's part of the inputs' projection.
+            of_times: sums of squares of the source at each time, if the observer wants sums.
         """
         source, dim = self._source, self._spread.shape[-1]
         sums = source.new_zeros((dim, source.shape[-1]))
-        of_times = torch.zeros(len(source), dtype=torch.float64)
         for block in time_blocks(source, source.shape[-1] + dim):
             d, x = (rows[block].flatten(0, 1) for rows in (self._spread, source))
-            sums.addmm_(d.t(), x)
-            if shown.wanted is not None:
-                of_times[block] = powers(source[block])
+            multiply(d.t(), x, sums, add=True)
         observer, gradient = shown.observer, self._gradient
-        if shown.wanted is not None and isinstance(observer, ScatterObserver):
+        if shown.wanted and of_times is not None and isinstance(observer, ScatterObserver):
             derivatives = ScatterSums.of(shown.wanted[1])
             derivatives.add(gradient.flatten(0, 1), power=powers(gradient).sum())
             observer.take(self._inputs(shown.wanted[0], projected, of_times), derivatives)
@@ -238,7 +260,7 @@ class _Gradients:
         weighted = None
         if wanted.weighted:
             spread = _spread(h, terms, len(self._source)).flatten(0, 1)
-            parts = (spread.t() @ self._source.flatten(0, 1)).split(len(matrix))
+            parts = product(spread.t(), self._source.flatten(0, 1)).split(len(matrix))
             last = [flat.sum(0).unsqueeze(1)] if ones else []
             weighted = torch.cat([*parts, *last], dim=1)
         power = torch.stack(read).sum() + len(flat) * ones

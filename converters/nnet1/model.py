@@ -110,7 +110,11 @@ def _type_named(name: str) -> type[Nnet1Component] | None:
     """The component type of a name in any case, as nnet1 reads it."""
     names = {known.lower(): known for known in nnet1_types()} | OLD_NAMES
     known = names.get(name.lower())
-    return None if known is None else nnet1_types()[known]  # type: ignore[return-value]
+    if known is None:
+        return None
+    cls = nnet1_types()[known]
+    assert issubclass(cls, Nnet1Component)
+    return cls
 
 
 def read_network(path: str | os.PathLike[str]) -> Nnet1:

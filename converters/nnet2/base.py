@@ -6,7 +6,7 @@ import functools
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,9 +31,12 @@ def nnet2_types() -> ComponentTypes:
 
 @dataclass(kw_only=True, eq=False)
 class Nnet2Component(LegacyComponent):
-    """A component of nnet2; `forward` gives `context` fewer rows than it gets."""
+    """A component of nnet2; `forward` gives fewer rows than it gets if it reads several."""
 
-    context: ClassVar[tuple[int, ...]] = (0,)
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The frames that are read, relative to the output frame, in order."""
+        return (0,)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -40,11 +40,11 @@ class Nnet2Model:
 
     @property
     def left_context(self) -> int:
-        return -sum(component.context[0] for component in self.components)
+        return -sum(component.offsets[0] for component in self.components)
 
     @property
     def right_context(self) -> int:
-        return sum(component.context[-1] for component in self.components)
+        return sum(component.offsets[-1] for component in self.components)
 
     def forward(self, rows: Rows) -> list[Rows]:
         """Each component's output on an utterance, its edges padded as nnet2 does.

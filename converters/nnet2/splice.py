@@ -64,7 +64,7 @@ class Splicing(Nnet2Component):
 
     left_context: int | None = None
     right_context: int | None = None
-    context: tuple[int, ...]  # type: ignore[misc]
+    context: tuple[int, ...]
 
     @classmethod
     def create(cls, given: Given, init: Initializer) -> Self:
@@ -83,6 +83,10 @@ class Splicing(Nnet2Component):
         if offsets[-1] - offsets[0] > LARGEST_CONTEXT:
             raise FieldError("context", f"context spans more than {LARGEST_CONTEXT} frames")
 
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return self.context
+
     def spliced(self, rows: Rows) -> list[Rows]:
         """For each offset the rows that the output frames read there."""
         first, last = self.context[0], self.context[-1]
@@ -100,7 +104,7 @@ class Splice(Splicing):
     )
     old_left_context = OLD_LEFT_CONTEXT
     old_right_context = OLD_RIGHT_CONTEXT
-    context: tuple[int, ...] = _context_field()  # type: ignore[misc]
+    context: tuple[int, ...] = _context_field()
     const_component_dim: int = stored(
         Kind.INTEGER,
         "<ConstComponentDim>",
@@ -138,7 +142,7 @@ class SpliceMax(Splicing):
     dim: int = dim_field()
     old_left_context = OLD_LEFT_CONTEXT
     old_right_context = OLD_RIGHT_CONTEXT
-    context: tuple[int, ...] = _context_field()  # type: ignore[misc]
+    context: tuple[int, ...] = _context_field()
 
     @property
     def input_dim(self) -> int:

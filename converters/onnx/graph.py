@@ -35,7 +35,8 @@ class Graph:
         self._root: Graph = self if outer is None else outer._root
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self._known: dict[tuple[Any, ...], str] = {}
+        self._known: dict[tuple[Any, ...], str | tuple[str, ...]] = {}
+        self._names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._number = 0
 
     def name(self, stem: str) -> str:
@@ -53,18 +54,18 @@ class Graph:
             return self._known[key]
         outputs = [self.name(kind.lower()) for _ in range(count)]
         self.nodes.append(self._helper.make_node(kind, list(inputs), outputs, **attributes))
-        self._known[key] = outputs[0] if count == 1 else tuple(outputs)  # type: ignore[assignment]
+        self._known[key] = outputs[0] if count == 1 else tuple(outputs)
         return self._known[key]
 
     def constant(self, values: np.ndarray) -> str:
         """A constant; equal ones are stored once."""
         root = self._root
-        key = ("constant", values.dtype.str, values.shape, values.tobytes())
-        if key not in root._known:
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in root._names:
             name = root.name("constant")
             root.constants[name] = onnx_module().numpy_helper.from_array(values, name)
-            root._known[key] = name
-        return root._known[key]
+            root._names[key] = name
+        return root._names[key]
 
     def numbers(self, *values: float) -> str:
         """A vector of float32."""

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from examples.speech.__main__ import Parser, make_folder, timed, whole
-from nnet.errors import NnetError
+from examples.speech.__main__ import Parser, make_folder, status, timed, whole
 
 if TYPE_CHECKING:
     from examples.chain.phones import PhoneTables
@@ -17,15 +16,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the example. Returns 0, or 1 after one line that says what is wrong."""
-    try:
-        run(parse(arguments))
-    except NnetError as error:
-        print(f"chain: {error}", file=sys.stderr)
-    except ModuleNotFoundError as error:
-        print(f"chain: {error}; install it: pip install -e '.[demo]'", file=sys.stderr)
-    else:
-        return 0
-    return 1
+    return status("chain", lambda: run(parse(arguments)))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.speech.__main__ import Parser, status, whole
 from nnet.commands.main import main as command
 from nnet.converters.nnet1.affine import AffineTransform
 from nnet.converters.nnet1.model import Nnet1, build_nnet1, forward, nnet1_bytes
@@ -39,21 +40,22 @@ Corpus = dict[str, tuple[np.ndarray, np.ndarray]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the example. Returns 0, or 1 after one line that says what is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m examples.convert_legacy", description=__doc__)
+    return status("convert_legacy", lambda: run(parse(arguments)))
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = Parser(prog="python -m examples.convert_legacy", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path("exp/convert_legacy"), help="[%(default)s]"
     )
-    parser.add_argument("--epochs", type=int, default=6, help="of further training [%(default)s]")
-    options = parser.parse_args(arguments)
-    try:
-        run(options.out, options.epochs)
-    except NnetError as error:
-        print(f"convert_legacy: {error}", file=sys.stderr)
-        return 1
-    return 0
+    parser.add_argument(
+        "--epochs", type=whole(1), default=6, help="of further training [%(default)s]"
+    )
+    return parser.parse_args(arguments)
 
 
-def run(out: Path, epochs: int) -> None:
+def run(options: argparse.Namespace) -> None:
+    out, epochs = options.out, options.epochs
     """All steps; writes every file to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)

@@ -21,12 +21,17 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the example. Returns 0, or 1 after one line that says what is wrong."""
+    return status("speech", lambda: run(parse(arguments)))
+
+
+def status(name: str, run: Callable[[], None]) -> int:
+    """Runs an example. Returns 0, or 1 after one line that says what is wrong."""
     try:
-        run(parse(arguments))
+        run()
     except NnetError as error:
-        print(f"speech: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        print(f"speech: {error}; install it: pip install -e '.[demo]'", file=sys.stderr)
+        print(f"{name}: {error}; install it: pip install -e '.[demo]'", file=sys.stderr)
     else:
         return 0
     return 1

@@ -17,8 +17,9 @@ CONFIGURATIONS = (
 )
 """16 elements a thread, and rows of 2,000 to 6,000 pdfs in a few blocks."""
 
-_FORWARD = {"z": torch.float32, "objective": torch.float32, "best": torch.int64}
-_BACKWARD = {"z": torch.float32, "gradient": torch.float32}
+_NUMBERS = {"z": torch.float32, "mass": torch.float32}
+_FORWARD = {**_NUMBERS, "objective": torch.float32, "best": torch.int64}
+_BACKWARD = {**_NUMBERS, "gradient": torch.float32}
 _TARGETS = {
     "": {"weights": torch.float32, "ids": torch.int64, "scales": None, "dim": 6000, "pairs": 1},
     ", dense": {
@@ -43,7 +44,7 @@ BACKWARD = [
 
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"BLOCK": 64}, specimens=FORWARD)
-def _forward(x, z, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.constexpr):
+def _forward(x, z, mass, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.constexpr):
     """Without `ids` the weights are those of all columns."""
     row = tl.program_id(0).to(tl.int64)
     x += row * dim
@@ -52,7 +53,7 @@ def _forward(x, z, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.
     place = tl.zeros([BLOCK], tl.int32)
     total = tl.zeros([BLOCK], tl.float32)  # of exp(x - largest)
     product = tl.zeros([BLOCK], tl.float32)
-    mass = tl.zeros([BLOCK], tl.float32)
+    weighed = tl.zeros([BLOCK], tl.float32)
     for start in range(0, dim, BLOCK):
         inside = start + column < dim
         values = tl.load(x + start + column, mask=inside, other=float("-inf")).to(tl.float32)
@@ -65,24 +66,29 @@ def _forward(x, z, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.
         if ids is None:
             weight = tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
             product += weight * tl.where(inside, values, 0.0)
-            mass += weight
+            weighed += weight
     top = tl.max(largest, axis=0)
     reference = tl.where(top == float("-inf"), 0.0, top)
     log_sum = reference + tl.log(tl.sum(total * tl.exp(largest - reference), axis=0))
-    found = tl.sum(product, axis=0) - log_sum * tl.sum(mass, axis=0)
+    all_weights = tl.sum(weighed, axis=0)
+    found = tl.sum(product, axis=0) - log_sum * all_weights
     if ids is not None:
         for pair in range(pairs):
             wanted = tl.load(x + tl.load(ids + row * pairs + pair)).to(tl.float32)
-            found += tl.load(weights + row * pairs + pair) * (wanted - log_sum)
+            one = tl.load(weights + row * pairs + pair)
+            found += one * (wanted - log_sum)
+            all_weights += one
     if scales is not None:
         found *= tl.load(scales + row)
+        all_weights *= tl.load(scales + row)
     tl.store(z + row, log_sum)
+    tl.store(mass + row, all_weights)
     tl.store(objective + row, found)
     tl.store(best + row, tl.min(tl.where(largest == top, place, dim), axis=0).to(tl.int64))
 
 
 @kernel(configurations=CONFIGURATIONS[:1], interpreted={"BLOCK": 64}, specimens=BACKWARD)
-def _backward(x, z, weights, ids, scales, gradient, result, dim, pairs, BLOCK: tl.constexpr):
+def _backward(x, z, mass, weights, ids, scales, gradient, result, dim, pairs, BLOCK: tl.constexpr):
     """`result` may be `x`: each block is read before it is written, by the same program. So it
     cannot be run again, and is not tuned."""
     row = tl.program_id(0).to(tl.int64)
@@ -91,17 +97,9 @@ def _backward(x, z, weights, ids, scales, gradient, result, dim, pairs, BLOCK: t
     column = tl.arange(0, BLOCK)
     log_sum = tl.load(z + row)
     scale = tl.load(gradient + row).to(tl.float32)
+    total = tl.load(mass + row) * scale
     if scales is not None:
         scale *= tl.load(scales + row)
-    mass = tl.zeros([BLOCK], tl.float32)
-    if ids is None:
-        for start in range(0, dim, BLOCK):
-            inside = start + column < dim
-            mass += tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
-    total = tl.sum(mass, axis=0)
-    for pair in range(pairs):
-        total += tl.load(weights + row * pairs + pair)
-    total *= scale
     for start in range(0, dim, BLOCK):
         inside = start + column < dim
         values = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)
@@ -118,10 +116,10 @@ def _backward(x, z, weights, ids, scales, gradient, result, dim, pairs, BLOCK: t
 
 def _fake_forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rows = x.shape[:1]
-    numbers = [x.new_empty(rows, dtype=torch.float32) for _ in range(2)]
-    return numbers[0], numbers[1], x.new_empty(rows, dtype=torch.int64)
+    objective, z, mass = (x.new_empty(rows, dtype=torch.float32) for _ in range(3))
+    return objective, z, mass, x.new_empty(rows, dtype=torch.int64)
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
@@ -130,20 +128,21 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
 
 @operator(
     "log_likelihood(Tensor x, Tensor weights, Tensor? ids, Tensor? scales) "
-    "-> (Tensor, Tensor, Tensor)",
+    "-> (Tensor, Tensor, Tensor, Tensor)",
     _fake_forward,
 )
 def forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`nnet.kernels.log_softmax.forward`."""
-    objective, z, best = _fake_forward(x, weights, ids, scales)
+    objective, z, mass, best = _fake_forward(x, weights, ids, scales)
     if len(x):
         _forward(
             lambda _: (len(x),),
             like=(x.dtype, bucket(x.shape[1]), ids is None),
             x=x.contiguous(),
             z=z,
+            mass=mass,
             weights=weights.contiguous(),
             ids=_contiguous(ids),
             scales=_contiguous(scales),
@@ -152,17 +151,18 @@ def forward(
             dim=x.shape[1],
             pairs=0 if ids is None else ids.shape[1],
         )
-    return objective, z, best
+    return objective, z, mass, best
 
 
 @operator(
-    "log_likelihood_backward(Tensor x, Tensor z, Tensor weights, Tensor? ids, Tensor? scales, "
-    "Tensor gradient, Tensor(a!) result) -> ()",
-    lambda x, z, weights, ids, scales, gradient, result: None,
+    "log_likelihood_backward(Tensor x, Tensor z, Tensor mass, Tensor weights, Tensor? ids, "
+    "Tensor? scales, Tensor gradient, Tensor(a!) result) -> ()",
+    lambda x, z, mass, weights, ids, scales, gradient, result: None,
 )
 def backward(
     x: Tensor,
     z: Tensor,
+    mass: Tensor,
     weights: Tensor,
     ids: Tensor | None,
     scales: Tensor | None,
@@ -175,6 +175,7 @@ def backward(
             lambda _: (len(x),),
             x=x,
             z=z,
+            mass=mass,
             weights=weights.contiguous(),
             ids=_contiguous(ids),
             scales=_contiguous(scales),

@@ -107,8 +107,12 @@ INTERPRETED = settle_interpreter()
 
 
 def device_function(function: Callable[..., Any]) -> Any:
-    """Declares a function that kernels call."""
-    return triton.jit(function)
+    """Declares a function that kernels call.
+
+    In the interpreter it is the function as that runs it: called through its declaration, Triton's
+    whole language would be made interpreted again each time, as a kernel's launch has done."""
+    declared = triton.jit(function)
+    return declared.rewrite() if INTERPRETED else declared
 
 
 _INTERPRETED = tl.constexpr(INTERPRETED)

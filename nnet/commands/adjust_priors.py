@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
+from nnet.commands.options import Binary, truth
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ def adjust_priors(
     model: Annotated[str, Argument(help="Acoustic model, .mdl.")],
     posteriors: Annotated[str, Argument(help="Vector file: summed posteriors by pdf, above 0.")],
     target: Annotated[str, Argument(metavar="OUT", help="Where the model goes.")],
-    binary: Annotated[
-        str, Option(metavar="true|false", help="false: write in text form.")
-    ] = "true",
+    binary: Binary = "true",
 ) -> None:
     """Sets the priors of an acoustic model to a summed posterior, divided by its sum.
 
@@ -27,7 +26,6 @@ def adjust_priors(
     """
     import numpy as np
 
-    from nnet.commands.options import truth
     from nnet.graph.dims import node_dim
     from nnet.modelfile.loading import read_vector
     from nnet.modelfile.model import read_model, write_model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
+
+from nnet.commands.options import BinaryOrText, Text, truth
 
 
 def am_init(
@@ -13,16 +15,13 @@ def am_init(
     ],
     raw: Annotated[str, Argument(help="Raw model.")],
     out: Annotated[str, Argument(help="Acoustic model (.mdl) to write, without priors.")],
-    text: Annotated[bool, Option("--text", help="Write in text form.")] = False,
-    binary: Annotated[
-        str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
-    ] = "true",
+    text: Text = False,
+    binary: BinaryOrText = "true",
 ) -> None:
     """Puts a transition model in front of a raw model, which makes an acoustic model.
 
     Example: nnet am-init tri5/final.mdl final.raw final.mdl
     """
-    from nnet.commands.options import truth
     from nnet.errors import NnetError
     from nnet.graph.dims import node_dim
     from nnet.modelfile.loading import open_file

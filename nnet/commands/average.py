@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import Binary, truth
 from nnet.errors import NnetError
 
 
@@ -16,15 +17,12 @@ def average(
     weights: Annotated[
         str, Option(metavar="W1:W2:...", help="A weight for each input [all the same].")
     ] = "",
-    binary: Annotated[
-        str, Option(metavar="true|false", help="false: write in text form.")
-    ] = "true",
+    binary: Binary = "true",
 ) -> None:
     """Averages the parameters of models of one structure, and adds up their statistics.
 
     Example: nnet average 1.1.raw 1.2.raw 1.3.raw 2.raw --weights 1:1:2
     """
-    from nnet.commands.options import truth
     from nnet.graph.arithmetic import weighted_sum
     from nnet.modelfile.model import read_model, write_model
 

@@ -9,9 +9,20 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import (
+    CHAIN_FRAMES,
+    ChunkSeed,
+    FrameSubsamplingFactor,
+    LeftContext,
+    LeftContextInitial,
+    OnlineIvectorPeriod,
+    RightContext,
+    RightContextFinal,
+    frame_counts,
+    table_dim,
+    truth,
+)
 from nnet.errors import NnetError
-
-USUAL_FRAMES = "140,100,160"
 
 
 def chain_get_egs(
@@ -38,17 +49,11 @@ def chain_get_egs(
         str,
         Option("--online-ivectors", "--ivectors", help="Rspecifier: i-vectors, a matrix each."),
     ] = "",
-    online_ivector_period: Annotated[
-        int, Option(help="Frames from one online i-vector to the next.")
-    ] = 10,
-    left_context: Annotated[int, Option(help="Input frames before each chunk.")] = 0,
-    right_context: Annotated[int, Option(help="Input frames after each chunk.")] = 0,
-    left_context_initial: Annotated[
-        int, Option(help="At the start of an utterance; -1: as elsewhere.")
-    ] = -1,
-    right_context_final: Annotated[
-        int, Option(help="At the end of an utterance; -1: as elsewhere.")
-    ] = -1,
+    online_ivector_period: OnlineIvectorPeriod = 10,
+    left_context: LeftContext = 0,
+    right_context: RightContext = 0,
+    left_context_initial: LeftContextInitial = -1,
+    right_context_final: RightContextFinal = -1,
     num_frames: Annotated[
         str,
         Option(
@@ -56,7 +61,7 @@ def chain_get_egs(
             "[140,100,160]; end-to-end: the allowed lengths [any]."
         ),
     ] = "",
-    frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 3,
+    frame_subsampling_factor: FrameSubsamplingFactor = 3,
     left_tolerance: Annotated[
         int, Option(help="Input frames that a phone may begin before its place.")
     ] = 5,
@@ -66,7 +71,7 @@ def chain_get_egs(
     compress: Annotated[
         str, Option(metavar="true|false", help="Store features compressed.")
     ] = "true",
-    srand: Annotated[int, Option(help="Seed of the chunks' places.")] = 0,
+    srand: ChunkSeed = 0,
 ) -> None:
     """Cuts utterances into training examples for LF-MMI, with weights from normalization.fst.
 
@@ -74,7 +79,6 @@ def chain_get_egs(
 
     Example: nnet chain-get-egs exp/chain scp:feats.scp ark:phones.ark ark:cegs.ark
     """
-    from nnet.commands.options import frame_counts, table_dim, truth
     from nnet.data.chain.alignments import alignment_reader
     from nnet.data.chain.cutting import ChainExampleCutter, EndToEndCutter
     from nnet.data.chain.folder import ChainGraphs
@@ -131,7 +135,7 @@ def chain_get_egs(
         cutter = ChainExampleCutter(
             load_corpus(sources),
             Supervisor(graphs_made, tolerance),
-            frame_counts("--num-frames", num_frames or USUAL_FRAMES),
+            frame_counts("--num-frames", num_frames or CHAIN_FRAMES),
             context,
             srand,
         )

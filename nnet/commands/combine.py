@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import (
+    BatchnormTestMode,
+    Binary,
+    DenominatorGraph,
+    DropoutTestMode,
+    LeakyHmmCoefficient,
+    OutputPenalty,
+    truth,
+)
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -22,28 +31,17 @@ def combine(
     max_objective_evaluations: Annotated[
         int, Option(help="How many numbers of models to try at most.")
     ] = 30,
-    batchnorm_test_mode: Annotated[
-        str, Option(metavar="true|false", help="Use stored batch-norm statistics.")
-    ] = "false",
-    dropout_test_mode: Annotated[
-        str, Option(metavar="true|false", help="Switch dropout off.")
-    ] = "true",
-    binary: Annotated[
-        str, Option(metavar="true|false", help="false: write in text form.")
-    ] = "true",
-    den_fst: Annotated[
-        str, Option(help="Denominator graph: the examples are for LF-MMI (nnet3-chain-egs).")
-    ] = "",
-    leaky_hmm_coefficient: Annotated[
-        float, Option(help="LF-MMI: share that leaks from all states to all states.")
-    ] = 0.1,
-    l2_regularize: Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")] = 0.0,
+    batchnorm_test_mode: BatchnormTestMode = "false",
+    dropout_test_mode: DropoutTestMode = "true",
+    binary: Binary = "true",
+    den_fst: DenominatorGraph = "",
+    leaky_hmm_coefficient: LeakyHmmCoefficient = 0.1,
+    l2_regularize: OutputPenalty = 0.0,
 ) -> None:
     """Averages the first n models, for the n with the best objective on examples.
 
     Example: nnet combine 12.raw 11.raw 10.raw ark:valid.egs final.raw
     """
-    from nnet.commands.options import truth
     from nnet.modelfile.model import Model, read_model, write_model
     from nnet.training.combination import combine as choose
     from nnet.training.combination import has_batchnorm, recomputed_statistics

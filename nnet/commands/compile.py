@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import Implementations
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,7 +33,7 @@ def compile(
     ] = False,
     output_name: Annotated[str, Option(help="Which output node; all by default.")] = "",
     machine: Annotated[str, Option(help="What it is planned for: cpu, sm_80 or sm_90.")] = "cpu",
-    kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
+    kernels: Implementations = "auto",
 ) -> None:
     """Plans a network for a request and says what it costs.
 

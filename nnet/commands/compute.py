@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import (
+    FrameSubsamplingFactor,
+    Implementations,
+    Ivectors,
+    OnlineIvectorPeriod,
+    OnlineIvectors,
+    Threads,
+    truth,
+)
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -23,15 +32,11 @@ def compute(
     model: Annotated[str, Argument(help="Model file, .raw or .mdl.")],
     feats: Annotated[str, Argument(help="Features, an rspecifier such as scp:feats.scp.")],
     out: Annotated[str, Argument(help="Outputs, a wspecifier such as ark:out.ark.")],
-    ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
-    online_ivectors: Annotated[
-        str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
-    ] = "",
-    online_ivector_period: Annotated[
-        int, Option(help="Frames from one online i-vector to the next.")
-    ] = 0,
+    ivectors: Ivectors = "",
+    online_ivectors: OnlineIvectors = "",
+    online_ivector_period: OnlineIvectorPeriod = 0,
     frames_per_chunk: Annotated[int, Option(help="Frames per chunk.")] = 50,
-    frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 1,
+    frame_subsampling_factor: FrameSubsamplingFactor = 1,
     extra_left_context: Annotated[int, Option(help="Input frames beyond the left context.")] = 0,
     extra_right_context: Annotated[int, Option(help="Input frames beyond the right context.")] = 0,
     extra_left_context_initial: Annotated[
@@ -61,14 +66,14 @@ def compute(
     ] = False,
     output_name: Annotated[str, Option(help="Which output node.")] = "output",
     device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
-    kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
+    kernels: Implementations = "auto",
     cuda_graph: Annotated[
         bool, Option("--cuda-graph", help="Launch each shape of chunk as one CUDA graph.")
     ] = False,
     bf16: Annotated[
         bool, Option("--bf16", help="Matrix products in bfloat16, if there is hardware for it.")
     ] = False,
-    num_threads: Annotated[int, Option(help="CPU threads; 0: torch's default.")] = 0,
+    num_threads: Threads = 0,
 ) -> None:
     """Computes a network's output on utterances, as nnet3-compute does.
 
@@ -135,7 +140,6 @@ def _segment_options(
     chunk_size: int | None, min_chunk_size: int | None, pad_input: str, chunks: ChunkOptions
 ) -> SegmentOptions | None:
     """How to make one vector an utterance; None if frames are wanted."""
-    from nnet.commands.options import truth
     from nnet.modules.inference import ChunkOptions
     from nnet.modules.segments import SegmentOptions
 

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
+from nnet.commands.options import (
+    BatchnormTestMode,
+    DenominatorGraph,
+    DropoutTestMode,
+    LeakyHmmCoefficient,
+    OutputPenalty,
+    truth,
+)
 from nnet.errors import NnetError
 
 
 def compute_prob(
     model: Annotated[str, Argument(help="Model, .raw or .mdl.")],
     egs: Annotated[str, Argument(help="Rspecifier of examples, merged or not.")],
-    batchnorm_test_mode: Annotated[
-        str, Option(metavar="true|false", help="Use stored batch-norm statistics.")
-    ] = "true",
-    dropout_test_mode: Annotated[
-        str, Option(metavar="true|false", help="Switch dropout off.")
-    ] = "true",
-    den_fst: Annotated[
-        str, Option(help="Denominator graph: the examples are for LF-MMI (nnet3-chain-egs).")
-    ] = "",
-    leaky_hmm_coefficient: Annotated[
-        float, Option(help="LF-MMI: share that leaks from all states to all states.")
-    ] = 0.1,
-    l2_regularize: Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")] = 0.0,
+    batchnorm_test_mode: BatchnormTestMode = "true",
+    dropout_test_mode: DropoutTestMode = "true",
+    den_fst: DenominatorGraph = "",
+    leaky_hmm_coefficient: LeakyHmmCoefficient = 0.1,
+    l2_regularize: OutputPenalty = 0.0,
 ) -> None:
     """Prints the objective of a model on examples per frame; and the accuracy, or with --den-fst
     the cross-entropy of output-xent.
 
     Example: nnet compute-prob final.raw 'ark:nnet3-merge-egs ark:valid.egs ark:- |'
     """
-    from nnet.commands.options import truth
     from nnet.modelfile.model import read_model
     from nnet.training.evaluation import evaluate_network, in_test_mode
     from nnet.training.evaluation_examples import minibatches_for

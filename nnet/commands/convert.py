@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import truth
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def convert(
     Example: nnet convert final.nnet final.mdl --feature-transform final.feature_transform
     --class-frame-counts ali_train_pdf.counts --transition-model final.mdl
     """
-    from nnet.commands.options import truth
     from nnet.converters.convert import ConvertOptions, convert_legacy
     from nnet.converters.sources import Source, read_source
     from nnet.converters.targets import TargetOptions, check_target, write_target

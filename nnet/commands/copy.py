@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import BinaryOrText, Text, truth
+
 if TYPE_CHECKING:
     from nnet.graph.network import Network
 
@@ -13,10 +15,8 @@ if TYPE_CHECKING:
 def copy(
     source: Annotated[str, Argument(metavar="IN", help="Model file, .raw or .mdl, or -.")],
     target: Annotated[str, Argument(metavar="OUT", help="Where the copy goes, or -.")],
-    text: Annotated[bool, Option("--text", help="Write in text form.")] = False,
-    binary: Annotated[
-        str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
-    ] = "true",
+    text: Text = False,
+    binary: BinaryOrText = "true",
     raw: Annotated[bool, Option("--raw", help="Write the network only, as a .raw file.")] = False,
     nnet_config: Annotated[
         str, Option(metavar="FILE", help="Config file with nodes and components to add.")
@@ -53,7 +53,6 @@ def copy(
 
     Example: nnet copy final.mdl final.txt --text --edits 'remove-output-nodes name=output-xent'
     """
-    from nnet.commands.options import truth
     from nnet.modelfile.loading import open_file
     from nnet.modelfile.model import Model, parse_model, write_model
 

@@ -7,6 +7,20 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import (
+    ChunkSeed,
+    FrameSubsamplingFactor,
+    Ivectors,
+    LeftContext,
+    LeftContextInitial,
+    OnlineIvectorPeriod,
+    OnlineIvectors,
+    RightContext,
+    RightContextFinal,
+    frame_counts,
+    table_dim,
+    truth,
+)
 from nnet.errors import NnetError
 
 
@@ -19,29 +33,21 @@ def get_egs(
     num_pdfs: Annotated[
         int, Option("--num-pdfs", "--num-targets", help="Dimension of the network's output.")
     ] = 0,
-    ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
-    online_ivectors: Annotated[
-        str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
-    ] = "",
-    online_ivector_period: Annotated[
-        int, Option(help="Frames from one online i-vector to the next.")
-    ] = 10,
-    left_context: Annotated[int, Option(help="Input frames before each chunk.")] = 0,
-    right_context: Annotated[int, Option(help="Input frames after each chunk.")] = 0,
-    left_context_initial: Annotated[
-        int, Option(help="At the start of an utterance; -1: as elsewhere.")
-    ] = -1,
-    right_context_final: Annotated[
-        int, Option(help="At the end of an utterance; -1: as elsewhere.")
-    ] = -1,
+    ivectors: Ivectors = "",
+    online_ivectors: OnlineIvectors = "",
+    online_ivector_period: OnlineIvectorPeriod = 10,
+    left_context: LeftContext = 0,
+    right_context: RightContext = 0,
+    left_context_initial: LeftContextInitial = -1,
+    right_context_final: RightContextFinal = -1,
     num_frames: Annotated[
         str, Option(help="Frames per chunk: the usual width, then others for what is left.")
     ] = "1",
-    frame_subsampling_factor: Annotated[int, Option(help="Input frames per output frame.")] = 1,
+    frame_subsampling_factor: FrameSubsamplingFactor = 1,
     compress: Annotated[
         str, Option(metavar="true|false", help="Store matrices compressed.")
     ] = "true",
-    srand: Annotated[int, Option(help="Seed of the chunks' places.")] = 0,
+    srand: ChunkSeed = 0,
 ) -> None:
     """Cuts utterances into training examples.
 
@@ -49,7 +55,6 @@ def get_egs(
 
     Example: nnet get-egs scp:feats.scp ark:ali.ark ark:egs.ark --num-pdfs 42 --num-frames 8
     """
-    from nnet.commands.options import frame_counts, table_dim, truth
     from nnet.data.corpus import Sources, load_corpus
     from nnet.data.cutting import Context, ExampleCutter
     from nnet.data.examples import ExampleWriter

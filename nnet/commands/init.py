@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import BinaryOrText, Text, truth
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -22,16 +23,13 @@ def init(
         ),
     ],
     srand: Annotated[int, Option(help="Seed of the random initial parameters.")] = 0,
-    text: Annotated[bool, Option("--text", help="Write in text form.")] = False,
-    binary: Annotated[
-        str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
-    ] = "true",
+    text: Text = False,
+    binary: BinaryOrText = "true",
 ) -> None:
     """Makes a raw model with initial parameters, as nnet3-init does.
 
     Example: nnet init network.xconfig 0.raw --srand 3
     """
-    from nnet.commands.options import truth
     from nnet.modelfile.model import read_model, write_model
 
     if not 2 <= len(files) <= 3:

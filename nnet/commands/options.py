@@ -1,8 +1,45 @@
-"""Values of options that several commands share."""
+"""Options that several commands share, and values of options."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from typer import Option
+
 from nnet.errors import NnetError
+
+CHAIN_FRAMES = "140,100,160"
+"""Usual widths of chunks for LF-MMI."""
+
+Binary = Annotated[str, Option(metavar="true|false", help="false: write in text form.")]
+Text = Annotated[bool, Option("--text", help="Write in text form.")]
+BinaryOrText = Annotated[
+    str, Option(metavar="true|false", help="Kaldi's spelling: false is --text.")
+]
+OnlineIvectorPeriod = Annotated[int, Option(help="Frames from one online i-vector to the next.")]
+LeftContext = Annotated[int, Option(help="Input frames before each chunk.")]
+RightContext = Annotated[int, Option(help="Input frames after each chunk.")]
+LeftContextInitial = Annotated[int, Option(help="At the start of an utterance; -1: as elsewhere.")]
+RightContextFinal = Annotated[int, Option(help="At the end of an utterance; -1: as elsewhere.")]
+FrameSubsamplingFactor = Annotated[int, Option(help="Input frames per output frame.")]
+ChunkSeed = Annotated[int, Option(help="Seed of the chunks' places.")]
+BatchnormTestMode = Annotated[
+    str, Option(metavar="true|false", help="Use stored batch-norm statistics.")
+]
+DropoutTestMode = Annotated[str, Option(metavar="true|false", help="Switch dropout off.")]
+DenominatorGraph = Annotated[
+    str, Option(help="Denominator graph: the examples are for LF-MMI (nnet3-chain-egs).")
+]
+LeakyHmmCoefficient = Annotated[
+    float, Option(help="LF-MMI: share that leaks from all states to all states.")
+]
+OutputPenalty = Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")]
+Implementations = Annotated[str, Option(help="Implementations: reference, triton or auto.")]
+Ivectors = Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")]
+OnlineIvectors = Annotated[
+    str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
+]
+Threads = Annotated[int, Option(help="CPU threads; 0: torch's default.")]
 
 
 def truth(option: str, text: str) -> bool:

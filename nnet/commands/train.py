@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from nnet.commands.options import (
+    CHAIN_FRAMES,
+    Implementations,
+    Ivectors,
+    LeakyHmmCoefficient,
+    OnlineIvectorPeriod,
+    OnlineIvectors,
+    OutputPenalty,
+    Threads,
+    frame_counts,
+)
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -37,13 +48,11 @@ def train(
             "with lengths and the graph's folder is one that nnet chain-prepare has made."
         ),
     ] = "",
-    leaky_hmm_coefficient: Annotated[
-        float, Option(help="LF-MMI: share that leaks from all states to all states.")
-    ] = 0.1,
+    leaky_hmm_coefficient: LeakyHmmCoefficient = 0.1,
     xent_regularize: Annotated[
         float, Option(help="LF-MMI: scale of the cross-entropy of output-xent, if there is one.")
     ] = 0.1,
-    l2_regularize: Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")] = 0.0,
+    l2_regularize: OutputPenalty = 0.0,
     out_of_range_regularize: Annotated[
         float, Option(help="LF-MMI: penalty on outputs beyond +-30.")
     ] = 0.01,
@@ -65,13 +74,9 @@ def train(
         str, Option(help="Examples in a minibatch, in the forms of nnet3-merge-egs.")
     ] = "128,1:64",
     egs_buffer_size: Annotated[int, Option(help="Examples held for shuffling.")] = 5000,
-    ivectors: Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")] = "",
-    online_ivectors: Annotated[
-        str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")
-    ] = "",
-    online_ivector_period: Annotated[
-        int, Option(help="Frames from one online i-vector to the next.")
-    ] = 10,
+    ivectors: Ivectors = "",
+    online_ivectors: OnlineIvectors = "",
+    online_ivector_period: OnlineIvectorPeriod = 10,
     valid_feats: Annotated[str, Option(help="Rspecifier of validation features.")] = "",
     valid_targets: Annotated[
         list[str] | None, Option(help="Rspecifier of validation targets, as --targets.")
@@ -186,7 +191,7 @@ def train(
     ] = None,
     srand: Annotated[int, Option("--srand", "--seed", help="Seed of everything random.")] = 0,
     device: Annotated[str, Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    kernels: Annotated[str, Option(help="Implementations: reference, triton or auto.")] = "auto",
+    kernels: Implementations = "auto",
     bf16: Annotated[bool, Option("--bf16", help="Compute in bfloat16, update in float32.")] = False,
     cuda_graph: Annotated[
         bool,
@@ -203,7 +208,7 @@ def train(
     average_every: Annotated[
         int, Option(help="Minibatches from one average of parameters to the next.")
     ] = 100,
-    num_threads: Annotated[int, Option(help="CPU threads; 0: torch's default.")] = 0,
+    num_threads: Threads = 0,
     num_workers: Annotated[
         int, Option(help="Processes that make minibatches; 0: a thread of this one.")
     ] = 0,
@@ -247,7 +252,7 @@ def train(
     options = TrainingOptions(
         num_epochs=num_epochs,
         minibatch_size=minibatch_size,
-        chunk_width=_widths(chunk_width or ("140,100,160" if den_fst else "150,110,100")),
+        chunk_width=frame_counts("--chunk-width", chunk_width or _usual_widths(den_fst)),
         chunk_left_context=chunk_left_context,
         chunk_right_context=chunk_right_context,
         chunk_left_context_initial=chunk_left_context_initial,
@@ -301,8 +306,10 @@ def train(
         ),
     )
     data: Tables | Archives
-    if bool(egs) == bool(feats and targets):
-        raise NnetError("expected: --feats and --targets, or --egs")
+    if bool(egs) == bool(feats or targets) or bool(feats) != bool(targets):
+        given = {"--feats": feats, "--targets": targets, "--egs": egs}
+        found = " and ".join(name for name, value in given.items() if value) or "none of them"
+        raise NnetError(f"given: {found}; expected: --feats and --targets, or --egs")
     if egs:
         data = Archives(tuple(egs), valid_egs or None, egs_minibatch_size, egs_buffer_size)
     else:
@@ -326,6 +333,10 @@ def train(
         delay = layer.delay
         transform = UnknownTransform(layer.name, transform_options, rand_prune, delay)
     print(run(model, out_dir, data, options, resume, transform))
+
+
+def _usual_widths(den_fst: str) -> str:
+    return CHAIN_FRAMES if den_fst else "150,110,100"
 
 
 def _factor(given: int | None, den_fst: str) -> int:
@@ -372,12 +383,3 @@ def _is_model(path: str) -> bool:
     except OSError as error:
         raise NnetError(f"cannot read '{path}': {error.strerror}") from None
     return start.startswith((b"\0B", b"<Nnet3>", b"<TransitionModel>"))
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise NnetError(
-            f"--chunk-width is '{text}'; expected: frames, such as 150 or 150,110,100"
-        ) from None

@@ -27,11 +27,13 @@ def _settings(bias_stddev: float) -> tuple[Setting, ...]:
     )
 
 
-@dataclass(kw_only=True, eq=False)
 class BlockDiagonal(Updatable):
     """What the block-diagonal affine components have in common; subclasses count the blocks."""
 
     info_order: ClassVar[tuple[str, ...]] = (*Updatable.info_order, "num_blocks", "linear", "bias")
+
+    linear: np.ndarray
+    bias: np.ndarray
 
     @staticmethod
     def block_dims(given: Given, count_key: str, blocks: int) -> tuple[int, int]:
@@ -54,11 +56,13 @@ class BlockDiagonal(Updatable):
 
     def check(self) -> None:
         super().check()
-        linear, bias = self.linear, self.bias  # type: ignore[attr-defined]
-        if linear.size == 0:
+        if self.linear.size == 0:
             raise FieldError("linear", "the matrix is empty")
         check_length(
-            self, "bias", linear.shape[0], f"one for each row of the matrix, not {bias.size}"
+            self,
+            "bias",
+            self.linear.shape[0],
+            f"one for each row of the matrix, not {self.bias.size}",
         )
 
 

@@ -106,8 +106,17 @@ class Composite(Updatable):
             component.scale(factor)
 
     def weighted_sum(self, others: Sequence[Component], weights: Sequence[float]) -> Composite:
-        inside = zip(*(c.components for c in (self, *others)), strict=True)  # type: ignore[attr-defined]
-        summed = tuple(first.weighted_sum(rest, weights) for first, *rest in inside)
+        inside = [c.components for c in (self, *others) if isinstance(c, Composite)]
+        kinds = [tuple(component.type_name for component in each) for each in inside]
+        for other in kinds:
+            if other != kinds[0]:
+                raise FieldError(
+                    "components",
+                    f"the models differ in the components inside: {', '.join(kinds[0])} and "
+                    f"{', '.join(other)}",
+                )
+        alike = zip(*inside, strict=True)
+        summed = tuple(first.weighted_sum(rest, weights) for first, *rest in alike)
         return dataclasses.replace(self, components=summed)
 
     def set_learning_rate(self, rate: float) -> None:

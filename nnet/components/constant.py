@@ -81,28 +81,31 @@ def _own_info(component: Any) -> str:
 class _ConstantOutput(Updatable):
     """What both types do with their vector, which is a parameter only if `is_updatable`."""
 
+    output: np.ndarray
+    is_updatable: bool
+
     @classmethod
     def create(cls, given: Given, init: Initializer) -> Any:
-        output = init.normal(
-            given["output-dim"], stddev=given["output-stddev"], mean=given["output-mean"]
-        )
-        return cls(output=output, **given.fields)  # type: ignore[call-arg]
+        stddev, mean = given["output-stddev"], given["output-mean"]
+        output = init.normal(given["output-dim"], stddev=stddev, mean=mean)
+        fields: dict[str, Any] = {"output": output, **given.fields}
+        return cls(**fields)
 
     def parameters(self) -> dict[str, np.ndarray]:
-        return super().parameters() if self.is_updatable else {}  # type: ignore[attr-defined]
+        return super().parameters() if self.is_updatable else {}
 
     def scale(self, factor: float) -> None:
-        if self.is_updatable:  # type: ignore[attr-defined]
+        if self.is_updatable:
             super().scale(factor)
 
     def weighted_sum(self, others: Sequence[Component], weights: Sequence[float]) -> Component:
-        if self.is_updatable:  # type: ignore[attr-defined]
+        if self.is_updatable:
             return super().weighted_sum(others, weights)
         return self
 
     def check(self) -> None:
         super().check()
-        if self.output.size == 0:  # type: ignore[attr-defined]
+        if self.output.size == 0:
             raise FieldError("output", "the vector of outputs is empty")
 
 

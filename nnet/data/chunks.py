@@ -56,12 +56,15 @@ class ChunkSplitter:
         spare = length - sum(sizes)
         gaps = _random_gaps(spare, sizes, random) if spare >= 0 else _overlaps(-spare, sizes)
         starts = np.cumsum(gaps) + np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(int)
+        chunks: dict[int, int] = {}  # those of few frames may lie in their neighbours
+        for start, size in zip(starts.tolist(), sizes, strict=True):
+            chunks[start] = max(size, chunks.get(start, 0))
         counts = np.zeros(length, np.int32)
-        for start, size in zip(starts, sizes, strict=True):
+        for start, size in chunks.items():
             counts[start : start + size] += 1
         return [
-            self._chunk(int(start), size, (1.0 / counts[start : start + size]).astype(np.float32))
-            for start, size in zip(starts, sizes, strict=True)
+            self._chunk(start, size, (1.0 / counts[start : start + size]).astype(np.float32))
+            for start, size in chunks.items()
         ]
 
     def covering_chunks(self, frames: int) -> list[Chunk]:

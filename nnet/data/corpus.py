@@ -184,10 +184,11 @@ def load_corpus(sources: Sources) -> Corpus:
             len(names), len(store.features), reason, ", ".join(names[:3]),
         )  # fmt: skip
     if not lengths:
+        reasons = ", ".join(f"{len(names)} {reason}" for reason, names in left_out.items())
         raise TableError(
             sources.feats,
-            f"no utterance of {len(store.features)} can be used",
-            expected=f"features with targets of the same names in {sources.targets}",
+            f"no utterance of {len(store.features)} can be used: {reasons or 'the table is empty'}",
+            expected=f"features with targets of the same names and lengths in {sources.targets}",
         )
     corpus = Corpus(store, lengths, lengths)
     if corpus.is_held:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
@@ -124,8 +124,7 @@ def _load(
     if not isinstance(value, np.ndarray) or value.ndim != 2:
         raise reader.error("a range is given for what is no matrix", hint="remove [...]")
     rows, columns = value.shape
-    cut: T = value[_slices(place, rows, columns, utterance)]  # type: ignore[assignment]
-    return cut
+    return cast(T, value[_slices(place, rows, columns, utterance)])
 
 
 def _slices(place: Location, rows: int, columns: int, utterance: str) -> tuple[slice, slice]:

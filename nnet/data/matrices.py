@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nnet.data.streams import ByteReader
+from nnet.data.streams import ByteReader, printable
 from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
 
 Floats = NDArray[np.float32]
@@ -64,8 +64,7 @@ def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
     while not lines[0].strip() and reader.peek():
         lines[0] = reader.line()
     if not lines[0].lstrip().startswith(b"["):
-        shown = lines[0][:20].decode("utf-8", "replace").strip()
-        raise reader.error(f"found '{shown}'", expected=KINDS)
+        raise reader.error(f"found '{printable(lines[0][:20].strip())}'", expected=KINDS)
     while b"]" not in lines[-1]:
         if not reader.peek():
             raise reader.error("the file ends inside a matrix", expected="]")
@@ -142,7 +141,7 @@ def read_int32(reader: ByteReader) -> int:
 
 
 def _read_header(reader: ByteReader) -> Header:
-    token = reader.word(longest=16).decode("ascii", "replace")
+    token = printable(reader.word(longest=16))
     if token in STEPS:
         minimum, spread, rows, columns = struct.unpack("<ffii", reader.take(16))
         header = Header(token, rows, columns, minimum, spread)

@@ -58,7 +58,7 @@ class MergingRules:
 
     @staticmethod
     def parse(text: str) -> MergingRules:
-        """Reads the text of `--minibatch-size`.
+        """Reads the text of nnet3-merge-egs' option --minibatch-size.
 
         Raises:
             NnetError: it is none.
@@ -97,7 +97,7 @@ def _range(text: str, word: str) -> tuple[int, int]:
 
 
 def _wrong(text: str, found: str) -> NnetError:
-    return NnetError(f"--minibatch-size is '{text}': {found}; expected: {FORMS}")
+    return NnetError(f"--egs-minibatch-size is '{text}': {found}; expected: {FORMS}")
 
 
 @dataclass

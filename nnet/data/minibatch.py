@@ -14,7 +14,7 @@ from torch import Tensor
 from nnet.data.batches import Batch, Selection, Shape
 from nnet.data.corpus import Corpus, Utterance
 from nnet.data.matrices import Floats
-from nnet.data.posteriors import Posterior
+from nnet.data.posteriors import Ids, Posterior
 from nnet.data.targets import Target, TargetKind
 from nnet.plan.request import AnyTimes, Request
 
@@ -176,9 +176,10 @@ def _from_alignments(
 ) -> Targets:
     ids = np.zeros(weights.shape, np.int64)
     weights = weights.copy()
-    for i, (target, place) in enumerate(zip(targets, places, strict=True)):
-        inside = place < len(target)
-        ids[i, inside] = target[place[inside]]  # type: ignore[index]
+    alignments = [cast(Ids, target) for target in targets]
+    for i, (alignment, place) in enumerate(zip(alignments, places, strict=True)):
+        inside = place < len(alignment)
+        ids[i, inside] = alignment[place[inside]]
         weights[i, ~inside] = 0.0
     return SparseTargets(torch.from_numpy(ids[..., None]), torch.from_numpy(weights[..., None]))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnet.data.matrices import read_int32
-from nnet.data.streams import ByteReader
+from nnet.data.streams import ByteReader, printable
 
 ITEM = np.dtype([("size", "i1"), ("value", "<i4")])
 PAIR = np.dtype([("id_size", "i1"), ("id", "<i4"), ("weight_size", "i1"), ("weight", "<f4")])
@@ -151,7 +151,7 @@ def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
 def _integer(reader: ByteReader, word: bytes) -> int:
     if INTEGER.fullmatch(word) and -(2**31) <= int(word) < 2**31:
         return int(word)
-    shown = word[:20].decode("utf-8", "replace")
+    shown = printable(word[:20])
     raise reader.error(f"found '{shown}' in an alignment", expected="integers, one a frame")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,30 +20,28 @@ def prefetch(make: Callable[[S], T], items: Sequence[S], ahead: int = 4) -> Iter
     The order, and so the result, is the same as without a thread. An exception in `make` is
     raised where its item would have come. Leaving the block ends the thread.
     """
-    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(ahead)
+    made: queue.Queue[Future[T]] = queue.Queue(ahead)
     stop = threading.Event()
 
     def work() -> None:
         for item in items:
+            result: Future[T] = Future()
             try:
-                result: tuple[T | None, BaseException | None] = (make(item), None)
+                result.set_result(make(item))
             except Exception as error:  # noqa: BLE001 - raised again by the reader
-                result = (None, error)
+                result.set_exception(error)
             while not stop.is_set():
                 try:
                     made.put(result, timeout=0.1)
                     break
                 except queue.Full:
                     continue
-            if stop.is_set() or result[1] is not None:
+            if stop.is_set() or result.exception() is not None:
                 return
 
     def results() -> Iterator[T]:
         for _ in items:
-            value, error = made.get()
-            if error is not None:
-                raise error
-            yield value  # type: ignore[misc]
+            yield made.get().result()
 
     thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from nnet.atomic import atomic_write
 from nnet.data.errors import TableError
@@ -15,6 +15,11 @@ from nnet.data.errors import TableError
 PIECE = 1 << 24
 SPACES = b" \t"
 NEWLINES = b"\r\n"
+
+
+def printable(data: bytes) -> str:
+    """Bytes for a message: what is no ASCII character is shown by its number."""
+    return repr(data)[2:-1]
 
 
 class ByteReader:
@@ -52,12 +57,15 @@ class ByteReader:
         """The next `count` bytes. Never allocates much more than the stream holds."""
         data = self._stream.read(count) if count <= PIECE else self._take_in_pieces(count)
         if len(data) != count:
-            raise self.error(
-                f"the data ends inside a block of {count} bytes",
-                hint="the file was cut short: write it again",
-            )
+            raise self._cut_short(count)
         self.offset += count
         return data
+
+    def _cut_short(self, count: int) -> TableError:
+        return self.error(
+            f"the data ends inside a block of {count} bytes",
+            hint="the file was cut short: write it again",
+        )
 
     def some(self, count: int) -> bytes:
         """Up to `count` bytes; none only at the end of the stream."""
@@ -79,8 +87,10 @@ class ByteReader:
         """Passes over `count` bytes without reading them where the stream can seek."""
         if count > 0 and self._stream.seekable():
             self._stream.seek(count - 1, io.SEEK_CUR)
-            self.offset += count - 1
-            count = 1
+            if not self._stream.read(1):
+                raise self._cut_short(count)
+            self.offset += count
+            return
         while count > 0:
             count -= len(self.take(min(count, PIECE)))
 
@@ -125,7 +135,8 @@ def open_input(path: str) -> Iterator[ByteReader]:
         TableError: no such file, or the command failed.
     """
     if path == "-":
-        yield ByteReader(sys.stdin.buffer, "standard input")  # type: ignore[arg-type]
+        # a BufferedReader, which the types of the standard library do not say
+        yield ByteReader(cast(io.BufferedReader, sys.stdin.buffer), "standard input")
     elif path.endswith("|"):
         with _command_output(path[:-1].strip()) as reader:
             yield reader
@@ -193,11 +204,11 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 def _command_input(command: str) -> Iterator[BinaryIO]:
     process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
     stream = process.stdin
-    if stream is None:
+    if not isinstance(stream, io.BufferedWriter):
         raise TableError(command, "the command takes no input")
     closed_early = False
     try:
-        yield stream  # type: ignore[misc]
+        yield stream
         stream.flush()
     except BrokenPipeError:
         closed_early = True

@@ -16,7 +16,7 @@ from nnet.modelfile.general_matrix import (
     append_rows,
     read_general_matrix,
 )
-from nnet.modelfile.tokens import BinaryReader, Reader
+from nnet.modelfile.tokens import END, BinaryReader, Reader
 from nnet.modelfile.writing import Writer
 
 Indexes = NDArray[np.int32]
@@ -168,7 +168,7 @@ def read_indexes(reader: Reader) -> Indexes:
 
 def _read_binary_indexes(reader: BinaryReader, count: int) -> Indexes:
     if count > reader.remaining and count > len(reader.ahead(count)):
-        reader.fail(f"{count} indexes", "the end of the file")
+        reader.fail(f"{count} indexes", END)
     indexes = np.zeros((count, 3), np.int32)
     last = np.zeros(3, np.int64)
     done = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
-from nnet.modelfile.tokens import BINARY_HEADER, BinaryReader
+from nnet.modelfile.tokens import BINARY_HEADER, END, BinaryReader
 
 PIECE = 1 << 20
 LOOKAHEAD = 4096
@@ -43,7 +43,7 @@ class StreamReader(BinaryReader):
         at = self.position if at is None else at
         if found is None:
             found = repr(self.data[at : at + 40])[1:] if at < len(self.data) else None
-        super().fail(expected, found or "the end of the file", at=at + self._passed)
+        super().fail(expected, found or END, at=at + self._passed)
 
     def begin_object(self) -> None:
         """Passes over the mark of a binary object."""

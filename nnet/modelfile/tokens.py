@@ -17,6 +17,8 @@ import numpy as np
 from nnet.errors import NnetError
 from nnet.modelfile.compressed import compressed_size, uncompress
 
+END = "the end of the file"
+
 BINARY_HEADER = b"\0B"
 UNSIGNED = b"\xfc"  # announces a uint32
 
@@ -51,7 +53,8 @@ class Reader(ABC):
         at = self.position if at is None else at
         if found is None:
             found = shortened(self.data[at : at + 40])
-        raise NnetError(f"{self.name}: byte {at}: expected {expected}, found {found}")
+        hint = "; the file was cut short" if found.endswith(END) else ""
+        raise NnetError(f"{self.name}: byte {at}: expected {expected}, found {found}{hint}")
 
     def token(self, expected: str = "a token") -> str:
         """The next token."""
@@ -69,7 +72,9 @@ class Reader(ABC):
         expected = " or ".join(tokens)
         text, end = self._next_token(expected)
         if text not in tokens:
-            self.fail(expected, shortened(text.encode("latin-1")))
+            found = shortened(text.encode("latin-1"))
+            cut = end == len(self.data) and any(token.startswith(text) for token in tokens)
+            self.fail(expected, f"{found} before {END}" if cut else found)
         self.position = end
         return text
 
@@ -85,7 +90,7 @@ class Reader(ABC):
         """The rest of the current line, without its end."""
         end = self.data.find(b"\n", self.position)
         if end < 0:
-            self.fail("the end of a line", "the end of the file", at=len(self.data))
+            self.fail("the end of a line", END, at=len(self.data))
         raw = self.data[self.position : end]
         try:
             text = raw.decode().removesuffix("\r")
@@ -151,7 +156,7 @@ def _single(values: np.ndarray) -> np.ndarray:
 def shortened(raw: bytes) -> str:
     """The beginning of some bytes, printable."""
     if not raw:
-        return "the end of the file"
+        return END
     text = repr(raw[:40])[1:]
     return text + "..." if len(raw) > 40 else text
 
@@ -164,7 +169,7 @@ class BinaryReader(Reader):
     def take(self, size: int, what: str) -> bytes:
         """The next `size` bytes."""
         if size > self.remaining:
-            self.fail(f"{size} bytes of {what}", f"only {self.remaining}")
+            self.fail(f"{size} bytes of {what}", f"only {self.remaining} before {END}")
         raw = self.data[self.position : self.position + size]
         self.position += size
         return raw
@@ -352,7 +357,7 @@ class TextReader(Reader):
             self.fail(f"{what} that begins with [")
         end = self.data.find(b"]", match.end())
         if end < 0:
-            self.fail(f"] at the end of {what}", "the end of the file", at=len(self.data))
+            self.fail(f"] at the end of {what}", END, at=len(self.data))
         after = self.data[end + 1 : end + 2]
         self.position = end + 2 if after == b"\n" else end + 1
         return match.end(), self.data[match.end() : end]

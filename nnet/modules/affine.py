@@ -54,7 +54,9 @@ class AnyAffine(ComponentModule):
 
     def _cut(self, terms: Parts) -> list[Tensor]:
         matrix = self.linear.detach().t()
-        return [matrix[part.first : part.first + part.dim] * part.scale for part in terms]
+        parts = [matrix[part.first : part.first + part.dim] for part in terms]
+        scales = [part.scale for part in terms]
+        return [x if s == 1.0 else x * s for x, s in zip(parts, scales, strict=True)]
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         observed = self.observer is not None and torch.is_grad_enabled()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, groupby
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +15,8 @@ from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
 from nnet.modules.affine import AnyAffine, FixedAffine, Part
 from nnet.modules.device import autocast_dtype
 from nnet.modules.elementwise import ScaleOffset
+from nnet.modules.values import Entry, Values
 from nnet.plan.ir import SplicedAffine, Value
-
-Values = list[Tensor | None]
 
 
 class AffineStep:
@@ -67,7 +65,7 @@ class AffineStep:
         return Epilogue(self._activation, scales, offsets, self.bypass)
 
     def __call__(self, values: Values) -> Tensor:
-        sources: list[Tensor] = [values[name] for name in self.names]  # type: ignore[misc]
+        sources = [values[name] for name in self.names]
         module = self.module
         on_cpu = sources[0].device.type == "cpu" and module.implementation == "reference"
         if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
@@ -81,7 +79,7 @@ class AffineStep:
                     self._consume_bypass,
                     self._ones,
                 )
-            return self._blocked(sources, values[self.made])
+            return self._blocked(sources, values.get(self.made))
         return spliced_affine(
             sources,
             self.terms,
@@ -137,10 +135,6 @@ class AffineStep:
         return Link(made, times, self.dim, self.names, terms, weight, bias, own_bias, epilogue)
 
 
-Entry = tuple[Any, Callable[[Values], Any], list[Value]]
-"""What a step makes, the step, and the values that nobody reads after it."""
-
-
 class ChainStep:
     """Affine operations one after the other; gives the values that are read after them."""
 
@@ -153,7 +147,7 @@ class ChainStep:
         self._chains: dict[int, tuple[int, AffineChain]] = {}
 
     def __call__(self, values: Values) -> list[Tensor]:
-        outer = [values[value].contiguous() for value in self._outer]  # type: ignore[union-attr]
+        outer = [values[value].contiguous() for value in self._outer]
         batch = outer[0].shape[1]
         version = sum(step.version for step in self._steps)
         known, chain = self._chains.get(batch, (None, None))
@@ -164,7 +158,7 @@ class ChainStep:
             dims = {v: x.shape[-1] for v, x in zip(self._outer, outer, strict=True)}
             chain = AffineChain(links, self._kept, dims, batch, bf16=self._bf16)
             self._chains[batch] = (version, chain)
-        return chain(outer, [values[value] for value in self._kept])
+        return chain(outer, [values.get(value) for value in self._kept])
 
 
 def chained(entries: Sequence[Entry], bf16: bool) -> list[Entry]:
@@ -178,7 +172,8 @@ def chained(entries: Sequence[Entry], bf16: bool) -> list[Entry]:
         made = [value for value, _, _ in members]
         finished = {value for _, _, done in members for value in done}
         kept = [value for value in made if value not in finished]
-        chain = ChainStep([step for _, step, _ in members], kept, bf16)  # type: ignore[misc]
+        steps = [step for _, step, _ in members if isinstance(step, AffineStep)]
+        chain = ChainStep(steps, kept, bf16)
         found.append((tuple(kept), chain, [v for v in finished if v not in made]))
     return found
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,26 +25,21 @@ from nnet.modules.dropout import RandomModule
 from nnet.modules.executor import Executor
 from nnet.modules.logits import Output, finished, outputs_of
 from nnet.modules.memory import HALF, LOSSLESS, HalvedMemory, check_compression_level
-from nnet.modules.parallel import run_together
 from nnet.modules.registry import ComponentModule, make_module
 from nnet.modules.statistics import StatisticsModule
-from nnet.modules.tiles import Tile, Tiling
+from nnet.modules.tiled_run import TiledRun
 from nnet.passes.base import Pass, run_passes
 from nnet.passes.end_to_end import EndToEnd
 from nnet.passes.pipeline import pipeline
-from nnet.plan.cost import plan_cost
 from nnet.plan.implementations import Kernels
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
-from nnet.plan.layout import bind
+from nnet.plan.layout import Layout, bind
 from nnet.plan.loops import period, total_reach
 from nnet.plan.lower import lower
 from nnet.plan.request import Joined, Request, chunk_request
 
 LAYOUTS_KEPT = 64
-
-RECOMPUTED = 1.1
-"""How much more may be computed if each of several threads has tiles of its own."""
 
 
 def compile_network(
@@ -143,7 +135,6 @@ class CompiledNetwork(nn.Module):
             {_key(name): make_module(spec) for name, spec in plan.components.items()}
         )
         self._executors: OrderedDict[Request, Executor] = OrderedDict()
-        self._cuts: OrderedDict[tuple[Request, int, int], tuple[list[Tile], bool]] = OrderedDict()
 
     @cached_property
     def _context(self) -> tuple[int, int]:
@@ -160,8 +151,8 @@ class CompiledNetwork(nn.Module):
         return self._context[1]
 
     @cached_property
-    def _tiling(self) -> Tiling:
-        return Tiling.of(self.plan, *self._context)
+    def _tiled(self) -> TiledRun:
+        return TiledRun(self.plan, *self._context, self._run, self._layout)
 
     def chunk_request(
         self,
@@ -213,7 +204,7 @@ class CompiledNetwork(nn.Module):
         if self._graphs is not None and not torch.is_grad_enabled():
             return self._graphs(inputs, request)
         if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
-            return self._by_tiles(inputs, request)
+            return self._tiled(inputs, request)
         return outputs_of(self._executor(request), self._run(inputs, request))
 
     def forward_each(
@@ -288,53 +279,6 @@ class CompiledNetwork(nn.Module):
             return nullcontext()
         return HalvedMemory([*self.parameters(), *self.buffers(), *rows.values()])
 
-    def _by_tiles(self, inputs: Mapping[str, Tensor], request: Request) -> dict[str, Tensor]:
-        """The same in pieces that fit the cache, put together in one tensor for each output."""
-        batch = max(inputs[name].shape[0] for name, _ in request.inputs)
-        threads = 1 if torch.compiler.is_compiling() else torch.get_num_threads()
-        tiles, side_by_side = self._tiles(request, batch, threads)
-        if len(tiles) == 1:
-            return self._run(inputs, request)
-        like = next(iter(inputs.values()))
-        results = dict(self.plan.results)
-        whole = {
-            name: _large((batch, times.count, self.plan.dim(results[name])), like.dtype)
-            for name, times in request.outputs
-        }
-
-        def run(tile: Tile) -> None:
-            given = {name: inputs[name][tile.batch, part] for name, part in tile.inputs}
-            targets = {name: whole[name][tile.batch, tile.outputs] for name in whole}
-            self._run(given, tile.request, targets)
-
-        if side_by_side:
-            run_together([functools.partial(run, tile) for tile in tiles])
-        else:
-            for tile in tiles:
-                run(tile)
-        return whole
-
-    def _tiles(self, request: Request, batch: int, threads: int) -> tuple[list[Tile], bool]:
-        """Tiles, and whether threads work on them side by side: if little is computed twice so."""
-        key = (request, batch, threads)
-        if key not in self._cuts:
-            tiles = list(self._tiling.tiles(request, batch))
-            beside = list(self._tiling.tiles(request, batch, threads)) if threads > 1 else []
-            fits = threads * self._load(beside, threads) <= RECOMPUTED * self._load(tiles, 1)
-            side_by_side = len(beside) >= threads and fits
-            self._cuts[key] = (beside if side_by_side else tiles, side_by_side)
-            if len(self._cuts) > LAYOUTS_KEPT:
-                self._cuts.popitem(last=False)
-        return self._cuts[key]
-
-    def _load(self, tiles: Sequence[Tile], threads: int) -> int:
-        """Floating-point operations of the thread that has most of them."""
-        loads = [0] * threads
-        for tile in tiles:
-            layout, batch = self._executor(tile.request).layout, tile.batch.stop - tile.batch.start
-            loads[loads.index(min(loads))] += plan_cost(self.plan, layout, batch).flops
-        return max(loads)
-
     @staticmethod
     def _on_cpu(inputs: Mapping[str, Tensor]) -> bool:
         return all(tensor.device.type == "cpu" for tensor in inputs.values())
@@ -359,6 +303,9 @@ class CompiledNetwork(nn.Module):
             self._executors.move_to_end(request)
         return executor
 
+    def _layout(self, request: Request) -> Layout:
+        return self._executor(request).layout
+
     def _make_executor(self, plan: Plan, request: Request, *, exact: bool) -> Executor:
         modules = {name: self._component(name) for name in plan.components}
         layout = bind(plan, request, exact=exact)
@@ -372,7 +319,9 @@ class CompiledNetwork(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def _component(self, name: str) -> ComponentModule:
-        return self.components[_key(name)]  # type: ignore[return-value]
+        module = self.components[_key(name)]
+        assert isinstance(module, ComponentModule)
+        return module
 
     def _check(self, inputs: Mapping[str, Tensor], request: Request) -> None:
         times = dict(request.inputs)
@@ -415,12 +364,6 @@ class CompiledNetwork(nn.Module):
             if name in components:
                 components[name] = self._component(name).to_spec()
         return dataclasses.replace(self.network, components=components)
-
-
-def _large(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A new tensor in numpy's memory, which asks for huge pages: far fewer page faults."""
-    size = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(np.empty(size, dtype=np.uint8)).view(dtype).view(shape)
 
 
 def _key(component: str) -> str:

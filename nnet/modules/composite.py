@@ -19,16 +19,10 @@ class Composite(ComponentModule):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        for number, component in enumerate(spec.components, start=1):
-            module = make_module(component)
+        self.inner = tuple(make_module(component) for component in spec.components)
+        for number, module in enumerate(self.inner, start=1):
             module.in_parts = spec.max_rows_process > 0
             self.add_module(f"component{number}", module)
-
-    @property
-    def inner(self) -> list[ComponentModule]:
-        """The modules, in order."""
-        numbers = range(1, len(self.spec.components) + 1)
-        return [self.get_submodule(f"component{number}") for number in numbers]  # type: ignore[misc]
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         rows, most = x.shape[0] * x.shape[1], self.spec.max_rows_process

@@ -13,11 +13,12 @@ from nnet.kernels.native import is_native
 from nnet.kernels.spliced_affine import Term
 from nnet.kernels.windows import resident
 from nnet.modules.affine import AnyAffine
-from nnet.modules.affine_step import AffineStep, Entry, chained
+from nnet.modules.affine_step import AffineStep, chained
 from nnet.modules.elementwise import ScaleOffset
 from nnet.modules.loop_groups import LoopGroups, Run
 from nnet.modules.registry import ComponentModule, WindowModule
 from nnet.modules.relu_batch_norm import ReluBatchNorm
+from nnet.modules.values import LIKE, Entry, Values
 from nnet.plan import ir
 from nnet.plan.implementations import Choice
 from nnet.plan.ir import Plan, Value
@@ -26,18 +27,16 @@ from nnet.plan.side_by_side import Group
 from nnet.plan.times import Selection
 from nnet.plan.windows import WindowRows
 
-Values = list[Tensor | None]
 Step = Callable[[Values], Tensor]
 Choose = Callable[[Tensor], Mapping[Value, Choice]]
 """From rows of an input to how each operation is carried out."""
-AnyStep = Callable[[Values], Tensor | list[Tensor]]
 
 
 class Executor:
     """A list of steps, one for each operation that is needed.
 
-    Values are `(time, batch, dim)`, rows in the order of the layout's times; a value is let go
-    after its last reader. Before its step, a value is where its step may write, or None.
+    The rows of values are in the order of the layout's times; a value is let go after its last
+    reader.
 
     Args:
         choose: which implementations run; plain torch by default.
@@ -88,7 +87,7 @@ class Executor:
                 self.steps.append((group, self._step(operation, group), finished))
 
     def _run_loops(self, run: Run, values: Values) -> list[Tensor]:
-        return run(values, self._like(values))
+        return run(values, values[LIKE])
 
     def _find_consumed(
         self, groups: list[Group], last_reader: Mapping[Value, int], kept: set[Value]
@@ -128,10 +127,9 @@ class Executor:
                 itself if it can.
             bf16: multiply on a CPU's matrix units for bfloat16.
         """
-        values: Values = [None] * len(self.plan.operations)
-        values.append(next(iter(inputs.values())))
+        values: Values = {LIKE: next(iter(inputs.values()))}
         if self._choose is not None:
-            self._set_implementations(self._choose(self._like(values)))
+            self._set_implementations(self._choose(values[LIKE]))
         for name, value, piece in self.layout.results:
             whole = piece.rows.is_all(self.layout.times[value].count)
             if into and whole and into[name].is_contiguous():
@@ -146,7 +144,7 @@ class Executor:
             else:
                 values[made] = step(values)
             for finished in done:
-                values[finished] = None
+                values.pop(finished, None)
         results = {name: take(values) for name, take in self.results}
         for name, target in (into or {}).items():
             if results[name] is not target:
@@ -184,7 +182,7 @@ class Executor:
 
         def step(values: Values) -> Tensor:
             nonlocal kept
-            like = self._like(values)
+            like = values[LIKE]
             shape = (rows, like.shape[1], operation.dim)
             what = (shape, like.dtype, like.device)
             if returned or kept is None or (kept.shape, kept.dtype, kept.device) != what:
@@ -244,7 +242,7 @@ class Executor:
             ]
             if len(parts) == 1 and parts[0][1] is None:
                 return parts[0][0]
-            like = self._like(values)
+            like = values[LIKE]
             result = like.new_zeros((rows, like.shape[1], operation.dim))
             for part, where in parts:
                 assert where is not None
@@ -275,7 +273,7 @@ class Executor:
         times = self.layout.times[value]
 
         def step(values: Values) -> Tensor:
-            like = self._like(values)
+            like = values[LIKE]
             return module(like.new_empty((times.count, like.shape[1], 0)), times)
 
         return step
@@ -316,7 +314,7 @@ class Executor:
         following = ReluBatchNorm.of(*modules, bypass, self.layout.times[value])
 
         def step(values: Values) -> Tensor:
-            sources: list[Tensor] = [values[name] for name in names]  # type: ignore[misc]
+            sources = [values[name] for name in names]
             return following.after(module, sources, terms, *(values[other] for other in beside))
 
         return step
@@ -347,17 +345,12 @@ class Executor:
         name, rows = source.value, piece.rows
         stored = self.layout.times[name].count
         if rows.is_all(stored):
-            return lambda values: values[name]  # type: ignore[return-value]
+            return lambda values: values[name]
         if rows.index is not None:
             index = torch.from_numpy(np.ascontiguousarray(rows.index))
-            return lambda values: values[name].index_select(0, resident(index, values[name].device))  # type: ignore[union-attr]
+            return lambda values: values[name].index_select(0, resident(index, values[name].device))
         start, step, count = rows.start, rows.step, rows.count
         if step == 0:
-            return lambda values: values[name][start : start + 1].expand(count, -1, -1)  # type: ignore[index]
+            return lambda values: values[name][start : start + 1].expand(count, -1, -1)
         stop = start + (count - 1) * step + 1
-        return lambda values: values[name][start:stop:step]  # type: ignore[index]
-
-    @staticmethod
-    def _like(values: Values) -> Tensor:
-        """Some input, for its batch size, type and device; it stands behind the last value."""
-        return values[-1]  # type: ignore[return-value]
+        return lambda values: values[name][start:stop:step]

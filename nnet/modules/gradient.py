@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from nnet.kernels.limit_cpu import LIBRARY, NativeLimit
 from nnet.kernels.native_rows import runs_natively, step_ranges
-from nnet.modules.registry import Split, StepFunction, implements
+from nnet.modules.registry import Split, StepFunction, StepGradients, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
 from nnet.plan.times import IntArray, Times
 
@@ -41,10 +41,12 @@ class LimitsGradient(SumsModule):
     def forward_in_steps(
         self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
-        sources, results = split(x[0]), split(out)
+        columns = out.split([block.shape[2] for block in x], dim=-1)
+        blocks = list(zip(map(split, x), map(split, columns), strict=True))
 
         def step(number: int) -> None:
-            results[number].copy_(self.value(sources[number]))
+            for sources, results in blocks:
+                results[number].copy_(self.value(sources[number]))
 
         return step
 
@@ -116,37 +118,33 @@ class BackpropTruncation(LimitsGradient):
 
     @torch.no_grad()
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
-        (target,), (written,) = targets, alone
-        scale, batch = self.spec.scale_factor, gradient.shape[1]
-        boundaries = torch.from_numpy(self.boundaries(times, batch)).to(gradient.device)
-        if runs_natively(LIBRARY, gradient, target):
-            return _NativeTruncation(self, gradient, target, boundaries, split, written)
+        given, split = gradients.output, gradients.split
+        scale, batch = self.spec.scale_factor, given.shape[1]
+        boundaries = torch.from_numpy(self.boundaries(gradients.times, batch)).to(given.device)
+        if runs_natively(LIBRARY, given, *gradients.targets):
+            return _NativeTruncation(self, gradients, boundaries)
         threshold = self.spec.clipping_threshold
         if self.storing or threshold <= 0:
             return None
-        gradients, targets = split(gradient), split(target)
-        at: Sequence[Tensor | None] = [None] * len(gradients)
+        of_steps, widths = split(given), [target.shape[2] for target in gradients.targets]
+        targets = list(zip(map(split, gradients.targets), gradients.alone, strict=True))
+        at: Sequence[Tensor | None] = [None] * len(of_steps)
         if self.spec.zeroing_threshold > 0:
             at = [part if part.any() else None for part in split(boundaries.unsqueeze(-1))]
 
         def step(number: int) -> None:
-            rows, boundaries = gradients[number], at[number]
+            rows, boundaries = of_steps[number], at[number]
             norms = _norms(rows).mul_(abs(scale))
             factors = (norms / threshold).clamp_min_(1).reciprocal_().mul_(scale)
             if boundaries is not None:
                 factors.masked_fill_(boundaries & (norms > self.spec.zeroing_threshold), 0.0)
-            if written:
-                torch.mul(rows, factors, out=targets[number])
-            else:
-                targets[number].addcmul_(rows, factors)
+            for (places, written), part in zip(targets, rows.split(widths, -1), strict=True):
+                if written:
+                    torch.mul(part, factors, out=places[number])
+                else:
+                    places[number].addcmul_(part, factors)
 
         return step
 
@@ -183,25 +181,22 @@ class _NativeTruncation:
     def __init__(
         self,
         module: BackpropTruncation,
-        gradient: Tensor,
-        target: Tensor,
+        gradients: StepGradients,
         boundaries: Tensor,
-        split: Split,
-        alone: bool,
     ) -> None:
         spec = module.spec
         self.module = module
         self.boundaries = boundaries
         self.native = NativeLimit(
-            gradient,
-            target,
+            gradients.output,
+            gradients.targets,
             boundaries if spec.zeroing_threshold > 0 else None,
             scale=spec.scale_factor,
             clipping=spec.clipping_threshold or math.inf,
             zeroing=spec.zeroing_threshold,
-            adds=not alone,
+            adds=[not alone for alone in gradients.alone],
         )
-        self.ranges = step_ranges(gradient, split(gradient))
+        self.ranges = step_ranges(gradients.output, gradients.split(gradients.output))
 
     def __call__(self, number: int) -> None:
         self.native.limit(*self.ranges[number])
@@ -209,7 +204,7 @@ class _NativeTruncation:
     def parameter_gradients(self) -> Sequence[Tensor | None]:
         """There are none; stores the statistics of all steps."""
         if self.module.storing:
-            clipped, zeroed = self.native.counts.tolist()
+            clipped, zeroed = self.native.counts
             self.module.add_to_sums(
                 count=self.boundaries.numel(),
                 num_clipped=clipped,

@@ -14,7 +14,7 @@ from nnet.kernels.native_rows import runs_natively
 from nnet.kernels.spliced_affine import Observer
 from nnet.modules.cells import Cell
 from nnet.modules.gru_steps import NativeResetSteps, NativeSteps, RepairedSteps
-from nnet.modules.registry import Split, StepFunction, implements
+from nnet.modules.registry import Split, StepFunction, StepGradients, implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, chance
 from nnet.plan.times import Times
 
@@ -82,19 +82,14 @@ class AnyGruNonlinearity(Cell):
         return RepairedSteps(self, x, out, split) if keep and self.storing else None
 
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
         if isinstance(forward, RepairedSteps):
-            return forward.derivative(gradient, targets, split, alone)
-        if not isinstance(forward, NativeSteps) or not runs_natively(LIBRARY, gradient, *targets):
+            return forward.derivative(gradients)
+        rows = gradients.output, *gradients.targets
+        if not isinstance(forward, NativeSteps) or not runs_natively(LIBRARY, *rows):
             return None
-        return forward.derivative(gradient, targets, split, alone)
+        return forward.derivative(gradients)
 
     @property
     def trained(self) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnet.kernels.gru_cpu import GruParts, NativeGru, NativeGruDerivative
 from nnet.kernels.native_rows import step_ranges
-from nnet.modules.registry import Split, StepFunction
+from nnet.modules.registry import Split, StepFunction, StepGradients
 
 if TYPE_CHECKING:
     from nnet.modules.gru import AnyGruNonlinearity
@@ -34,28 +34,20 @@ class NativeSteps:
     def __call__(self, number: int) -> None:
         self.native.forward(*self.ranges[number])
 
-    def derivative(
-        self, gradient: Tensor, targets: Sequence[Tensor], split: Split, alone: Sequence[bool]
-    ) -> StepFunction | None:
-        """The derivative; arguments as for `derivative_in_steps`."""
-        return NativeDerivative(self, gradient, targets, alone)
+    def derivative(self, gradients: StepGradients) -> StepFunction | None:
+        """The derivative, as `derivative_in_steps` gives it."""
+        return NativeDerivative(self, gradients)
 
 
 class NativeDerivative:
     """The derivative of a cell, and that by w_h, which is summed up on the way."""
 
-    def __init__(
-        self,
-        forward: NativeSteps,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        alone: Sequence[bool],
-    ) -> None:
-        module = forward.module
+    def __init__(self, forward: NativeSteps, gradients: StepGradients) -> None:
+        module, gradient = forward.module, gradients.output
         self.forward = forward
         self.module = module
-        parts = GruParts(*module.ordered(targets))
-        adds = [not flag for flag in module.ordered(alone)]
+        parts = GruParts(*module.ordered(gradients.targets))
+        adds = [not flag for flag in module.ordered(gradients.alone)]
         self.inner = torch.empty_like(parts.inner) if adds[1] else parts.inner
         self.repair = gradient.new_zeros(module.cell_dim) if module.storing else None
         self.native = NativeGruDerivative(
@@ -101,29 +93,18 @@ class NativeResetSteps(NativeSteps):
         torch.mm(self.products[number], self.matrix, out=self.fed[number])
         self.native.forward(first, end)
 
-    def derivative(
-        self, gradient: Tensor, targets: Sequence[Tensor], split: Split, alone: Sequence[bool]
-    ) -> StepFunction | None:
-        _, of_gate, *_ = targets
-        _, of_gate_alone, *_ = alone
-        if not of_gate_alone:
-            return None
-        return NativeResetDerivative(self, gradient, targets, alone, split, of_gate)
+    def derivative(self, gradients: StepGradients) -> StepFunction | None:
+        _, of_gate_alone, *_ = gradients.alone
+        return NativeResetDerivative(self, gradients) if of_gate_alone else None
 
 
 class NativeResetDerivative(NativeDerivative):
     """Its derivative; that by w_h is a product over all steps."""
 
-    def __init__(
-        self,
-        forward: NativeResetSteps,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        alone: Sequence[bool],
-        split: Split,
-        of_gate: Tensor,
-    ) -> None:
-        super().__init__(forward, gradient, targets, alone)
+    def __init__(self, forward: NativeResetSteps, gradients: StepGradients) -> None:
+        super().__init__(forward, gradients)
+        _, of_gate, *_ = gradients.targets
+        split = gradients.split
         self.product = forward.product
         self.matrix = self.module.w_h.detach()
         self.before_tanh = [rows.flatten(0, 1) for rows in split(self.inner)]
@@ -158,30 +139,22 @@ class RepairedSteps:
     def __call__(self, number: int) -> None:
         self.results[number].copy_(self.module.computed(self.source(number)))
 
-    def derivative(
-        self, gradient: Tensor, targets: Sequence[Tensor], split: Split, alone: Sequence[bool]
-    ) -> StepFunction:
-        """The derivative; arguments as for `derivative_in_steps`."""
-        return RepairedDerivative(self, gradient, targets, split, alone)
+    def derivative(self, gradients: StepGradients) -> StepFunction:
+        """The derivative, as `derivative_in_steps` gives it."""
+        return RepairedDerivative(self, gradients)
 
 
 class RepairedDerivative:
     """Its derivative; that by w_h is taken over all steps."""
 
-    def __init__(
-        self,
-        forward: RepairedSteps,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        split: Split,
-        alone: Sequence[bool],
-    ) -> None:
+    def __init__(self, forward: RepairedSteps, gradients: StepGradients) -> None:
+        split = gradients.split
         self.forward = forward
         self.module = forward.module
-        self.gradients = split(gradient)
-        self.targets = [split(target) for target in targets]
-        self.alone = alone
-        before_tanh = gradient[..., : self.module.cell_dim]
+        self.gradients = split(gradients.output)
+        self.targets = [split(target) for target in gradients.targets]
+        self.alone = gradients.alone
+        before_tanh = gradients.output[..., : self.module.cell_dim]
         self.inner = torch.empty_like(before_tanh, memory_format=torch.contiguous_format)
         self.steps = split(self.inner)
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from nnet.kernels.log_softmax import LogLikelihood, Targets
+from nnet.kernels.log_softmax import AnyTargets, ListedTargets, LogLikelihood, Targets
 from nnet.modules.executor import Executor
 from nnet.modules.pointwise import LogSoftmax
 from nnet.plan import ir
@@ -42,8 +42,17 @@ class Logits:
     ) -> LogLikelihood:
         """`nnet.kernels.log_softmax.log_likelihood` of targets (batch, time, ...); its results
         are (batch, time)."""
-        parts = (None if t is None else t.transpose(0, 1) for t in (weights, ids, scales))
-        targets = Targets(*(None if t is None else t.flatten(0, 1) for t in parts))  # type: ignore[arg-type]
+        targets = Targets(weights, ids, scales)
+        return self._log_likelihood(targets.map(lambda t: t.transpose(0, 1).flatten(0, 1)))
+
+    def listed_log_likelihood(self, positions: Tensor, weights: Tensor) -> LogLikelihood:
+        """The same for weights (targets,) of elements of (time, batch, dim), whose positions from
+        the beginning on are int64 (targets,)."""
+        dim = self.rows.shape[-1]
+        rows = positions.div(dim, rounding_mode="floor")
+        return self._log_likelihood(ListedTargets(rows, positions - rows * dim, weights))
+
+    def _log_likelihood(self, targets: AnyTargets) -> LogLikelihood:
         found = self.module.log_likelihood(self.rows.flatten(0, 1), targets, consume=self.consume)
         shape = self.rows.shape[:2]
         return LogLikelihood(*(part.view(shape).transpose(0, 1) for part in found))

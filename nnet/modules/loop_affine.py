@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nnet.kernels.affine_steps import AffineSteps
 from nnet.kernels.native import is_native
-from nnet.kernels.packed_affine import can_pack
+from nnet.kernels.packed_affine import can_pack, pack
 from nnet.kernels.spliced_affine import ACTIVATIONS, affine_gradients, column_sums
 from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
-from nnet.modules.loop_rows import Operand, Run, Step, StepRows
+from nnet.modules.loop_rows import Operand, Ranges, RowsOf, Run, Step, StepRows
 from nnet.plan import ir
 from nnet.plan.ir import Value
 
@@ -26,8 +26,8 @@ PACKED_ROWS = 64
 
 
 class AffineStep(Step):
-    """If a step has many rows, all its terms are multiplied at once, in C++ (`AffineSteps`); else
-    those outside the loop are, for many steps at once, with the bias."""
+    """If a step has many rows, all its terms are multiplied at once, in C++ (`AffineSteps`), and so
+    are derivatives; else those outside the loop are, for many steps at once, with the bias."""
 
     def __init__(
         self, run: Run, value: Value, operation: ir.SplicedAffine, module: AnyAffine, scales: object
@@ -70,21 +70,28 @@ class AffineStep(Step):
 
     def _packed(self) -> AffineSteps | None:
         """The steps in C++, if that is faster and rows lie as they have to."""
-        batch, regular = self.own.batch, (self.own, *(term.rows for term in self.terms))
-        few = max(end - first for first, end in self.ranges) * batch < PACKED_ROWS
-        if few or not can_pack() or any(rows.flat_columns is None for rows in regular):
+        if not self._can_pack(self.own, *(term.rows for term in self.terms)):
             return None
         columns = accumulate((0, *(rows.dim for rows in self.operation.terms)))
         parts = tuple(
             Part(first, rows.dim, rows.scale)
             for first, rows in zip(columns, self.operation.terms, strict=False)
         )
-        result, *sources = (rows.flat(0, self.own.count) for rows in regular)
-        if not all(map(is_native, (result, *sources, self.module.linear))):
-            return None
-        steps = [(first * batch, end * batch) for first, end in self.ranges]
-        weight = self.module.packed(parts)
-        return AffineSteps(sources, weight, self.bias, result, steps)
+        sources = [term.rows.flat(0, self.own.count) for term in self.terms]
+        result, weight = self.own.flat(0, self.own.count), self.module.packed(parts)
+        return AffineSteps(sources, weight, self.bias, result, self._flat_ranges())
+
+    def _can_pack(self, *rows: RowsOf) -> bool:
+        """Whether steps have so many rows that C++ is faster, and all rows lie as it needs them."""
+        many = max(end - first for first, end in self.ranges) * self.own.batch >= PACKED_ROWS
+        columns = [r.flat_columns for r in rows]
+        native = all(x is not None and is_native(x) for x in (self.module.linear, *columns))
+        return many and native and can_pack()
+
+    def _flat_ranges(self) -> Ranges:
+        """For each step its first row and the row after its last, as rows of matrices."""
+        batch = self.own.batch
+        return [(first * batch, end * batch) for first, end in self.ranges]
 
     def _hoist(self, number: int) -> None:
         """The outer terms and the bias, for the rows of this step and of some after it."""
@@ -156,12 +163,26 @@ class AffineStep(Step):
 
     def start_backward(self) -> None:
         super().start_backward()
-        self.flat_gradients = StepRows(self.own_gradient, self.ranges, flat=True)
-        self.inner_targets = [
-            (self.target(t, flat=True), block.contiguous(), scale)
-            for t, block, scale in self.blocks
-        ]
+        self.products = [self._product(*block) for block in self.blocks]
         self.bypass_targets = [(self.target(operand), scale) for operand, scale in self.bypass]
+
+    def _product(self, operand: Operand, block: Tensor, scale: float) -> Callable[[int], None]:
+        """What adds the gradient for an operand, of the rows of a step."""
+        target = self.target(operand, flat=True)
+        assert target is not None
+        if self._can_pack(self.own_gradient, target.rows):
+            count = self.own.count
+            return AffineSteps(
+                [self.own_gradient.flat(0, count)],
+                pack([block if scale == 1.0 else block * scale]),
+                None,
+                target.rows.flat(0, count),
+                self._flat_ranges(),
+                adds=not target.alone,
+            )
+        gradients = StepRows(self.own_gradient, self.ranges, flat=True)
+        matrix = block.contiguous()
+        return lambda number: target.add_product(number, gradients[number], matrix, scale)
 
     def backward(self, number: int) -> None:
         rows = self.gradients[number]
@@ -173,10 +194,8 @@ class AffineStep(Step):
         if self.activated is not None:
             made = self.activated[slice(*self.ranges[number])]
             rows.mul_(_SLOPES[self.operation.activation](made))
-        gradient = self.flat_gradients[number]
-        for target, block, scale in self.inner_targets:
-            assert target is not None
-            target.add_product(number, gradient, block, scale)
+        for product in self.products:
+            product(number)
 
     def finish(self) -> None:
         terms = self.operation.terms

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from nnet.modules.loop import LoopRunner
 from nnet.modules.registry import ComponentModule
+from nnet.modules.values import Values
 from nnet.modules.whole_loop import WholeLoop, run_together
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops import Loop
 from nnet.plan.side_by_side import Group, with_pairs
 
-Values = Sequence[Tensor | None]
 Run = Callable[[Values, Tensor], list[Tensor]]
 """From all values and some input to the rows of the values that are wanted outside."""
 
@@ -90,4 +90,4 @@ def _run(
 def _taken(values: Values, runners: Sequence[LoopRunner | WholeLoop]) -> dict[Value, Tensor]:
     """What runners read outside their loops."""
     wanted = (value for runner in runners for value in runner.outer)
-    return {value: rows for value in wanted if (rows := values[value]) is not None}
+    return {value: values[value] for value in wanted if value in values}

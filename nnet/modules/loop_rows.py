@@ -11,7 +11,8 @@ from torch import Tensor
 from nnet.kernels.spliced_affine import Term
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
-from nnet.plan.storage import Buffer, Place, Storage
+from nnet.plan.loop_places import Buffer, Place
+from nnet.plan.storage import Storage
 from nnet.plan.times import Times
 
 

@@ -13,11 +13,12 @@ from nnet.modules.affine import AnyAffine
 from nnet.modules.dropout import RandomModule
 from nnet.modules.loop_affine import AffineStep
 from nnet.modules.loop_rows import Operand, RowsOf, Run, Step, StepRows, split
-from nnet.modules.registry import ComponentModule, StepFunction, WindowModule
+from nnet.modules.registry import ComponentModule, StepFunction, StepGradients, WindowModule
 from nnet.plan import ir
 from nnet.plan.derived import derivative_reads_values
 from nnet.plan.ir import Value
-from nnet.plan.storage import Place, reads
+from nnet.plan.loop_places import Place
+from nnet.plan.storage import reads
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
 
@@ -122,14 +123,14 @@ class ApplyStep(Step):
         if self.mask is not None:
             return
         if all(target.rows.index is None for target in self.targets):
-            self._backward = self.module.derivative_in_steps(
-                self._forward,
-                self.own_gradient.all(),
-                [target.rows.all() for target in self.targets],
-                self.times(0, self.count),
-                self._split,
-                [block.gets_gradient_alone for block in self.blocks],
+            gradients = StepGradients(
+                output=self.own_gradient.all(),
+                targets=[target.rows.all() for target in self.targets],
+                alone=[block.gets_gradient_alone for block in self.blocks],
+                times=self.times(0, self.count),
+                split=self._split,
             )
+            self._backward = self.module.derivative_in_steps(self._forward, gradients)
         if self._backward is None and not self.in_place:
             rows = _joined([block.rows.all() for block in self.blocks])
             moments = self.times(0, self.count)

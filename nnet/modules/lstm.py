@@ -12,7 +12,7 @@ from nnet.kernels.lstm import lstm_cell, lstm_cell_gradient
 from nnet.kernels.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
 from nnet.kernels.native_rows import runs_natively, step_ranges
 from nnet.modules.cells import Cell
-from nnet.modules.registry import Split, StepFunction, implements
+from nnet.modules.registry import Split, StepFunction, StepGradients, implements
 from nnet.plan.times import Times
 
 SIGMOIDS = (0, 1, 3)
@@ -71,20 +71,15 @@ class LstmNonlinearity(Cell):
         return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
 
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
+        alone = all(gradients.alone)
         if isinstance(forward, _NativeSteps):
-            native = all(alone) and runs_natively(LIBRARY, gradient, *targets)
-            return _NativeDerivative(forward, gradient, targets) if native else None
-        if self.storing or not all(alone) or not isinstance(forward, _Steps):
+            native = alone and runs_natively(LIBRARY, gradients.output, *gradients.targets)
+            return _NativeDerivative(forward, gradients) if native else None
+        if self.storing or not alone or not isinstance(forward, _Steps):
             return None
-        return _DerivativeSteps(forward, gradient, targets, split)
+        return _DerivativeSteps(forward, gradients)
 
     def _compute_into(self, x: Tensor, out: Tensor) -> None:
         weights = self.weights.detach()
@@ -305,12 +300,13 @@ class _NativeSteps:
 class _NativeDerivative:
     """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
 
-    def __init__(self, forward: _NativeSteps, gradient: Tensor, targets: Sequence[Tensor]) -> None:
+    def __init__(self, forward: _NativeSteps, gradients: StepGradients) -> None:
+        given, targets = gradients.output, gradients.targets
         self.forward = forward
-        self.count = gradient.shape[0] * gradient.shape[1]
+        self.count = given.shape[0] * given.shape[1]
         module = forward.module
         repair = module.repair_scales() if module.storing else None
-        self.native = NativeLstmDerivative(forward.native, gradient, targets, repair)
+        self.native = NativeLstmDerivative(forward.native, given, targets, repair)
 
     def __call__(self, number: int) -> None:
         self.native.backward(*self.forward.ranges[number])
@@ -377,13 +373,11 @@ class _Steps:
 class _DerivativeSteps:
     """The derivative of a cell in a loop, and that of its peepholes, summed up on the way."""
 
-    def __init__(
-        self, forward: _Steps, gradient: Tensor, targets: Sequence[Tensor], split: Split
-    ) -> None:
-        c = forward.cell_dim
+    def __init__(self, forward: _Steps, gradients: StepGradients) -> None:
+        gradient, split, c = gradients.output, gradients.split, forward.cell_dim
         self.forward = forward
         self.of_cells, self.of_outputs = split(gradient[..., :c]), split(gradient[..., c:])
-        to_gates, to_previous = targets
+        to_gates, to_previous = gradients.targets
         self.targets = [split(part) for part in (*to_gates.split(c, dim=-1), to_previous)]
         widest = max(len(rows) for rows in self.of_cells)
         shape = (widest, gradient.shape[1], c)

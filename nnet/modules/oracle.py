@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
-from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node
+from nnet.graph.network import (
+    ComponentNode,
+    DimRangeNode,
+    InputNode,
+    Network,
+    Node,
+    OutputNode,
+)
 from nnet.modules.registry import ComponentModule, WindowModule, make_module
 from nnet.plan.request import Request
 from nnet.plan.times import Times
@@ -61,10 +68,11 @@ class _Oracle:
         self.batch = next(iter(inputs.values())).shape[0]
 
     def output(self, name: str, index: Index) -> Tensor:
-        descriptor = self.network.nodes[name].input  # type: ignore[union-attr]
-        if not self.defined(descriptor, index):
+        node = self.network.nodes[name]
+        assert isinstance(node, OutputNode)
+        if not self.defined(node.input, index):
             raise NnetError(f"output '{name}' cannot be computed at t = {index[0]}")
-        return self.row(descriptor, index)
+        return self.row(node.input, index)
 
     def module(self, component: str) -> ComponentModule:
         if component not in self._modules:
@@ -189,11 +197,15 @@ class _Oracle:
                 return sum(self.dim(part) for part in parts)
             case syntax.Sum(parts=parts) | syntax.Switch(sources=parts):
                 return self.dim(parts[0])
-            case syntax.Failover(first=source):
+            case syntax.Failover(first=source) | syntax.IfDefined(source=source):
+                return self.dim(source)
+            case syntax.Offset(source=source) | syntax.Round(source=source):
+                return self.dim(source)
+            case syntax.ReplaceIndex(source=source) | syntax.Scale(source=source):
                 return self.dim(source)
             case syntax.Const(dim=dim):
                 return dim
-        return self.dim(descriptor.source)  # type: ignore[union-attr]
+        raise NnetError(f"{type(descriptor).__name__} is known in xconfig files only")
 
 
 def _moved(descriptor: syntax.Descriptor, index: Index) -> tuple[syntax.Descriptor, Index]:

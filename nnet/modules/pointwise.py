@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
-from nnet.kernels.log_softmax import LogLikelihood, Targets, log_likelihood
+from nnet.kernels.log_softmax import AnyTargets, LogLikelihood, log_likelihood
 from nnet.kernels.renorm import renorm, renorm_gradient
-from nnet.modules.registry import ComponentModule, Split, StepFunction, implements
+from nnet.modules.registry import ComponentModule, Split, StepFunction, StepGradients, implements
 from nnet.modules.statistics import Nonlinearity
 from nnet.plan.times import Times
 
@@ -37,20 +37,15 @@ class Gate(Nonlinearity):
 
     @torch.no_grad()
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
-        if not isinstance(forward, _GateSteps) or not alone[0]:
+        if not isinstance(forward, _GateSteps) or not gradients.alone[0]:
             return None
-        results, gradients, found = forward.results, split(gradient), split(targets[0])
+        results, given = forward.results, gradients.split(gradients.output)
+        found = gradients.split(gradients.targets[0])
 
         def step(number: int) -> None:
-            y, of_y, of_x = results[number], gradients[number], found[number]
+            y, of_y, of_x = results[number], given[number], found[number]
             self.gradient_into(of_y, y, grad_input=of_x)
             if self.storing:
                 of_x.copy_(self.observed(of_x, y, of_y))
@@ -151,7 +146,7 @@ class LogSoftmax(Nonlinearity):
         return functional.log_softmax(x, dim=-1)
 
     def log_likelihood(
-        self, x: Tensor, targets: Targets, *, consume: bool = False
+        self, x: Tensor, targets: AnyTargets, *, consume: bool = False
     ) -> LogLikelihood:
         """Of targets for rows (rows, dim), without making the log-softmax.
 

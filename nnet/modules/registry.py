@@ -26,6 +26,26 @@ Split = Callable[[Tensor], Sequence[Tensor]]
 StepFunction = Callable[[int], None]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepGradients:
+    """Gradients of a component in a loop, for the rows of all steps.
+
+    Attributes:
+        output: the gradient for the output; a step's rows are there before it.
+        targets: where that for the input goes, in blocks; a step's derivative is added to what is
+            there, or, where `alone` says so, written.
+        alone: for each target, whether there is no other gradient for it.
+        times: of the rows of all steps.
+        split: from rows of all steps to views of each step's.
+    """
+
+    output: Tensor
+    targets: Sequence[Tensor]
+    alone: Sequence[bool]
+    times: Times
+    split: Split
+
+
 class ComponentModule(nn.Module):
     """What a component computes on rows.
 
@@ -101,13 +121,7 @@ class ComponentModule(nn.Module):
         return None
 
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
         """`derivative` for rows of a loop, with all views made beforehand.
 
@@ -116,11 +130,7 @@ class ComponentModule(nn.Module):
 
         Args:
             forward: what `forward_in_steps` gave, after all steps.
-            gradient: for the output; a step's rows are there before it.
-            targets: the gradient for the input, in blocks; what is made adds a step's derivative to
-                it, or, where `alone` says so, writes it there.
-            times: of the rows of all steps.
-            split: from rows of all steps to views of each step's.
+            gradients: those that are given, and where those wanted go.
         """
         return None
 

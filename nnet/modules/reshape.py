@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
 
-from nnet.modules.registry import ComponentModule, Split, StepFunction, implements
+from nnet.modules.registry import ComponentModule, Split, StepFunction, StepGradients, implements
 from nnet.plan.times import Times
 
 
@@ -18,13 +17,13 @@ class _ScaleGradient(Function):
     """The identity, whose derivative is multiplied by a constant."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, scale: float) -> Tensor:
-        ctx.scale = scale  # type: ignore[attr-defined]
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.scale, None  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.scale, None
 
 
 @implements("NoOpComponent")
@@ -106,26 +105,21 @@ class ElementwiseProduct(ComponentModule):
 
     @torch.no_grad()
     def derivative_in_steps(
-        self,
-        forward: StepFunction | None,
-        gradient: Tensor,
-        targets: Sequence[Tensor],
-        times: Times,
-        split: Split,
-        alone: Sequence[bool],
+        self, forward: StepFunction | None, gradients: StepGradients
     ) -> StepFunction | None:
         if not isinstance(forward, _PairSteps):
             return None
-        gradients = split(gradient)
+        given = gradients.split(gradients.output)
+        targets = map(gradients.split, gradients.targets)
         others = (forward.second, forward.first)
-        parts = list(zip(map(split, targets), others, alone, strict=True))
+        parts = list(zip(targets, others, gradients.alone, strict=True))
 
         def step(number: int) -> None:
             for target, other, written in parts:
                 if written:
-                    torch.mul(gradients[number], other[number], out=target[number])
+                    torch.mul(given[number], other[number], out=target[number])
                 else:
-                    target[number].addcmul_(gradients[number], other[number])
+                    target[number].addcmul_(given[number], other[number])
 
         return step
 

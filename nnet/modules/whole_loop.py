@@ -245,6 +245,8 @@ def run_together(
         values: those outside the loops that they read.
         like: some input, for its batch size, type and device.
     """
+    if torch.compiler.is_dynamo_compiling():  # to it, how programs are made is no part of a graph
+        return torch.compiler.disable(run_together)(loops, values, like)
     inputs = [loop.inputs(values) for loop in loops]
     parameters = [p for loop in loops for p in loop.parameters()]
     flat = [tensor for own in inputs for tensor in own]

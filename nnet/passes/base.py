@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from nnet.plan import ir
-from nnet.plan.ir import Builder, Operation, Plan, Value
+from nnet.plan.builder import Builder
+from nnet.plan.ir import Operation, Plan, Value
+from nnet.plan.loops import looping
+
+AnyOperation = TypeVar("AnyOperation", bound=Operation)
 
 
 class Pass(Protocol):
@@ -42,6 +46,26 @@ def rewrite(plan: Plan, visit: Visit, *, share: bool = False) -> Plan:
     names: dict[Value, Value] = {}
     for value, operation in enumerate(plan.operations):
         names[value] = visit(operation.renamed(names), builder)
+    return builder.plan(plan.results, names)
+
+
+def join(
+    plan: Plan, kind: type[AnyOperation], joined: Callable[[AnyOperation, Builder], Operation]
+) -> Plan:
+    """A new plan in which operations of a kind are joined to what their first operand is made by,
+    where nobody else reads that and they are in no loop.
+
+    Args:
+        joined: gets an operation with its operands already renamed; gives what takes its place.
+    """
+    builder = Builder(plan.components)
+    uses, in_loop = plan.uses(), looping(plan)
+    names: dict[Value, Value] = {}
+    for value, operation in enumerate(plan.operations):
+        renamed = operation.renamed(names)
+        if isinstance(renamed, kind) and value not in in_loop and uses[operation.operands[0]] == 1:
+            renamed = joined(renamed, builder)
+        names[value] = keep(renamed, builder)
     return builder.plan(plan.results, names)
 
 

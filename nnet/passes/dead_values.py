@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nnet.plan import ir
-from nnet.plan.ir import Builder, Plan, Value
+from nnet.plan.builder import Builder
+from nnet.plan.ir import Plan, Value
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nnet.components.time_height import TimeHeightConvolution
-from nnet.passes.base import keep
+from nnet.passes.base import join
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import FinishedConvolution, ScaleOffset
-from nnet.plan.ir import Builder, Plan, Value
-from nnet.plan.loops import looping
+from nnet.plan.ir import Plan
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,7 @@ class FinishConvolutions:
     name: ClassVar[str] = "finish-convolutions"
 
     def run(self, plan: Plan) -> Plan:
-        builder = Builder(plan.components)
-        uses = plan.uses()
-        names: dict[Value, Value] = {}
-        in_loop = looping(plan)
-        for value, operation in enumerate(plan.operations):
-            renamed: ir.Operation = operation.renamed(names)
-            if isinstance(renamed, ir.Apply) and value not in in_loop:
-                single = uses[operation.operands[0]] == 1
-                renamed = _finished(renamed, builder) if single else renamed
-            names[value] = keep(renamed, builder)
-        return builder.plan(plan.results, names)
+        return join(plan, ir.Apply, _finished)
 
 
 def _finished(operation: ir.Apply, builder: Builder) -> ir.Operation:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from nnet.passes.base import keep
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import FoldedAffine, ScaleOffset
-from nnet.plan.ir import Builder, Operation, Plan, Value
+from nnet.plan.ir import Operation, Plan, Value
 
 Vector = npt.NDArray[np.float64]
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 from nnet.passes.base import keep
 from nnet.passes.splice import seen_through
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import ScaleOffset
-from nnet.plan.ir import Builder, Operation, Plan, Source, SplicedAffine, Value
+from nnet.plan.ir import Operation, Plan, Source, SplicedAffine, Value
 
 ACTIVATIONS = {
     "RectifiedLinearComponent": "relu",

@@ -8,7 +8,8 @@ from typing import ClassVar
 from nnet.passes.base import keep
 from nnet.passes.splice import seen_through
 from nnet.plan import ir
-from nnet.plan.ir import Builder, Operation, Plan, Source, Value
+from nnet.plan.builder import Builder
+from nnet.plan.ir import Operation, Plan, Source, Value
 from nnet.plan.loops import looping
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nnet.components.pooling import StatisticsExtraction, StatisticsPooling
-from nnet.passes.base import keep
+from nnet.passes.base import join
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import PooledStatistics
-from nnet.plan.ir import Builder, Plan, Value
-from nnet.plan.loops import looping
+from nnet.plan.ir import Plan
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,7 @@ class FusePooling:
     name: ClassVar[str] = "fuse-pooling"
 
     def run(self, plan: Plan) -> Plan:
-        builder = Builder(plan.components)
-        uses = plan.uses()
-        names: dict[Value, Value] = {}
-        in_loop = looping(plan)
-        for value, operation in enumerate(plan.operations):
-            renamed = operation.renamed(names)
-            if isinstance(renamed, ir.ApplyWindow) and value not in in_loop:
-                single = uses[operation.operands[0]] == 1
-                renamed = _pooled(renamed, builder) if single else renamed
-            names[value] = keep(renamed, builder)
-        return builder.plan(plan.results, names)
+        return join(plan, ir.ApplyWindow, _pooled)
 
 
 def _pooled(operation: ir.ApplyWindow, builder: Builder) -> ir.ApplyWindow:

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from nnet.passes.base import keep
 from nnet.plan import ir
-from nnet.plan.ir import Builder, Plan, Value
+from nnet.plan.builder import Builder
+from nnet.plan.ir import Plan, Value
 from nnet.plan.loops import looping
 
 

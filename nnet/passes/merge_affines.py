@@ -9,8 +9,9 @@ import numpy as np
 
 from nnet.passes.base import keep
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import FoldedAffine
-from nnet.plan.ir import Builder, Plan, Value
+from nnet.plan.ir import Plan, Value
 
 
 @dataclass(frozen=True)

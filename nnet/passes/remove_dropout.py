@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from nnet.passes.base import keep, rewrite
 from nnet.plan import ir
-from nnet.plan.ir import Builder, Operation, Plan, Value
+from nnet.plan.builder import Builder
+from nnet.plan.ir import Operation, Plan, Value
 
 IDENTITIES = frozenset(("GeneralDropoutComponent", "SpecAugmentTimeMaskComponent"))
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from nnet.passes.base import keep, rewrite
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import IDENTITIES
-from nnet.plan.ir import Builder, Operation, Plan, Value
+from nnet.plan.ir import Operation, Plan, Value
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from nnet.passes.base import keep
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.derived import is_affine
-from nnet.plan.ir import Builder, Operation, Plan, Rows, Value
+from nnet.plan.ir import Operation, Plan, Rows, Value
 from nnet.plan.loops import looping
 from nnet.plan.times import At, compose
 

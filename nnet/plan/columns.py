@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 from nnet.plan import ir
 from nnet.plan.derived import input_blocks
@@ -69,7 +70,7 @@ def _links(plan: Plan, value: Value) -> Iterator[Link]:
                 yield value, 0, operand, 0, dim
 
 
-def _links_of_component(spec: object, value: Value, source: Value) -> Iterator[Link]:
+def _links_of_component(spec: Any, value: Value, source: Value) -> Iterator[Link]:
     """Blocks of a component's input and output that are treated column by column."""
     for blocks in blocks_of(spec):
         ends = [(source if of_input else value, first, width) for of_input, first, width in blocks]
@@ -83,24 +84,24 @@ Block = tuple[bool, int, int]
 """Whether it is of the input, its first column, and its columns."""
 
 
-def blocks_of(spec: object) -> list[list[Block]]:
+def blocks_of(spec: Any) -> list[list[Block]]:
     """Lists of a component's blocks that are cut alike."""
-    name = getattr(spec, "type_name", "")
+    name = spec.type_name
     if name == "LstmNonlinearityComponent":
-        cells: int = spec.cell_dim  # type: ignore[attr-defined]
+        cells = spec.cell_dim
         alike = [(True, k * cells, cells) for k in range(5)]
         alike += [(False, k * cells, cells) for k in range(2)]
-        masks = range(5 * cells, getattr(spec, "input_dim", 0))
+        masks = range(5 * cells, spec.input_dim)
         return [alike, *([(True, column, 1)] for column in masks)]
     if name in ("GruNonlinearityComponent", "OutputGruNonlinearityComponent"):
         return _gru_blocks(spec)
-    width: int = spec.output_dim  # type: ignore[attr-defined]
-    starts = range(0, spec.input_dim, width)  # type: ignore[attr-defined]
+    width = spec.output_dim
+    starts = range(0, spec.input_dim, width)
     return [[(False, 0, width), *((True, start, width) for start in starts)]]
 
 
-def _gru_blocks(spec: object) -> list[list[Block]]:
-    cells: int = spec.cell_dim  # type: ignore[attr-defined]
+def _gru_blocks(spec: Any) -> list[list[Block]]:
+    cells = spec.cell_dim
     widths = input_blocks(spec)
     starts = [sum(widths[:k]) for k in range(len(widths))]
     alike = [(False, 0, cells), (False, cells, cells)]

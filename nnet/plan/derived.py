@@ -46,6 +46,11 @@ def derivative_reads_values(spec: Any) -> bool:
     return bool(spec.type_name == "ClipGradientComponent")
 
 
+def takes_parts(spec: Any) -> bool:
+    """Whether a component's input may lie in the parts that it is appended of."""
+    return bool(spec.type_name == "BackpropTruncationComponent")
+
+
 def input_blocks(spec: Any) -> tuple[int, ...]:
     """The widths of blocks of columns of a component's input that may lie apart in memory.
 

@@ -1,10 +1,12 @@
 """Recurrences in a plan: which values depend on themselves, and in what steps they are computed.
 
 A step computes a block of frames of every value of a loop. Value v at time t belongs to step
-floor((t + phase[v]) / block) in a loop that goes forward in time, floor((-t + phase[v]) / block)
-in one that goes backward. Within a step values are computed in the order of the plan; a row of a
-carried value is there one step after it was made. Phases and the largest block for which all this
-can hold are found as longest paths.
+floor((t - start + phase[v]) / block) in a loop that goes forward in time, floor((start - t +
+phase[v]) / block) in one that goes backward, where `start` is such that the first row that there is
+begins step 0: as in nnet3, which computes rows as soon as it can, the last step alone may have
+fewer frames. Within a step values are computed in the order of the plan; a row of a carried value
+is there one step after it was made. Phases and the largest block for which all this can hold are
+found as longest paths.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
 from nnet.plan import ir
+from nnet.plan.builder import Builder
 from nnet.plan.ir import Source, Value
 from nnet.plan.places import Place, Places
 from nnet.plan.times import At, RoundDown, Shift
@@ -38,7 +39,7 @@ class _Lowering:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.places = Places(network)
-        self.builder = ir.Builder(network.components, share=False)
+        self.builder = Builder(network.components, share=False)
         self._values: dict[Place, Value] = {}
         self._carried: dict[Place, int] = {}
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnet.kernels.recurrence import Builder, Function, Given, Id, Offset, Product, Recurrence
+from nnet.kernels.recurrence import (
+    Builder,
+    Function,
+    FunctionName,
+    Given,
+    Id,
+    Offset,
+    Product,
+    Recurrence,
+)
 from nnet.plan import ir
 from nnet.plan.columns import pieces
 from nnet.plan.ir import Plan, Value
@@ -150,8 +159,8 @@ class _Lowering:
         self, value: Value, operation: ir.SplicedAffine, lanes: tuple[Id, ...]
     ) -> tuple[Id, ...]:
         if operation.activation:
-            names = {name: name for name in FUNCTIONS.values()}
-            name = names[operation.activation]  # type: ignore[index]
+            names: dict[str, FunctionName] = {name: name for name in FUNCTIONS.values()}
+            name = names[operation.activation]
             lanes = tuple(self.builder.add(Function(self.builder.dim(x), x, name)) for x in lanes)
         if operation.scale_offset:
             lanes = self.components.scaled(

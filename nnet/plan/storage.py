@@ -10,7 +10,7 @@ buffers of their own, or those of values that nobody needs any more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -18,90 +18,11 @@ from typing import Any
 import numpy as np
 
 from nnet.plan import ir
-from nnet.plan.derived import derivative_reads_values, input_blocks, is_identity
+from nnet.plan.derived import derivative_reads_values, input_blocks, is_identity, takes_parts
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
+from nnet.plan.loop_places import Buffer, Place
 from nnet.plan.loops import Loop
-from nnet.plan.times import IntArray, Selection
-
-
-@dataclass(frozen=True)
-class Place:
-    """Rows of a value in a buffer: `start + step i`, or `index[i]`; columns `column` + `dim`.
-
-    Rows outside 0 .. rows of the buffer are padding, which holds zeros.
-    """
-
-    buffer: Value
-    start: int
-    step: int
-    count: int
-    column: int
-    dim: int
-    index: IntArray | None = field(default=None, compare=False)
-
-    def is_same(self, other: Place) -> bool:
-        """True if both are regular and the same."""
-        return self.index is None and other.index is None and self == other
-
-    def rows(self) -> IntArray:
-        if self.index is not None:
-            return self.index
-        return self.start + self.step * np.arange(self.count, dtype=np.int64)
-
-    def through(self, selection: Selection) -> Place:
-        """The rows of this place that a selection takes."""
-        if self.index is None and selection.index is None:
-            start = self.start + self.step * selection.start
-            return replace(
-                self, start=start, step=self.step * selection.step, count=selection.count
-            )
-        return self._at(self.rows()[positions(selection)])
-
-    def padded(self, piece: Piece, count: int, stored: int) -> Place:
-        """`count` rows, those of a piece of this place where it says, zeros elsewhere.
-
-        Args:
-            stored: rows of the buffer.
-        """
-        inner = self.through(piece.rows)
-        if piece.into is None:
-            return inner
-        rows = np.full(count, -1, dtype=np.int64)
-        rows[piece.into] = inner.rows()
-        defined = np.zeros(count, dtype=bool)
-        defined[piece.into] = True
-        if len(piece.into) == 0:
-            return replace(self, start=-1, step=0, count=count, index=None)
-        step = inner.step if inner.index is None and len(piece.into) > 1 else 1
-        regular = rows[piece.into[0]] + step * (np.arange(count) - piece.into[0])
-        outside = (regular < 0) | (regular >= stored)
-        if np.array_equal(regular[defined], rows[defined]) and outside[~defined].all():
-            return replace(self, start=int(regular[0]), step=step, count=count, index=None)
-        return self._at(rows)
-
-    def columns(self, offset: int, dim: int) -> Place:
-        return replace(self, column=self.column + offset, dim=dim)
-
-    def _at(self, rows: IntArray) -> Place:
-        return replace(self, index=rows, count=len(rows))
-
-
-def positions(selection: Selection) -> IntArray:
-    """The positions that a selection takes, in order."""
-    if selection.index is not None:
-        return selection.index
-    return selection.start + selection.step * np.arange(selection.count, dtype=np.int64)
-
-
-@dataclass
-class Buffer:
-    """`front` rows of zeros, `rows` rows, `back` rows of zeros; `width` columns."""
-
-    rows: int
-    width: int
-    front: int = 0
-    back: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,14 +102,22 @@ def reads(plan: Plan, layout: Layout, value: Value) -> list[Read]:
         rows = (*operation.terms, *operation.bypass)
         return [Read(r.value, p, r.offset, r.dim) for r, p in zip(rows, pieces, strict=True)]
     if isinstance(operation, ir.Apply):
-        source = operation.source.value
-        widths = input_blocks(plan.components[operation.component]) or (plan.dim(source),)
+        source, widths = operation.source.value, _blocks(plan, operation)
         columns = zip(accumulate((0, *widths)), widths, strict=False)
         return [_part(plan, layout, Read(source, pieces[0], *column)) for column in columns]
     return [
         Read(operand, piece, 0, plan.dim(operand))
         for operand, piece in zip(operation.operands, pieces, strict=True)
     ]
+
+
+def _blocks(plan: Plan, operation: ir.Apply) -> tuple[int, ...]:
+    """The widths of the blocks of columns that a component reads."""
+    spec, source = plan.components[operation.component], operation.source.value
+    made = plan.operations[source]
+    if takes_parts(spec) and isinstance(made, ir.Append):
+        return tuple(map(plan.dim, made.operands))
+    return input_blocks(spec) or (plan.dim(source),)
 
 
 def _part(plan: Plan, layout: Layout, read: Read) -> Read:
@@ -392,7 +321,9 @@ def _steps(
 ) -> dict[Value, list[tuple[int, int]]]:
     """The rows of each computed value that each step makes; steps in the order of their run."""
     sign = 1 if loop.forward else -1
-    numbers = {v: (sign * layout.times[v].array() + loop.phases[v]) // loop.block for v in computed}
+    frames = {v: sign * layout.times[v].array() + loop.phases[v] for v in computed}
+    start = min(own.min() for own in frames.values())
+    numbers = {v: (own - start) // loop.block for v, own in frames.items()}
     steps = np.sort(np.concatenate(list(numbers.values())))
     steps = steps[np.flatnonzero(np.diff(steps, prepend=steps[0] - 1))]
     ranges = {}

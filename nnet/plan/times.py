@@ -48,15 +48,13 @@ def compose(outer: tuple[TimeMap, ...], inner: tuple[TimeMap, ...]) -> tuple[Tim
     """The maps `outer`, then `inner`, in their shortest form (applied from left to right)."""
     result: list[TimeMap] = []
     for step in (*outer, *inner):
-        match step:
-            case Shift(by=0) | RoundDown(modulus=1):
+        match step, result:
+            case ((Shift(by=0) | RoundDown(modulus=1)), _):
                 continue
-            case At():
+            case At(), _:
                 result = [step]
-            case Shift(by=by) if result and isinstance(result[-1], Shift):
-                total = result.pop().by + by  # type: ignore[union-attr]
-                if total:
-                    result.append(Shift(total))
+            case Shift(by=by), [*before, Shift(by=last)]:
+                result = [*before, Shift(last + by)] if last + by else before
             case _:
                 result.append(step)
     return tuple(result)
@@ -153,8 +151,6 @@ class Times:
                 return self.count == other.count
             return (self.start, self.step, self.count) == (other.start, other.step, other.count)
         return self.count == other.count and bool((self.array() == other.array()).all())
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         if self.count == 0:

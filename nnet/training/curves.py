@@ -14,6 +14,7 @@ from nnet.training.records import History, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ TRAIN = "#4063D8"
 VALID = "#D8572A"
 INK = "#2B2B33"
 FAINT = "#E4E4EA"
-STYLE: dict[str, Any] = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -53,7 +54,7 @@ def draw_curves(history: History, path: Path, title: str) -> None:
     from matplotlib.figure import Figure
 
     has_accuracy = any(p.accuracy is not None for p in (*history.train, *history.valid))
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.5 if has_accuracy else 6, 4.2), dpi=150, layout="constrained")
         panels = figure.subplots(1, 2 if has_accuracy else 1, squeeze=False)[0]
         _panel(panels[0], history, "objective per frame", lambda p: p.objective)

@@ -176,7 +176,9 @@ class TrainingOptions:
         for side in ("left", "right"):
             name = f"chunk_{side}_context"
             _check(name, getattr(self, name), getattr(self, name) >= 0, "frames, 0 or more")
-        _check("chunk_width", self.chunk_width, min(self.chunk_width, default=0) >= 1, "frames")
+        widths = ",".join(map(str, self.chunk_width))
+        expected = "frames, 1 or more, such as 150 or 150,110,100"
+        _check("chunk_width", widths, min(self.chunk_width, default=0) >= 1, expected)
         for name in ("initial_effective_lrate", "final_effective_lrate"):
             rate = getattr(self, name)
             _check(name, rate, rate is None or 0 < rate < float("inf"), "greater than 0")

@@ -31,7 +31,7 @@ def find_ports(network: Network, outputs: Sequence[str] = ("",)) -> Ports:
 
     Args:
         network: has the nodes.
-        outputs: names of outputs; '' is `output` or the only one.
+        outputs: names of outputs; '' is `output`.
 
     Raises:
         NnetError: these are not the nodes of the network.
@@ -42,28 +42,24 @@ def find_ports(network: Network, outputs: Sequence[str] = ("",)) -> Ports:
             f"the network's inputs are {', '.join(inputs) or 'missing'}; expected: 'input' for the "
             "features and perhaps 'ivector'"
         )
-    names = [_named_output(network, name) for name in outputs]
+    known = [node.name for node in network.outputs()]
+    names = [name or "output" for name in outputs]
+    for name in ("output", *names):
+        if name not in known:
+            what = "which the targets are for" if name in names else "as every network of nnet3"
+            raise NnetError(
+                f"the network's outputs are {', '.join(known) or 'missing'}; expected: one named "
+                f"'{name}', {what}"
+            )
     if len(set(names)) < len(names):
-        raise NnetError(f"targets are given twice for an output: {', '.join(names)}")
+        raise NnetError(
+            "targets are given twice for output 'output', with its name and without; expected: "
+            "OUTPUT=RSPECIFIER, with the name of another output"
+        )
     dims = {name: node_dim(network, name) for name in names}
     main = "output" if "output" in dims else names[0]
     dim = dims.pop(main)
     return Ports(inputs["input"], inputs.get("ivector"), main, dim, dims)
-
-
-def _named_output(network: Network, name: str) -> str:
-    """The name of an output that is there."""
-    outputs = [node.name for node in network.outputs()]
-    found = main_output(network) if not name else None
-    if found is not None:
-        return found.name
-    if name not in outputs:
-        expected = f"one named '{name}'" if name else "one named 'output'"
-        raise NnetError(
-            f"the network's outputs are {', '.join(outputs) or 'missing'}; expected: {expected}, "
-            "which the targets are for"
-        )
-    return name
 
 
 def main_output(network: Network) -> OutputNode | None:

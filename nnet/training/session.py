@@ -188,11 +188,12 @@ def _make_trainer(
         torch.set_num_threads(options.num_threads)
     device = select_device(options.device)
     seed_all(options.seed)
-    targets = options.den_fst is None
+    chain = options.den_fst is not None  # of its outputs, the regularizers are log-likelihoods
+    compared = [name for name in outputs if name.endswith(XENT) or not chain]
     module = compile_network(
         model.network,
         outputs=outputs,
-        log_likelihoods=linear_outputs(model.network, outputs) if targets else (),
+        log_likelihoods=linear_outputs(model.network, compared),
         kernels=options.kernels,
         memory_compression_level=options.memory_compression_level,
     )

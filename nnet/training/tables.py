@@ -27,8 +27,8 @@ from nnet.training.ports import Ports
 class Tables:
     """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each.
 
-    `targets` are for the output `output` or the only one, or for several outputs by name, of which
-    '' is that one. For LF-MMI they are phones with lengths, or transition-ids of the model in the
+    `targets` are for the output `output`, or for several outputs by name, of which '' is that
+    one. For LF-MMI they are phones with lengths, or transition-ids of the model in the
     file `ali_model`.
     """
 
@@ -50,7 +50,7 @@ class Tables:
         return tuple(_by_output(self.targets))
 
 
-NAMED = re.compile(r"([\w.-]+)=((?:ark|scp)[,:].*)")
+NAMED = re.compile(r"([\w.-]+)=(.*)")
 
 
 def targets_by_output(option: str, given: Sequence[str]) -> dict[str, str]:

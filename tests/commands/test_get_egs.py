@@ -72,6 +72,13 @@ def test_an_example_is_a_chunk_with_its_context_and_targets(tables: Path) -> Non
         assert ((labels > 0).sum(1) == 1).all()
 
 
+def test_examples_are_of_one_frame_unless_others_are_asked_for(tables: Path) -> None:
+    found = cut(tables, "ali.ark", "--num-pdfs", 7)
+    short = {f"short-{t}" for t in range(4)}
+    assert set(found) == {f"a-{t}" for t in range(31)} | {f"b-{t}" for t in range(20)} | short
+    assert all((eg.io[1].features.dense() == 1).sum() == 1 for eg in found.values())
+
+
 def test_context_at_the_edges_of_an_utterance_may_be_different(tables: Path) -> None:
     edges = ("--left-context-initial", 0, "--right-context-final", 1)
     found = cut(tables, "ali.ark", "--num-pdfs", 7, "--num-frames", 10, "--left-context", 6, *edges)

@@ -103,7 +103,7 @@ def test_copy_takes_edits_from_a_file_and_updates_the_context(tmp_path: Path) ->
     assert run("copy", *options, GOLDEN / "legacy/mdl/nnet3.mdl", tmp_path / "out.mdl") == 0
     model = read_model(tmp_path / "out.mdl")
     assert (model.left_context, model.right_context) == (0, 5)
-    assert model.network.components["out"].learning_rate == 0.5  # type: ignore[attr-defined]
+    assert model.network.components["out"].learning_rate == 0.5
 
 
 def test_copy_collapses_what_it_is_told_to(tmp_path: Path) -> None:

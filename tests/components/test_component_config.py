@@ -106,7 +106,7 @@ def test_defaults_that_depend_on_other_fields() -> None:
     assert isinstance(batchnorm, BatchNorm)
     assert batchnorm.stats_mean.shape == (4,)
     assert batchnorm.epsilon == np.float32(0.001)
-    assert make("type=BatchNormComponent dim=12").block_dim == 12  # type: ignore[attr-defined]
+    assert make("type=BatchNormComponent dim=12").block_dim == 12
 
 
 def test_normalize_accepts_both_names_of_its_dimension() -> None:

@@ -13,6 +13,7 @@ from nnet.components.blocks import BlockAffine, NaturalGradientRepeatedAffine, R
 from nnet.components.composite import Composite
 from nnet.components.constant import Constant, ConstantFunction
 from nnet.components.convolution import Convolution
+from nnet.components.field import FieldError
 from nnet.components.gradient import ClipGradient
 from nnet.components.gru import GruNonlinearity, OutputGruNonlinearity
 from nnet.components.lstm import LstmNonlinearity
@@ -272,9 +273,25 @@ def test_a_composite_names_the_parameters_inside() -> None:
     assert list(composite.parameters()) == ["component2.linear", "component2.bias"]
     assert composite.num_parameters == 15
     composite.set_learning_rate(0.1)
-    assert composite.components[1].learning_rate == np.float32(0.05)  # type: ignore[attr-defined]
+    assert composite.components[1].learning_rate == np.float32(0.05)
     composite.scale(0.0)
     assert not composite.parameters()["component2.linear"].any()
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"),
+    [
+        (NESTED.replace("Tanh", "Sigmoid"), "SigmoidComponent, AffineComponent"),
+        (
+            "type=CompositeComponent num-components=1 component1='type=AffineComponent input-dim=4 "
+            "output-dim=3'",
+            "AffineComponent",
+        ),
+    ],
+)
+def test_composites_of_other_components_cannot_be_added_up(other: str, kind: str) -> None:
+    with pytest.raises(FieldError, match=f"inside: TanhComponent, AffineComponent and {kind}$"):
+        make(NESTED).weighted_sum([make(other)], [0.5, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -341,7 +358,7 @@ def test_weighted_sums_of_whole_numbers_and_arrays() -> None:
     assert isinstance(clip, ClipGradient)
     assert isinstance(other, ClipGradient)
     clip.count, other.count = 4, 8
-    assert clip.weighted_sum([other], [0.5, 0.5]).count == 6  # type: ignore[attr-defined]
+    assert clip.weighted_sum([other], [0.5, 0.5]).count == 6
     text = f"{ATTENTION} num-left-inputs=1 num-right-inputs=0"
     attention, without = make(text), make(text)
     assert isinstance(attention, RestrictedAttention)

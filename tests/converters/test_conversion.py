@@ -34,7 +34,7 @@ FILES = {
 
 
 def convert(text: str, **options: object) -> Converted:
-    return convert_legacy(text.encode(), ConvertOptions(**options))  # type: ignore[arg-type]
+    return convert_legacy(text.encode(), ConvertOptions(**options))
 
 
 def outputs(model: Model, features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -19,7 +19,9 @@ def test_chunks_lie_in_the_utterance_and_no_frame_counts_more_than_once(
     splitter = ChunkSplitter(widths, subsampling)
     length = -(-frames // subsampling)
     counts = np.zeros(length + 100)
-    for chunk in splitter.random_chunks(frames, np.random.default_rng(seed)):
+    chunks = splitter.random_chunks(frames, np.random.default_rng(seed))
+    assert [c.start for c in chunks] == sorted({c.start for c in chunks})
+    for chunk in chunks:
         start = chunk.start // subsampling
         assert chunk.start % subsampling == 0
         assert chunk.frames == subsampling * len(chunk.weights)
@@ -61,6 +63,7 @@ def sizes(splitter: ChunkSplitter, frames: int) -> set[tuple[int, ...]]:
         ((150, 110, 100), 260, {(110, 150)}),
         ((150, 110, 100), 105, {(100,)}),  # 150 does not fit
         ((150, 110, 100), 1510, {(150,) * 10}),
+        ((1,), 5, {(1,) * 5}),  # six chunks are within a tie, but two would be the same
     ],
 )
 def test_splits_are_those_that_cost_least(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,15 @@ from hypothesis.extra import numpy as hnp
 
 from nnet.data.errors import TableError
 from nnet.data.locations import Location, parse_location
-from nnet.data.matrices import read_matrix, read_vector_or_matrix, write_matrix, write_vector
+from nnet.data.matrices import (
+    read_matrix,
+    read_vector_or_matrix,
+    skip_matrix,
+    write_matrix,
+    write_vector,
+)
 from nnet.data.streams import ByteReader
-from nnet.data.tables import RandomAccess, random_access, read_matrices
+from nnet.data.tables import RandomAccess, random_access, read_matrices, read_table
 from nnet.data.writers import MatrixWriter, VectorWriter
 from nnet.errors import NnetError
 
@@ -252,6 +259,8 @@ def test_a_gzipped_file_needs_a_pipe(tmp_path: Path) -> None:
         (b"u [\n 1 x ]\n", "expected: numbers"),
         (b"u [\n 1 2\n", "the file ends inside a matrix"),
         (b"u 1 2 3\n", "found '1 2 3'"),
+        (b"u \x80\7\n", r"found '\x80\x07'"),
+        (b"u \0B\xe9M \4\2\0\0\0", r"found the token '\xe9M'"),
         (b"\xff\xfe\0\0 x", "where an utterance name should be"),
         (b"<Nnet3> \n", "found ''"),
         (b"u [\n 1 ]\nu [\n 1 ]\n", "utterance 'u': a second entry of the same name"),
@@ -263,6 +272,22 @@ def test_damage_is_reported_with_its_place(tmp_path: Path, data: bytes, message:
         list(read_matrices(f"ark:{tmp_path}/a.ark"))
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{'ark:' if 'second' in message else ''}{tmp_path}")
+
+
+def test_a_matrix_that_is_passed_over_is_there_to_its_end(table: Path) -> None:
+    data = (table / "a.ark").read_bytes()
+    (table / "cut.ark").write_bytes(data[:-9])
+    names = [name for name, _ in read_matrices(f"ark:{table}/a.ark")]
+    with pytest.raises(TableError) as caught:
+        list(read_table(f"ark:{table}/cut.ark", skip_matrix))
+    found = re.fullmatch(
+        r".*/cut.ark, utterance '(.*)', byte (\d+): the data ends inside a block of (\d+) bytes\n"
+        "the file was cut short: write it again",
+        str(caught.value),
+    )
+    assert found is not None
+    assert found[1] == names[-1]
+    assert int(found[2]) + int(found[3]) == len(data)
 
 
 def test_every_truncation_is_a_clean_error_or_a_shorter_table(table: Path) -> None:

@@ -94,8 +94,8 @@ def test_nnet3_leaves_batchnorm_and_dropout() -> None:
     network = chain(BATCHNORM, "type=DropoutComponent dim=6 dropout-proportion=0.2", AFFINE)
     after = prepared(network, NNET3_RULES)
     assert list(after.components) == ["first", "c0", "c1", "c2"]
-    assert after.components["c0"].test_mode  # type: ignore[attr-defined]
-    assert after.components["c1"].test_mode  # type: ignore[attr-defined]
+    assert after.components["c0"].test_mode
+    assert after.components["c1"].test_mode
 
 
 def test_batchnorm_goes_into_the_affine_after_it() -> None:
@@ -129,7 +129,7 @@ def test_what_batchnorm_goes_into(kind: str, made: str) -> None:
     assert after.components["c1.c2"].type_name == made
     assert "c1" not in after.components
     if "learning-rate" in kind:
-        assert after.components["c1.c2"].learning_rate == 0.5  # type: ignore[attr-defined]
+        assert after.components["c1.c2"].learning_rate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_loop_of_affine_components_ends() -> None:
 
 def test_batchnorm_without_statistics_is_refused() -> None:
     network = chain(BATCHNORM)
-    network.components["c0"].count = 0.0  # type: ignore[attr-defined]
+    network.components["c0"].count = 0.0
     with pytest.raises(NnetError, match="batch-norm component 'c0' has no statistics"):
         prepare_for_test(network)
 
@@ -245,7 +245,7 @@ def test_test_mode_reaches_into_composite_components() -> None:
     parts = f'component1="{BATCHNORM}" component2="{RELU}"'
     network = chain(f"type=CompositeComponent num-components=2 {parts}")
     composite = network.components["c0"]
-    batchnorm = composite.components[0]  # type: ignore[attr-defined]
+    batchnorm = composite.components[0]
     with pytest.raises(NnetError, match=r"batch-norm component 'c0.component1' has no statistics"):
         prepare_for_test(network)
     batchnorm.count, batchnorm.stats_mean = 9.0, np.ones(6, np.float32)

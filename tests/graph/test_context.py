@@ -125,7 +125,7 @@ def _slow(network: Network, name: str, t: int, given: range) -> bool:
     if isinstance(node, ComponentNode):
         offsets = network.components[node.component].window.offsets
         return all(_slow_descriptor(network, node.input, t + o, given) for o in offsets)
-    return _slow_descriptor(network, node.input, t, given)  # type: ignore[union-attr]
+    return _slow_descriptor(network, node.input, t, given)
 
 
 def _slow_descriptor(network: Network, descriptor: Descriptor, t: int, given: range) -> bool:

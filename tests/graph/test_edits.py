@@ -45,7 +45,7 @@ def network() -> Network:
 
 
 def rate(network: Network, name: str) -> float:
-    return float(network.components[name].learning_rate)  # type: ignore[attr-defined]
+    return float(network.components[name].learning_rate)
 
 
 def test_set_learning_rate_multiplies_by_the_factor(network: Network) -> None:
@@ -116,7 +116,7 @@ def test_remove_orphans_keeps_inputs_unless_told(network: Network) -> None:
 
 def test_set_dropout_proportion(network: Network) -> None:
     edited = edit(network, "set-dropout-proportion proportion=0.5")
-    assert edited.components["drop"].dropout_proportion == 0.5  # type: ignore[attr-defined]
+    assert edited.components["drop"].dropout_proportion == 0.5
 
 
 def test_convert_to_fixed_affine(network: Network) -> None:
@@ -127,7 +127,7 @@ def test_convert_to_fixed_affine(network: Network) -> None:
 
 def test_set_learning_rate_factor(network: Network) -> None:
     edited = edit(network, "set-learning-rate-factor learning-rate-factor=2")
-    assert edited.components["tdnn2"].learning_rate_factor == 2  # type: ignore[attr-defined]
+    assert edited.components["tdnn2"].learning_rate_factor == 2
 
 
 WIDE = """\
@@ -165,7 +165,7 @@ def test_reduce_rank_keeps_the_largest_singular_values() -> None:
     np.testing.assert_allclose(after[:4], before["a"][:4], rtol=1e-5)
     assert after[4:].max() < 1e-5
     np.testing.assert_array_equal(np.linalg.svd(matrix(edited, "b"))[1], before["b"])
-    assert edited.components["a"].max_change == 0.5  # type: ignore[attr-defined]
+    assert edited.components["a"].max_change == 0.5
 
 
 def test_apply_svd_splits_a_component_in_two() -> None:
@@ -282,5 +282,5 @@ def test_every_directive_and_its_keys_are_documented() -> None:
         line.split("|")[1].strip(): line.split("|")[2] for line in text.splitlines() if "|" in line
     }
     for word, cls in directives().items():
-        keys = {field.name.replace("_", "-") for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        keys = {field.name.replace("_", "-") for field in dataclasses.fields(cls)}
         assert set(re.findall("`([a-z-]+)`", rows[f"`{word}`"])) - {"*"} == keys

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from nnet.kernels import derivative_products, matrix_product, spliced_blocks
+
 
 @pytest.fixture(autouse=True)
 def poisoned_memory():
@@ -12,3 +14,14 @@ def poisoned_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(params=["units", "torch"])
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blocks; by matrix units where the processor has them, and as elsewhere."""
+    monkeypatch.setattr(spliced_blocks, "BLOCK_BYTES", 6000)
+    if request.param == "torch":
+        for module in (matrix_product, derivative_products):
+            monkeypatch.setattr(module, "_library", lambda: None)
+    for name in ("LEAST", "LONGER", "MULTIPLICATIONS"):
+        monkeypatch.setattr(matrix_product, name, 2)

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels import native, relu_batch_norm_cpu, spliced_blocks
+from nnet.kernels import native, relu_batch_norm_cpu
 from nnet.kernels.affine_batch_norm import Layer, Normalization, affine_batch_norm
 from nnet.kernels.scatter import Projection, ScatterObserver, ScatterSums
 from nnet.kernels.spliced_affine import Term
 from nnet.training.vectors import Vectors
 
 TARGET_RMS, EPSILON = 0.7, 1e-3
+
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 class Unit:
@@ -138,11 +140,6 @@ def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
     """Sums of what cancels out are as exact as terms of size 0.1."""
     error = (found.detach().double() - expected.detach()).norm()
     assert error <= tolerance * max(0.1, float(expected.detach().norm()))
-
-
-@pytest.fixture(autouse=True)
-def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spliced_blocks, "BLOCK_BYTES", 6000)
 
 
 KINDS = ["", "strided", "scaled", "indexed", "once", "blocks"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnet.kernels import log_softmax
-from nnet.kernels.log_softmax import Targets, log_likelihood
+from nnet.kernels.log_softmax import ListedTargets, Targets, log_likelihood
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
 
 
@@ -63,6 +63,32 @@ def test_weights_of_all_columns_and_a_scale_of_each_row(shape, implementation, d
     assert_close(x.grad, derivative, 1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
+def listed(rows, dim, pairs):
+    """Some rows without a target, and some rows and columns several times."""
+    generator = torch.Generator().manual_seed(pairs)
+    where = [torch.randint(0, size, (pairs,), generator=generator) for size in (rows, dim)]
+    where = [torch.cat((part, part[: pairs // 3], part[: pairs // 4])) for part in where]
+    return ListedTargets(*where, torch.rand(len(where[0]), generator=generator))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("implementation", ["reference", "triton"])
+@pytest.mark.parametrize(("rows", "dim", "pairs"), [(7, 63, 9), (3, 129, 40), (4, 5, 0)])
+@pytest.mark.parametrize("consume", [False, True])
+def test_any_number_of_pairs_for_each_row(rows, dim, pairs, consume, implementation, dtype):
+    given, _, _, gradient = case(rows, dim, 1, dtype)
+    targets = listed(rows, dim, pairs)
+    weights = torch.zeros(rows, dim).index_put(targets[:2], targets.weights, accumulate=True)
+    columns = torch.arange(dim, device=DEVICE).expand(rows, dim)
+    expected, derivative = plainly(given, columns, weights.to(DEVICE), gradient)
+    x = given.detach().requires_grad_()
+    there = ListedTargets(*(part.to(DEVICE) for part in targets))
+    found = log_likelihood(x, there, consume=consume, implementation=implementation)
+    found.objective.backward(gradient.to(found.objective))
+    assert_close(found.objective.detach(), expected, 1e-2 if dtype == torch.bfloat16 else 1e-5)
+    assert_close(x.grad, derivative, 1e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
 def test_the_reference_takes_rows_in_blocks(monkeypatch):
     given, ids, weights, gradient = case(7, 63, 2, torch.float32)
     expected, derivative = plainly(given, ids, weights, gradient)
@@ -82,6 +108,9 @@ def test_squares_of_the_weights_by_column():
     expected = (dense * scales[:, None]).square().sum(0)
     torch.testing.assert_close(Targets(weights, ids, scales).squares(4), expected)
     torch.testing.assert_close(Targets(dense, scales=scales).squares(4), expected)
+    rows = torch.tensor([[0, 0, 0], [1, 1, 1]])
+    pairs = ListedTargets(*(part.flatten() for part in (rows, ids, weights)))
+    torch.testing.assert_close(pairs.scaled(scales).squares(4), expected)
 
 
 @pytest.mark.parametrize("implementation", ["reference", "triton"])
@@ -99,6 +128,7 @@ def test_operators():
     x, ids, weights, gradient = case(3, 17, 2, torch.float32)
     x = x.clone()
     z, result = torch.logsumexp(x, 1), torch.empty_like(x)
+    gradient, mass = gradient.to(DEVICE), weights.sum(1)
     for targets in (Targets(weights, ids), Targets(x.clone(), scales=z.clone())):
         torch.library.opcheck(operators.forward, (x, *targets))
-        torch.library.opcheck(operators.backward, (x, z, *targets, gradient.to(DEVICE), result))
+        torch.library.opcheck(operators.backward, (x, z, mass, *targets, gradient, result))

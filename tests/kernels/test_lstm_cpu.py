@@ -136,22 +136,31 @@ def test_nan_stays_nan() -> None:
     assert out.isnan().sum() == 2
 
 
-@pytest.mark.parametrize("adds", [False, True])
-def test_rows_are_limited(adds: bool) -> None:
+@pytest.mark.parametrize("dim", [33, 900])
+@pytest.mark.parametrize("adds", [(False,), (True,), (True, False)])
+def test_rows_are_limited(adds: tuple[bool, ...], dim: int) -> None:
     torch.manual_seed(1)
-    gradient, target = torch.randn(6, 4, 33), torch.randn(6, 4, 40)[..., 3:36]
-    before = target.clone()
+    gradient, target = torch.randn(6, 4, dim), torch.randn(6, 4, dim + 7)[..., 3 : dim + 3]
+    before, far, near = target.clone(), 0.55 * math.sqrt(dim), 0.5 * math.sqrt(dim)
+    targets = target.split([20, dim - 20] if len(adds) == 2 else [dim], dim=-1)
     boundaries = torch.rand(6, 4) < 0.4
     native_limit = NativeLimit(
-        gradient, target, boundaries, scale=0.5, clipping=2.5, zeroing=2.8, adds=adds
+        gradient, targets, boundaries, scale=0.5, clipping=near, zeroing=far, adds=adds
     )
     native_limit.limit(0, 6)
     norms = 0.5 * gradient.norm(dim=-1, keepdim=True)
-    factor = 0.5 * (2.5 / norms).clamp_max(1)
-    zeroed = boundaries.unsqueeze(-1) & (norms > 2.8)
-    expected = torch.where(zeroed, 0.0, gradient * factor) + (before if adds else 0)
-    torch.testing.assert_close(target, expected)
-    assert native_limit.counts.tolist() == [int((norms > 2.5).sum()), int(zeroed.sum())]
+    factor = 0.5 * (near / norms).clamp_max(1)
+    zeroed = boundaries.unsqueeze(-1) & (norms > far)
+    expected = torch.where(zeroed, 0.0, gradient * factor)
+    for part, found, start, added in zip(
+        expected.split([x.shape[2] for x in targets], -1),
+        targets,
+        before.split([x.shape[2] for x in targets], -1),
+        adds,
+        strict=True,
+    ):
+        torch.testing.assert_close(found, part + (start if added else 0))
+    assert native_limit.counts == (int((norms > near).sum()), int(zeroed.sum()))
 
 
 def test_ranges_of_steps_follow_their_order() -> None:

@@ -161,3 +161,20 @@ def test_the_derivative_is_that_of_the_definition(name):
     torch.testing.assert_close(wide.buffers["y"], outputs.detach())
     run(both.backward.program, loop(torch.float64, True))
     torch.testing.assert_close(wide.buffers["of x"], expected)
+
+
+@pytest.mark.parametrize("loops", [1, 2])
+def test_the_operator(loops):
+    from nnet.kernels.gpu import recurrence_operator as operators
+
+    layer = layers(LIMITED)["gru"]
+    both = layer.both()
+    makers = [make(layer, both, rows, 3, False) for rows in (5, 3)[:loops]]
+    for runnable, backward in ((both.forward, False), (both.backward, True)):
+        given = [maker(torch.float32, backward) for maker in makers]
+        for loop in given:
+            for buffer in loop.buffers.values():
+                buffer.nan_to_num_()
+        number = operators.number_of(runnable.program)
+        arguments = (number, *operators.arguments_of(runnable.program, given))
+        torch.library.opcheck(operators.recurrence, arguments)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels import relu_batch_norm_cpu, spliced_blocks
+from nnet.kernels import relu_batch_norm_cpu
 from nnet.kernels.affine_batch_norm import Layer, Normalization, affine_batch_norm
 from nnet.kernels.scatter import Projection
 from nnet.kernels.spliced_affine import Term, spliced_affine
@@ -16,10 +16,7 @@ from nnet.kernels.spread_affine import is_spread, reader_of
 from nnet.training.vectors import Vectors
 from tests.kernels.test_affine_batch_norm import Observer, close
 
-
-@pytest.fixture(autouse=True)
-def several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spliced_blocks, "BLOCK_BYTES", 6000)
+pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
 def by_definition(source: Tensor, terms: list[Term], weight: Tensor, bias: Tensor) -> Tensor:

@@ -108,7 +108,11 @@ def test_text_vectors(tmp_path: Path) -> None:
     ("data", "method", "expected"),
     [
         (b"\0B\x08abcd", "integer", "byte 2: expected the size byte 4 of an int32"),
-        (b"\0B\x04ab", "integer", "byte 2: expected 5 bytes of an int32, found only 3"),
+        (
+            b"\0B\x04ab",
+            "integer",
+            "byte 2: expected 5 bytes of an int32, found only 3 before the end of the file",
+        ),
         (b"\0B\x05abcd", "real", "byte 2: expected the size byte (4 or 8) of a number"),
         (b"\0BX", "boolean", "byte 2: expected T or F, found 'X'"),
         (b"\0BFM \x04\0", "vector", "byte 2: expected FV or DV, found 'FM'"),
@@ -127,7 +131,7 @@ def test_text_vectors(tmp_path: Path) -> None:
         (
             b"[ 1 2",
             "vector",
-            "byte 5: expected ] at the end of a vector, found the end of the file",
+            "] at the end of a vector, found the end of the file; the file was cut short",
         ),
         (b"[ 1\n2 ]", "vector", "expected a vector in one line"),
         (b"[ 1 2\n3 ]", "matrix", "a matrix with 2 columns in every row, found a row with 1"),
@@ -143,6 +147,20 @@ def test_errors_name_the_place_and_what_was_expected(
     text = message(data, method)
     assert text.startswith("f: byte ")
     assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"<Nnet", "'<Nnet' before the end of the file; the file was cut short"),
+        (b"<Nnex", "'<Nnex'"),
+    ],
+)
+def test_a_token_that_was_cut_short_is_told_from_another(data: bytes, found: str) -> None:
+    for reader in (BinaryReader(data, "f"), TextReader(data, "f")):
+        with pytest.raises(NnetError) as error:
+            reader.expect("<Nnet3>", "<Nnet2>")
+        assert str(error.value) == f"f: byte 0: expected <Nnet3> or <Nnet2>, found {found}"
 
 
 def test_expected_tokens() -> None:

@@ -68,7 +68,7 @@ def test_tiles_change_nothing(tdnnf, batch, subsampling, monkeypatch):
     monkeypatch.setattr(tiles, "TILE_BYTES", 4 * 32 * 37)
     with torch.no_grad():
         tiled = tdnnf(inputs, request)["output"]
-    assert len(list(tdnnf._tiling.tiles(request, batch))) > 3
+    assert len(list(tdnnf._tiled.tiling.tiles(request, batch))) > 3
     torch.testing.assert_close(tiled, whole, rtol=1e-9, atol=1e-9)
 
 

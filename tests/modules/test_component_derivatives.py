@@ -173,7 +173,7 @@ def computable(window: TimeWindow, stored: Times, wanted: object) -> Times:
         some = any(base + offset in given for offset in window.offsets)
         return t % window.every == 0 and required and some
 
-    return Times.of(np.array([t for t in wanted if there(t)], dtype=np.int64))  # type: ignore[attr-defined]
+    return Times.of(np.array([t for t in wanted if there(t)], dtype=np.int64))
 
 
 def one_by_one(module: ComponentModule, x: torch.Tensor, rows: WindowRows) -> torch.Tensor:

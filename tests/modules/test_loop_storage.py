@@ -7,8 +7,9 @@ import nnet
 from nnet.kernels import native
 from nnet.plan import ir
 from nnet.plan.layout import bind
+from nnet.plan.loop_places import Place
 from nnet.plan.loops import Loop, find_groups
-from nnet.plan.storage import Buffers, Place, Storage, arrange
+from nnet.plan.storage import Buffers, Storage, arrange
 
 LSTMP = (
     "input name=input dim=6\n"
@@ -71,13 +72,27 @@ def gradients(
     return [p.grad / times for p in (x, *module.parameters())]
 
 
-def storage(text: str) -> Storage:
+def storage(text: str, frames: int = 7) -> Storage:
     module = nnet.compile(nnet.build(text))
-    plan, layout = module.plan, bind(module.plan, module.chunk_request(7))
+    plan, layout = module.plan, bind(module.plan, module.chunk_request(frames))
     (loop,) = (group for group in find_groups(plan) if isinstance(group, Loop))
     read = {v for value, made in enumerate(plan.operations) if value not in loop.phases
             for v in made.operands} | {v for _, v in plan.results}  # fmt: skip
     return arrange(plan, layout, loop, [v for v in loop.values if v in read])
+
+
+def test_only_the_last_step_has_fewer_frames():
+    """As nnet3 has it, whatever the times: statistics of a step decide about its self-repair."""
+    ways = {
+        "lstmp": [(t, t + 1) for t in range(8)],
+        "lstmp, delay 3": [(0, 3), (3, 6), (6, 8)],
+        "backwards": [(6, 8), (4, 6), (2, 4), (0, 2)],
+    }
+    for name, expected in ways.items():
+        found = storage(NETWORKS[name], 8)
+        whole = [v for v in found.computed if found.layout.times[v].count == 8]
+        assert whole
+        assert all(found.steps[value] == expected for value in whole)
 
 
 @pytest.mark.parametrize("sequences", [3, 64])  # rows of a step that are few, and that are many

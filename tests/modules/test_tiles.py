@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnet.graph.context import context
-from nnet.modules import compiled
+from nnet.modules import tiled_run
 from nnet.modules.compiled import compile_network
 from nnet.modules.tiles import TILE_BYTES, Tiling
 from tests.support import golden_network, network_from
@@ -31,7 +31,7 @@ def test_recurrent_plans_are_not_cut(text: str, cut: bool) -> None:
 
 
 def test_threads_work_on_tiles_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "RECOMPUTED", 9.0)
+    monkeypatch.setattr(tiled_run, "RECOMPUTED", 9.0)
     module = compile_network(
         golden_network("nets/tdnnf"), test_mode=True, outputs=("output",)
     ).double()
@@ -47,7 +47,7 @@ def test_threads_work_on_tiles_side_by_side(monkeypatch: pytest.MonkeyPatch) -> 
             expected = module(inputs, request)["output"]
             torch.set_num_threads(2)
             try:
-                assert module._tiles(request, batch, 2)[1]
+                assert module._tiled.tiles(request, batch, 2)[1]
                 result = module(inputs, request)["output"]
                 assert torch.get_num_threads() == 2
             finally:

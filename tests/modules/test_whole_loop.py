@@ -94,18 +94,21 @@ def always(monkeypatch):
         monkeypatch.setattr(module, "chance", lambda: 0.0)
 
 
-def trained(text, kernels, minibatches=1):
-    """The network after some minibatches, and the objectives."""
+FRAMES = 4
+
+
+def trained(text, kernels):
+    """The network after two minibatches, and the objectives."""
     torch.manual_seed(0)
     module = nnet.compile(nnet.build(text), kernels=kernels).train()
     optimizer = NaturalGradientSGD(module)
-    request = module.chunk_request(6)
+    request = module.chunk_request(FRAMES)
     ((name, times),) = request.inputs
     objectives = []
-    for number in range(minibatches):
+    for number in range(2):
         generator = torch.Generator().manual_seed(number)
         features = torch.randn(2, times.count, 4, generator=generator)
-        targets = torch.randint(0, 3, (2, 6), generator=generator)
+        targets = torch.randint(0, 3, (2, FRAMES), generator=generator)
         torch.manual_seed(number)
         optimizer.zero_grad()
         output = module({name: features}, request)["output"].log_softmax(-1)
@@ -129,11 +132,7 @@ STATISTICS = (
 )
 
 
-TRAINED = [name for n, name in enumerate(NETWORKS) if n not in (3, 6, 8, 12, 16)]
-"""Not those that are nearly like another."""
-
-
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_training_by_one_kernel_is_training_step_by_step(name):
     expected, objectives = trained(NETWORKS[name], "reference")
     found, own = trained(NETWORKS[name], "triton")
@@ -147,6 +146,30 @@ def test_training_by_one_kernel_is_training_step_by_step(name):
             if hasattr(theirs, key):
                 close = pytest.approx(getattr(theirs, key), rel=1e-4, abs=1e-5)
                 assert getattr(ours, key) == close, (component, key)
+
+
+def test_torch_compiles_and_exports_what_is_around_the_operator():
+    module = nnet.compile(nnet.build(GATED), kernels="triton").train()
+    request = module.chunk_request(3)
+    ((name, times),) = request.inputs
+    x = torch.randn(2, times.count, 4, generator=torch.Generator().manual_seed(0))
+
+    class Output(torch.nn.Module):
+        def forward(self, x):
+            return module({name: x}, request)["output"]
+
+    gradients = []
+    for output in (Output(), torch.compile(Output(), backend="aot_eager")):
+        module.zero_grad()
+        output(x).sum().backward()
+        gradients.append([p.grad.clone() for p in module.parameters()])
+    for found, expected in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        program = torch.export.export(Output(), (x,), strict=False)
+        torch.testing.assert_close(program.module()(x), Output()(x))
+    called = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert "nnet.recurrence.default" in called
 
 
 def loops_of(text):

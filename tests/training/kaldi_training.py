@@ -95,9 +95,9 @@ def _magnitude(network: Network, output: Tensor, targets: AnyTargets) -> float:
     assert isinstance(node, OutputNode)
     absolute = targets.each(lambda tensor: tensor.abs())
     if node.objective == "linear":
-        total = OBJECTIVES["linear"](output.abs(), absolute).total  # type: ignore[arg-type]
+        total = OBJECTIVES["linear"](output.abs(), absolute).total
     else:
-        total = OBJECTIVES["quadratic"](output, targets).total.abs()  # type: ignore[arg-type]
+        total = OBJECTIVES["quadratic"](output, targets).total.abs()
     return total.item()
 
 

@@ -25,7 +25,7 @@ HOST_FUNCTIONS = {torch.from_numpy, *(getattr(Tensor, name) for name in HOST_MET
 class NoHost(TorchFunctionMode):
     """Within this nobody looks at what a tensor holds, or makes one from numpy's memory."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in HOST_FUNCTIONS:
             raise RuntimeError(f"a recorded step calls {func.__name__}")
         return func(*args, **(kwargs or {}))
@@ -39,7 +39,7 @@ class _Writing(TorchDispatchMode):
         self.operations: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
         self.before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func.__name__.partition(".")[0]
         if name in LOOKS:

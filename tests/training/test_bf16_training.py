@@ -29,7 +29,7 @@ def train(network: Network, module: CompiledNetwork, bf16: bool) -> Trace:
 
     def rounded(*arguments: object) -> object:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return plain(*arguments)  # type: ignore[arg-type]
+            return plain(*arguments)
 
     with patch.object(module, "outputs", rounded):
         return run(network, module, NaturalGradientSGD(module), FOLDER / "egs.ark")

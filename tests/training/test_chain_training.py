@@ -18,12 +18,14 @@ from nnet.graph.network import Network
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.model import read_model
 from nnet.modules.compiled import compile_network
+from nnet.modules.logits import Logits
 from nnet.training.evaluation import evaluate_network
 from nnet.training.lfmmi.graph import read_denominator
 from nnet.training.lfmmi.objective import ChainObjective
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.natural_sgd import NaturalGradientSGD
 from nnet.training.objectives import loss
+from nnet.training.scoring import Scorer
 from nnet.training.tallies import tallies
 from tests.training.kaldi_training import GOLDEN, change_errors, start
 
@@ -92,7 +94,7 @@ def test_training_as_kaldi(name: str) -> None:
 
         def closure(minibatch: Minibatch = minibatch, passes: list = passes) -> None:
             optimizer.zero_grad()
-            scores = objective(module(minibatch.inputs, minibatch.request), minibatch)
+            scores = Scorer(module, objective)(minibatch)
             loss(scores).backward()
             passes.append(tallies(scores))
 
@@ -138,6 +140,29 @@ def test_what_was_spoken_decides_the_derivative_weights() -> None:
     weights = target.deriv_weights.t()[..., None]
     for plain, weighted in zip(results[False][1], results[True][1], strict=True):
         torch.testing.assert_close(weighted, plain * weights)
+
+
+@pytest.mark.parametrize("kernels", ["reference", "triton"])
+def test_the_regularizer_needs_no_probabilities(kernels: str) -> None:
+    """The log-softmax of `output-xent` is left to the objective, with the same result."""
+    network = read_model(CHAIN / "xent/trained.raw").network
+    transitions = read_denominator(CHAIN / "den.fst", network)
+    minibatch = next(minibatches(CHAIN, network, with_xent=True))
+    options = ChainOptions(apply_deriv_weights=True)
+    found = []
+    for chosen, left in (("reference", ()), (kernels, ("output-xent",))):
+        module = compile_network(network, kernels=chosen, log_likelihoods=left).train()
+        outputs = module.outputs(minibatch.inputs, minibatch.request)
+        assert [name for name, given in outputs.items() if isinstance(given, Logits)] == [*left]
+        scores = ChainObjective(transitions, options)(outputs, minibatch)
+        loss(scores).backward()
+        found.append((tallies(scores), dict(module.named_parameters())))
+    (expected, theirs), (ours, mine) = found
+    for name in ("output", "output-xent"):
+        assert ours[name].total == pytest.approx(expected[name].total, rel=1e-5)
+    for name, parameter in theirs.items():
+        error = (mine[name].grad - parameter.grad).norm() / parameter.grad.norm()
+        assert error < 1e-4, name
 
 
 def test_a_minibatch_with_bad_numbers_counts_as_minus_ten_and_changes_nothing(

@@ -76,7 +76,7 @@ def test_learning_rates_are_those_of_the_components_inside() -> None:
 @pytest.mark.parametrize("name", ["natural-gradient", "sgd"])
 def test_factors_are_multiplied(name: str) -> None:
     network = module("learning-rate-factor=0.5")
-    network.get_submodule("components.c").spec.learning_rate_factor = 0.25  # type: ignore[union-attr]
+    network.get_submodule("components.c").spec.learning_rate_factor = 0.25
     optimizer = OPTIMIZERS[name].make(network, TrainingOptions(optimizer=name))
     set_learning_rate(optimizer, 0.8)
     rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}

@@ -155,10 +155,10 @@ def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, obj
     resume = bool(given.pop("resume", False))
     options = TrainingOptions(
         optimizer="natural-gradient",
-        num_epochs=int(given.pop("num_epochs", 4)),  # type: ignore[call-overload]
+        num_epochs=int(given.pop("num_epochs", 4)),
         initial_effective_lrate=0.01,
         tensorboard=False,
-        **given,  # type: ignore[arg-type]
+        **given,
     )
     golden = Path(__file__).parents[1] / "golden/training/frame_level"
     egs = f"ark:{golden}/egs_compressed_unmerged.ark"

@@ -145,7 +145,7 @@ def test_chain_examples_are_counted_by_the_posteriors_of_what_was_spoken() -> No
     targets = minibatch.targets["output"]
     dim = node_dim(model, "output")
     places, classes, weights = _classes(targets, dim)
-    counts = np.bincount(places, weights, minlength=targets.frames)  # type: ignore[attr-defined]
+    counts = np.bincount(places, weights, minlength=targets.frames)
     np.testing.assert_allclose(counts, 1.0, rtol=1e-5)
     assert classes.max() < dim
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
@@ -21,6 +18,7 @@ from nnet.text.parse import parse_config
 from nnet.training.natural_sgd import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives, Scores, loss
 from nnet.training.scoring import Scorer, average_posterior
+from tests.training.tape import tensors
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CONFIG = """
@@ -105,7 +103,7 @@ class LargeResults(TorchDispatchMode):
         super().__init__()
         self.names: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         given = {t.untyped_storage().data_ptr() for t in tensors(args)}
         for tensor in tensors((result,)):
@@ -115,14 +113,6 @@ class LargeResults(TorchDispatchMode):
         return result
 
 
-def tensors(values: object) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors(value)
-
-
 def test_nothing_but_the_logits_is_made_and_their_derivative_takes_their_place() -> None:
     given = network()
     module = compile_network(given, kernels="triton", log_likelihoods=NAMES).to(DEVICE).train()
@@ -130,6 +120,24 @@ def test_nothing_but_the_logits_is_made_and_their_derivative_takes_their_place()
     with LargeResults() as large:
         loss(Scorer(module, OutputObjectives.of(given))(batch)).backward()
     assert large.names == ["spliced_affine.default"]
+
+
+def test_nor_is_anything_made_for_targets_that_are_listed() -> None:
+    """As LF-MMI has them for its regularizer: some elements of (time, batch, dim)."""
+    module = compile_network(network(), kernels="triton", log_likelihoods=NAMES).to(DEVICE).train()
+    batch = minibatch(module, "alignment")
+    output = module.outputs(batch.inputs, batch.request)["output"]
+    assert isinstance(output, Logits)
+    log_softmax = output.rows.detach().log_softmax(-1)
+    positions = torch.tensor([3, 800, 18 * 70 - 1, 3], device=DEVICE)
+    weights = torch.tensor([0.5, 1.0, 0.25, 2.0], device=DEVICE)
+    with LargeResults() as large:
+        found = output.listed_log_likelihood(positions, weights).objective
+        found.sum().backward()
+    assert large.names == []
+    expected = torch.zeros(18 * 70, device=DEVICE).index_add_(0, positions, weights)
+    expected = (expected.view(log_softmax.shape) * log_softmax).sum(-1).t()
+    torch.testing.assert_close(found.detach(), expected)
 
 
 def left_of(more: str, names: tuple[str, ...] = NAMES) -> list[str]:
@@ -157,7 +165,7 @@ def test_logits_that_something_else_reads_keep_their_values() -> None:
     batch = minibatch(module, "alignment")
     outputs = module.outputs(batch.inputs, module.chunk_request(6))
     assert [isinstance(outputs[name], Logits) for name in (*NAMES, "before")] == [True, True, False]
-    assert [outputs[name].consume for name in NAMES] == [False, True]  # type: ignore[union-attr]
+    assert [outputs[name].consume for name in NAMES] == [False, True]
 
 
 def test_the_module_and_the_priors_see_the_outputs_themselves() -> None:

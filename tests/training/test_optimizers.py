@@ -16,7 +16,7 @@ from nnet.training.options import TrainingOptions
 
 def component(**spec: Any) -> nn.Module:
     layer = nn.Linear(2, 2)
-    layer.spec = SimpleNamespace(**spec)  # type: ignore[assignment]
+    layer.spec = SimpleNamespace(**spec)
     return layer
 
 
@@ -74,7 +74,7 @@ def test_momentum_does_not_change_the_effective_rate() -> None:
         ({"optimizer": "adam"}, "--optimizer is 'adam'; expected: one of adamw, sgd, natural-grad"),
         ({"schedule": "linear"}, "--schedule is 'linear'; expected: one of exponential, cosine"),
         ({"num_epochs": 0}, "--num-epochs is 0; expected: at least 1"),
-        ({"chunk_width": (0,)}, "--chunk-width is (0,)"),
+        ({"chunk_width": (150, 0)}, "--chunk-width is 150,0; expected: frames, 1 or more"),
         ({"momentum": 1.0}, "--momentum is 1.0; expected: at least 0 and below 1"),
         ({"initial_effective_lrate": 0.0}, "--initial-effective-lrate is 0.0"),
         ({"max_grad_norm": -1.0}, "--max-grad-norm is -1.0; expected: 0 or more"),

@@ -85,15 +85,28 @@ def test_options_name_outputs() -> None:
         "output-1": "scp,p:x.scp",
         "out.2": "ark:y",
     }
+    assert targets_by_output("--targets", ["output=ali.ark"]) == {"output": "ali.ark"}
     with pytest.raises(NnetError, match=r"--targets is given twice for one output: ark:a and ark:"):
         targets_by_output("--targets", ["ark:a", "ark:b"])
     with pytest.raises(NnetError, match="given twice for output 'x': ark:a and ark:b"):
         targets_by_output("--targets", ["x=ark:a", "x=ark:b"])
 
 
-def test_mistakes_are_named(run: Run, model: Model, tables: Tables, tmp_path: Path) -> None:
+def test_mistakes_are_named(
+    run: Run, variant: Variant, model: Model, tables: Tables, tmp_path: Path
+) -> None:
     with pytest.raises(NnetError, match="outputs are output, second; expected: one named 'third'"):
         run("a", model=model, data=replace(tables, targets={"third": tables.targets}))
+    twice = {"": tables.targets, "output": tables.targets}
+    with pytest.raises(NnetError, match="twice for output 'output', with its name and without"):
+        run("twice", model=model, data=replace(tables, targets=twice))
+    file = replace(tables, targets={"output": "ali.ark"})
+    with pytest.raises(NnetError, match=r"did you mean 'ark:ali.ark'"):
+        run("file", model=model, data=file)
+    renamed = variant("output-layer name=output dim=4", SECOND.replace("=output", "=other"))
+    with pytest.raises(NnetError, match="outputs are other, second; expected: one named 'output'"):
+        run("renamed", model=renamed, data=replace(tables, targets={"other": tables.targets}))
+    assert not (tmp_path / "renamed").exists()
     valid = replace(both(tables), valid_feats=tables.feats, valid_targets=tables.targets)
     with pytest.raises(NnetError, match="--valid-targets are for other outputs than --targets"):
         run("b", model=model, data=valid)

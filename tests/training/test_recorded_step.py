@@ -90,7 +90,7 @@ def trained(
     module.zero_stats()
     optimizer = NaturalGradientSGD(
         module,
-        implementation=kernels,  # type: ignore[arg-type]
+        implementation=kernels,
         batchnorm_stats_scale=0.9,
         **options,
     )

@@ -200,7 +200,7 @@ def test_a_run_over_kaldis_examples_writes_kaldis_lines(tmp_path: Path) -> None:
     np.testing.assert_allclose(ours.objectives, theirs.objectives, rtol=1e-4)
     overall = r"LOG .* Overall average objective function for 'output' is (\S+) over (\S+) frames"
     found = [
-        re.search(overall, path.read_text()).groups()  # type: ignore[union-attr]
+        re.search(overall, path.read_text()).groups()
         for path in (tmp_path / "out/train.log", FRAME_LEVEL / "plain/train.log")
     ]
     np.testing.assert_allclose(*np.array(found, float), rtol=1e-5)

@@ -58,8 +58,8 @@ def test_natural_gradient_learns_with_its_defaults(run: Run) -> None:
     final = run("out", num_epochs=6, optimizer="natural-gradient", dropout_schedule="0,0.2,0")
     assert events(final, "validation")[-1]["accuracy"] > 0.8
     relu = read_model(final).network.components["tdnn1.relu"]
-    assert relu.nonlinearity_count > 0  # type: ignore[attr-defined]
-    assert relu.oderiv_rms.shape == (16,)  # type: ignore[attr-defined]
+    assert relu.nonlinearity_count > 0
+    assert relu.oderiv_rms.shape == (16,)
 
 
 def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
@@ -69,16 +69,16 @@ def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
 
     def broken(self: Scorer, minibatch: Minibatch) -> Scores:
         scores = whole(self, minibatch)
-        broken.calls += 1  # type: ignore[attr-defined]
-        factor = float("nan") if broken.calls in bad else 1.0  # type: ignore[attr-defined]
+        broken.calls += 1
+        factor = float("nan") if broken.calls in bad else 1.0
         return {n: replace(score, total=score.total * factor) for n, score in scores.items()}
 
-    broken.calls, bad = 0, {5}  # type: ignore[attr-defined]
+    broken.calls, bad = 0, {5}
     monkeypatch.setattr(Scorer, "__call__", broken)
     final = run("out", optimizer="natural-gradient", valid_share=0.0)
     assert "this minibatch is skipped: training stopped at minibatch 5" in caplog.text
     assert len(events(final, "minibatch")) > 20
-    broken.calls, bad = 0, set(range(5, 100))  # type: ignore[attr-defined]
+    broken.calls, bad = 0, set(range(5, 100))
     with pytest.raises(NnetError, match="the objective of 'output' is nan"):
         run("again", optimizer="natural-gradient", valid_share=0.0)
 
@@ -86,9 +86,9 @@ def test_natural_gradient_passes_over_a_minibatch_that_is_not_finite(
 def test_the_final_model_is_kaldis_with_batch_norm_statistics(run: Run) -> None:
     network = read_model(run("out")).network
     statistics = network.components["tdnn1.batchnorm"]
-    assert statistics.count > 1000  # type: ignore[attr-defined]
-    assert statistics.stats_mean.shape == (16,)  # type: ignore[attr-defined]
-    assert (statistics.stats_var > 0).all()  # type: ignore[attr-defined]
+    assert statistics.count > 1000
+    assert statistics.stats_mean.shape == (16,)
+    assert (statistics.stats_var > 0).all()
 
 
 def test_the_final_model_scores_as_the_last_validation_says(run: Run, tables: Tables) -> None:
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_utterances(
     model = variant("", "")
     options: dict[str, Any] = {"optimizer": "sgd", "max_grad_norm": 0.0}
     if where == "start":
-        model.network.components["tdnn1.affine"].linear[:] = np.inf  # type: ignore[attr-defined]
+        model.network.components["tdnn1.affine"].linear[:] = np.inf
     else:
         options["initial_effective_lrate"] = 1e30
     with pytest.raises(NnetError) as caught:

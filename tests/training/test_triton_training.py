@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from nnet.data.example_minibatch import example_minibatch
 from nnet.data.examples import read_examples
+from nnet.kernels.gpu.support import Configuration, Grid, Kernel
 from nnet.modelfile.model import read_model
 from nnet.modules.compiled import compile_network
 from nnet.training.natural_sgd import NaturalGradientSGD
@@ -20,10 +24,41 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 UNDETERMINED = {"batchnorm": ["pre.bias"]}
 
 
-@pytest.mark.parametrize(
-    "component",
-    ["affine", "ng_affine", "batchnorm", "tdnn", "lstm_nonlinearity", "gru_nonlinearity"],
+COMPONENTS = (
+    "affine",
+    "ng_affine",
+    "ng_repeated_affine",
+    "scale_and_offset",
+    "tdnn",
+    "batchnorm",
+    "normalize",
+    "time_height_convolution_subsample",
+    "restricted_attention",
+    "composite",
+    "lstm_nonlinearity",
+    "gru_nonlinearity",
+    "gru_nonlinearity_projected",
+    "output_gru_nonlinearity",
 )
+"""Those with kernels of their own, and with most of what the update does."""
+
+
+@pytest.fixture(autouse=True)
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes as long for a small block as for a large one."""
+    run = Kernel._run
+
+    def run_large(
+        self: Kernel, choice: Configuration, grid: Grid, arguments: Mapping[str, Any]
+    ) -> None:
+        if choice is self.interpreted:
+            choice = Configuration({name: max(n, 128) for name, n in choice.constants.items()})
+        run(self, choice, grid, arguments)
+
+    monkeypatch.setattr(Kernel, "_run", run_large)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
 def test_a_component_is_trained_as_kaldi_does(component: str) -> None:
     folder = GOLDEN / f"components/{component}__trained"
     torch.manual_seed(0)

@@ -15,7 +15,7 @@ from nnet.kernels.denominator import Transitions
 from nnet.kernels.implementation import Implementation, triton_is_installed
 from nnet.kernels.lfmmi import LfMmi, lfmmi
 from nnet.modelfile.chain_examples import XENT
-from nnet.modules.logits import Output, finished
+from nnet.modules.logits import Logits, Output, finished
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.objectives import Score, Scores
 
@@ -50,14 +50,13 @@ class ChainObjective:
         for name, targets in minibatch.targets.items():
             if not isinstance(targets, ChainTargets):
                 raise NnetError(f"the examples have no LF-MMI supervision of '{name}'")
-            whole = {name: finished(output) for name, output in outputs.items()}
-            scores.update(self._score(name, targets, whole))
+            scores.update(self._score(name, targets, outputs))
         return scores
 
     def _score(
-        self, name: str, targets: ChainTargets, outputs: Mapping[str, Tensor]
+        self, name: str, targets: ChainTargets, outputs: Mapping[str, Output]
     ) -> dict[str, Score]:
-        output = outputs[name].transpose(0, 1)
+        output = finished(outputs[name]).transpose(0, 1)
         deriv_weights = targets.deriv_weights if self._options.apply_deriv_weights else None
         result = lfmmi(
             output,
@@ -79,8 +78,7 @@ class ChainObjective:
         l2 = self._l2(output, targets.weight, deriv_weights)
         scores = {name: Score(result.total, weight, auxiliary=l2)}
         if name + XENT in outputs and self._options.xent_regularize:
-            xent = outputs[name + XENT].transpose(0, 1)
-            total = _cross_entropy(xent, result, deriv_weights)
+            total = _cross_entropy(outputs[name + XENT], result, deriv_weights)
             regularizer = self._options.xent_regularize
             scores[name + XENT] = Score(total, weight, regularizer=regularizer)
         return scores
@@ -102,8 +100,12 @@ def _usual_implementation(output: Tensor) -> Implementation:
     return "triton" if output.is_cuda and triton_is_installed() else "reference"
 
 
-def _cross_entropy(xent: Tensor, result: LfMmi, deriv_weights: Tensor | None) -> Tensor:
-    terms = xent.reshape(-1)[result.positions] * result.posteriors
+def _cross_entropy(xent: Output, result: LfMmi, deriv_weights: Tensor | None) -> Tensor:
+    """The sum of the numerator's posteriors times a log-softmax."""
+    if isinstance(xent, Logits):
+        found = xent.listed_log_likelihood(result.positions, result.posteriors)
+        return _weighted_sum(found.objective.t(), deriv_weights)
+    terms = xent.transpose(0, 1).reshape(-1)[result.positions] * result.posteriors
     if deriv_weights is None:
         return terms.sum()
     return _weighted_sum(terms, deriv_weights.reshape(-1)[result.positions // xent.shape[-1]])
