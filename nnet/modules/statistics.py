@@ -15,7 +15,7 @@ from torch.autograd import Function
 from nnet.components.nonlinearity import UNSET_THRESHOLD
 from nnet.components.nonlinearity import Nonlinearity as NonlinearitySpec
 from nnet.kernels.recording import also, number
-from nnet.modules.registry import ComponentModule
+from nnet.modules.base import ComponentModule
 from nnet.plan.times import Times
 
 COUNTS = (
