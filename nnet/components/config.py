@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +9,24 @@ from typing import Any
 import numpy as np
 
 from nnet.components.base import Component
-from nnet.components.field import CONVERSIONS, REQUIRED, Check, FieldError, Kind, Setting, Spec
+from nnet.components.field import (
+    CONVERSIONS,
+    REQUIRED,
+    Check,
+    FieldError,
+    Kind,
+    Setting,
+    Spec,
+    largest_integer,
+)
 from nnet.components.registry import component_types
 from nnet.errors import NnetError
+from nnet.limits import LARGEST_SETTING, above, check_array
 from nnet.text.parse import settings_of
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Line
 from nnet.text.syntax import Setting as TextSetting
 from nnet.text.values import convert
-
-MAX_ELEMENTS = 2**31 - 1
 
 ReadArray = Callable[[str], np.ndarray]
 
@@ -45,12 +52,13 @@ class Initializer:
 
     def normal(self, *shape: int, stddev: float = 1.0, mean: float = 0.0) -> np.ndarray:
         """float32 samples of a normal distribution."""
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise NnetError(f"{' x '.join(map(str, shape))} parameters do not fit in memory")
+        check_array(*shape)
         if self.rng is None:
             return np.full(shape, mean, np.float32) if mean else np.zeros(shape, np.float32)
         samples = self.rng.standard_normal(shape, dtype=np.float32)
-        return samples * np.float32(stddev) + np.float32(mean)
+        samples *= np.float32(stddev)
+        samples += np.float32(mean)
+        return samples
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,11 @@ def _nested(text: TextSetting, init: Initializer) -> Component:
 
 
 def _value(text: TextSetting, declared: Spec | Setting) -> Any:
-    return convert(text, CONVERSIONS[declared.kind])
+    value = convert(text, CONVERSIONS[declared.kind])
+    largest = largest_integer(declared.kind, value)
+    if largest > LARGEST_SETTING:
+        raise TextError(text.value_span, above(text.key, largest, LARGEST_SETTING))
+    return value
 
 
 def _test(text: TextSetting, value: Any, check: Check | None) -> None:

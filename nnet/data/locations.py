@@ -19,8 +19,10 @@ from nnet.data.streams import ByteReader, open_file, open_input
 T = TypeVar("T")
 OPEN_FILES = 16
 BEYOND_THE_END = 2  # rows that a range may miss, as in Kaldi: frames lost at the edges
-OFFSET = re.compile(r"(.+):(\d+)")
-RANGE = re.compile(r"(?::|(\d+):(\d+))(?:,(?::|(\d+):(\d+)))?")
+OFFSET = re.compile(r"(.+):([0-9]+)", re.DOTALL)
+NUMBER = "([0-9]{1,9})"
+RANGE = re.compile(rf"(?::|{NUMBER}:{NUMBER})(?:,(?::|{NUMBER}:{NUMBER}))?")
+LONGEST_OFFSET = 18  # digits; there are no larger files
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,21 @@ def parse_location(text: str, place: str) -> Location:
     rows = columns = None
     if text.endswith("]"):
         text, _, inside = text[:-1].rpartition("[")
+        text = text.rstrip()
         found = RANGE.fullmatch(inside)
         if not found:
             raise TableError(
-                place, f"found the range [{inside}]", expected="[FIRST:LAST,FIRST:LAST]"
+                place, f"found the range '[{inside}]'", expected="[FIRST:LAST,FIRST:LAST]"
             )
         first, last, left, right = (None if n is None else int(n) for n in found.groups())
         rows = None if first is None or last is None else (first, last)
         columns = None if left is None or right is None else (left, right)
     offset = OFFSET.fullmatch(text)
     if offset and not text.endswith("|"):
+        if len(offset[2]) > LONGEST_OFFSET:
+            raise TableError(
+                place, f"found the offset '{offset[2]}'", expected="a byte of the file, FILE:OFFSET"
+            )
         return Location(offset[1], int(offset[2]), rows, columns)
     return Location(text, 0, rows, columns)
 

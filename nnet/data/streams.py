@@ -37,7 +37,15 @@ class ByteReader:
         self.offset = 0
 
     def seek(self, offset: int) -> None:
-        self._stream.seek(offset)
+        """Goes to a byte of the file.
+
+        Raises:
+            TableError: it is no file in which one can go to a place, or not so large a one.
+        """
+        try:
+            self._stream.seek(offset)
+        except OSError as error:
+            raise self.error(f"cannot go to byte {offset}: {error.strerror or error}") from error
         self.offset = offset
 
     def peek(self) -> bytes:
@@ -149,10 +157,11 @@ def open_file(path: str, utterance: str | None = None) -> io.BufferedReader:
     """Opens a file, or says why it cannot be, and for which utterance it was wanted."""
     try:
         stream = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
         raise TableError(
             path,
-            f"cannot read: {error.strerror}",
+            f"cannot read: {reason}",
             utterance=utterance,
             hint="check the name; commands end in '|', standard input is '-'",
         ) from error

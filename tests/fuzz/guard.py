@@ -15,8 +15,8 @@ from nnet.errors import NnetError
 
 SECONDS = 1.0
 BYTES = 500 << 20
-LONGEST_MESSAGE = 2000
-LONGEST_LINE = 600
+LONGEST_MESSAGE = 4000
+LONGEST_LINE = 2500
 
 
 class TooSlow(BaseException):
@@ -62,6 +62,7 @@ def _limits(seconds: float) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", ResourceWarning)
             yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
