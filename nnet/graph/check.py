@@ -10,6 +10,7 @@ from nnet.errors import NnetError
 from nnet.graph.cycles import check_cycles
 from nnet.graph.dims import descriptor_dim, node_dim
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
+from nnet.graph.size import check_size
 from nnet.text.source import Span, TextError
 from nnet.text.traverse import leaves
 from nnet.text.write import write_descriptor
@@ -24,6 +25,7 @@ def check_network(network: Network) -> None:
         _check_names(network, node)
     for node in network.nodes.values():
         _check_dims(network, node)
+    check_size(network)
     _check_ends(network)
     check_cycles(network)
 
