@@ -74,8 +74,8 @@ def compute(data: bytes) -> None:
     rng = np.random.default_rng(0)
     feats = rng.standard_normal((12, dims.get("input", 1))).astype(np.float32)
     ivector = rng.standard_normal(dims["ivector"]).astype(np.float32) if "ivector" in dims else None
-    module = compile_network(network, test_mode=True, outputs=(network.outputs()[0].name,))
-    name = network.outputs()[0].name
+    name = next(network.outputs()).name
+    module = compile_network(network, test_mode=True, outputs=(name,))
     for frames in (5, 50):
         inference = ChunkedInference(module, ChunkOptions(frames_per_chunk=frames), name)
         for _ in inference.run([Utterance("u", feats, ivector)]):
@@ -89,10 +89,12 @@ def train(data: bytes) -> None:
 
     from nnet.modelfile.model import model_bytes, read_model
     from nnet.modules.compiled import compile_network
+    from nnet.training.optimizers import OPTIMIZERS
+    from nnet.training.options import TrainingOptions
 
     network = read_model(data).network
     check_parameters(network)
-    module = compile_network(network)
+    module = compile_network(network).train()
     request = module.chunk_request(6)
     rng = np.random.default_rng(0)
     dims = {node.name: node.dim for node in network.inputs()}
@@ -100,22 +102,19 @@ def train(data: bytes) -> None:
         name: torch.from_numpy(rng.standard_normal((2, times.count, dims[name])).astype(np.float32))
         for name, times in request.inputs
     }
-    module.train()
-    outputs = module(inputs, request)
-    loss = sum((value.float() ** 2).sum() for value in outputs.values())
-    if loss.requires_grad:
-        loss.backward()
-    _step(module)
-    model_bytes(module.to_network())
-
-
-def _step(module: Any) -> None:
-    from nnet.training.optimizers import OPTIMIZERS
-    from nnet.training.options import TrainingOptions
-
+    if not list(module.parameters()):
+        module(inputs, request)
+        return
     optimizer = OPTIMIZERS["natural-gradient"].make(module, TrainingOptions())
-    if any(p.grad is not None for p in module.parameters()):
-        optimizer.step(lambda: None, sequences=2)
+
+    def closure() -> None:
+        loss = sum((value.float() ** 2).sum() for value in module(inputs, request).values())
+        assert isinstance(loss, torch.Tensor)
+        if loss.requires_grad:
+            loss.backward()
+
+    optimizer.step(closure, sequences=2)
+    model_bytes(module.to_network())
 
 
 def check_parameters(network: Any) -> None:
