@@ -8,6 +8,8 @@ from collections.abc import Iterable
 QUOTED = 200
 """The most characters that a message repeats of a value that it quotes."""
 
+LONGEST_MESSAGE = 3000
+
 _LONG = re.compile(rf"'[^'\n]{{{QUOTED + 1},}}'|\S{{{QUOTED + 1},}}")
 
 
@@ -20,15 +22,16 @@ class NnetError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_LONG.sub(lambda found: quoted(found.group()), message))
+        short = _LONG.sub(lambda found: quoted(found.group()), message)
+        super().__init__(quoted(short, LONGEST_MESSAGE))
 
 
-def quoted(value: object) -> str:
-    """A value in a message: its text, or the two ends of a text of more than 200 characters."""
+def quoted(value: object, most: int = QUOTED) -> str:
+    """A value in a message: its text, or the two ends of a text of more than `most` characters."""
     text = str(value)
-    if len(text) <= QUOTED:
+    if len(text) <= most:
         return text
-    half = QUOTED // 2
+    half = most // 2
     return f"{text[:half]}...{text[-half:]}"
 
 

@@ -30,8 +30,8 @@ LARGEST_WINDOW_PRODUCT = 1_000_000
 LARGEST_ARRAY = 1 << 26
 """Elements of an array of initial parameters; 256 MiB."""
 
-LARGEST_RANK = 10_000
-"""Directions of the natural gradient."""
+LARGEST_DRAWN = 1 << 27
+"""Elements of all arrays of a network's initial parameters."""
 
 LARGEST_SEQUENCE = 1_000_000
 """Sequences of a minibatch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from nnet.components.base import Component
 from nnet.components.field import (
     CONVERSIONS,
+    LARGEST,
     REQUIRED,
     Check,
     FieldError,
@@ -21,12 +23,14 @@ from nnet.components.field import (
 )
 from nnet.components.registry import component_types
 from nnet.errors import NnetError
-from nnet.limits import LARGEST_SETTING, above, check_array
+from nnet.limits import LARGEST_DRAWN, LARGEST_SETTING, above, check_array
 from nnet.text.parse import settings_of
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Line
 from nnet.text.syntax import Setting as TextSetting
 from nnet.text.values import convert
+
+FARTHEST = 10.0  # standard deviations: no sample is further away
 
 ReadArray = Callable[[str], np.ndarray]
 
@@ -49,10 +53,22 @@ class Initializer:
     rng: np.random.Generator | None
     read_matrix: ReadArray = _no_files
     read_vector: ReadArray = _no_files
+    drawn: list[int] = field(default_factory=list, repr=False)
+    """The sizes of the arrays so far."""
 
     def normal(self, *shape: int, stddev: float = 1.0, mean: float = 0.0) -> np.ndarray:
         """float32 samples of a normal distribution."""
         check_array(*shape)
+        self.drawn.append(math.prod(shape))
+        if sum(self.drawn) > LARGEST_DRAWN:
+            raise NnetError(
+                above("the number of initial parameters", sum(self.drawn), LARGEST_DRAWN)
+            )
+        if FARTHEST * abs(stddev) + abs(mean) > LARGEST:
+            raise NnetError(
+                f"initial parameters with mean {mean:g} and standard deviation {stddev:g} do not "
+                "fit in 32 bits"
+            )
         if self.rng is None:
             return np.full(shape, mean, np.float32) if mean else np.zeros(shape, np.float32)
         samples = self.rng.standard_normal(shape, dtype=np.float32)

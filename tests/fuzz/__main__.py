@@ -83,7 +83,7 @@ def _way(wrong: str) -> str:
 
 def _show(kind: str, wrong: str, data: bytes, out: Path | None) -> None:
     name = f"{kind}-{hashlib.sha256(data).hexdigest()[:8]}.bin"
-    print(f"{name}: {wrong}", flush=True)
+    print(f"{name}: {wrong!r}", flush=True)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(data)

@@ -53,7 +53,10 @@ def _small_nets() -> Sequence[bytes]:
 
 
 def _models() -> Sequence[bytes]:
-    return [*_files("components/*/init.raw", "components/*__trained/trained.raw")(), *(m for m in _small_nets() if len(m) <= 200_000)]
+    return [
+        *_files("components/*/init.raw", "components/*__trained/trained.raw")(),
+        *(m for m in _small_nets() if len(m) <= 200_000),
+    ]
 
 
 def _as_text() -> Sequence[bytes]:
