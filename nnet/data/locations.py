@@ -66,7 +66,6 @@ def parse_location(text: str, place: str) -> Location:
 
 def script_lines(path: str) -> Iterator[tuple[str, Location]]:
     """Utterance names and places, from the lines of a script file."""
-    seen: set[str] = set()
     with open_input(path) as reader:
         number = 0
         while line := reader.line():
@@ -77,9 +76,6 @@ def script_lines(path: str) -> Iterator[tuple[str, Location]]:
                 raise TableError(
                     place, f"found {len(fields)} fields", expected="UTTERANCE FILE[:OFFSET]"
                 )
-            if fields[0] in seen:
-                raise TableError(place, "a second entry of the same name", utterance=fields[0])
-            seen.add(fields[0])
             yield fields[0], parse_location(fields[1], place)
 
 
@@ -101,6 +97,11 @@ class OpenFiles:
             reader = self._reader(place.path, utterance)
             reader.seek(place.offset)
             return _load(reader, utterance, place, read)
+
+    def close(self) -> None:
+        """Closes the files; those that are needed again are opened again."""
+        while self._readers:
+            self._readers.popitem()[1].close()
 
     def shape(self, utterance: str, place: Location) -> tuple[int, int]:
         """(rows, columns) of the matrix at `place`, from its header alone if it is binary."""
