@@ -25,7 +25,7 @@ from nnet.converters.reference import max_pool
 from nnet.limits import LARGEST_DIM, above
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 POSITIVE_INTEGERS = Check("positive integers", lambda value: len(value) > 0 and min(value) > 0)
 

@@ -31,7 +31,7 @@ from nnet.errors import quoted
 from nnet.limits import LARGEST_DIM, LARGEST_REACH, LARGEST_SETTING, above
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 Entry = Spec | Old | Repeated | Mark
 Layout = tuple[tuple[str, Entry], ...]
@@ -46,6 +46,8 @@ class Component:
     """
 
     type_name: ClassVar[str]
+    in_kaldi: ClassVar[bool] = True
+    """Whether Kaldi knows the type, and so can load models with it."""
     layout: ClassVar[Layout] = ()
     settings: ClassVar[tuple[Setting, ...]] = ()
     info_order: ClassVar[tuple[str, ...]] = ("input_dim", "output_dim")

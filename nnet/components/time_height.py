@@ -28,7 +28,7 @@ from nnet.components.window import TimeWindow
 from nnet.limits import check_array
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 Offsets = tuple[tuple[int, int], ...]
 

@@ -64,9 +64,9 @@ def model(data: bytes) -> None:
 @target("sem_compute", "sem_c_comp", "sem_n_comp")
 def compute(data: bytes) -> None:
     """Compiled for test mode and for training, and computed in chunks and as a whole."""
+    from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
     from nnet.modelfile.model import read_model
-    from nnet.modules.compiled import compile_network
-    from nnet.modules.inference import ChunkedInference, ChunkOptions, Utterance
+    from nnet.runtime.compiled import compile_network
 
     network = read_model(data).network
     check_parameters(network)
@@ -88,7 +88,7 @@ def train(data: bytes) -> None:
     import torch
 
     from nnet.modelfile.model import model_bytes, read_model
-    from nnet.modules.compiled import compile_network
+    from nnet.runtime.compiled import compile_network
     from nnet.training.optimizers import OPTIMIZERS
     from nnet.training.options import TrainingOptions
 
@@ -247,7 +247,7 @@ def phone_lm_fst(data: bytes) -> None:
 
 @target("checkpoint", "checkpoint_every_bit")
 def checkpoint(data: bytes) -> None:
-    from nnet.training.checkpoint import read_checkpoint
+    from nnet.training.checkpoints.checkpoint import read_checkpoint
 
     read_checkpoint(as_file(data, "step-000000001.safetensors"))
 
