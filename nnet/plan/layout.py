@@ -119,6 +119,7 @@ class _Binding:
         elif isinstance(operation, ir.Undefined):
             raise NnetError(f"'{operation.origin}' is asked for at an index it never has")
         else:
+            self._check_window(operation, needs[value])
             for source, need in self._source_needs(operation, needs[value]):
                 needs[source] = needs[source].union(need)
 
@@ -129,6 +130,28 @@ class _Binding:
             return
         for value, frames in self._available.needed_in(loop, asked).items():
             needs[value] = needs[value].union(Times.of_frames(frames))
+            self._check_window(self.plan.operations[value], needs[value])
+
+    def _check_window(self, operation: ir.Operation, need: Times) -> None:
+        """Raises NnetError if a window has not the frames without which there is no output.
+
+        Of a window that takes what there is, only what can be computed is asked for, so that
+        nothing that it reads would say that it is empty.
+        """
+        if not isinstance(operation, ir.ApplyWindow) or not need.count:
+            return
+        window = self.plan.components[operation.component].window
+        if window.exact:
+            return
+        rows = frames_of(need, self._available.horizon)
+        missing = rows.without(window.computable(self._available(operation.source.value)))
+        if missing.bits:
+            raise NnetError(
+                f"'{operation.origin}' cannot be computed at t = {Times.of_frames(missing)}: of "
+                f"the frames from {window.first:+d} to {window.last:+d} around it, the inputs "
+                "given do not provide those that it needs; give more frames of context "
+                "(--extra-left-context, --extra-right-context)"
+            )
 
     def _stored_input(self, operation: ir.Input, need: Times) -> Times:
         given = self.given.get(operation.name)

@@ -157,8 +157,12 @@ class Buffers:
         raise NotImplementedError
 
     def _reads(self, value: Value) -> list[Read]:
-        """What the computation of a value takes from these buffers."""
-        return [r for r in reads(self.plan, self.layout, value) if r.value in self.loop.phases]
+        """What the computation of a value takes from these buffers.
+
+        A `Failover` or `Switch` may need no row at all of an operand, which then is nowhere.
+        """
+        read = reads(self.plan, self.layout, value)
+        return [r for r in read if r.value in self.loop.phases and r.piece.rows.count]
 
     def resolve(self, computed: Sequence[Value], visible: Sequence[Value]) -> None:
         """Finds the places of all that is made and read."""
