@@ -90,8 +90,9 @@ def _described(operation: Operation) -> str:
             return f"carried %{of}"
         case ir.SplicedAffine():
             return _affine(operation)
-    operands = ", ".join(f"%{value}" for value in operation.operands)
-    return f"{type(operation).__name__.lower()} {operands}"
+    name, read = type(operation).__name__.lower(), ", ".join(map(_rows, operation.rows()))
+    components = ", ".join(operation.components())
+    return f"{name} {components}({read})" if components else f"{name} {read}"
 
 
 def _affine(operation: ir.SplicedAffine) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from nnet.errors import NnetError, nearest
 from nnet.plan import ir
-from nnet.plan.cost import FLOAT, VIEWS, Bound, Cost, operation_cost
+from nnet.plan.cost import FLOAT, Bound, Cost, is_view, operation_cost
 from nnet.plan.derived import is_affine
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
@@ -110,7 +110,7 @@ def choose(
     choices = {}
     in_loops = looping(plan)
     for value, operation in enumerate(plan.operations):
-        if not layout.times[value].count or isinstance(operation, VIEWS):
+        if not layout.times[value].count or is_view(operation):
             continue
         plain = _plain(plan, layout, value, machine, batch, precision)
         choices[value] = plain

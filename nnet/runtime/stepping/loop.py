@@ -54,15 +54,7 @@ class LoopRunner:
                 if operand not in loop.phases and piece.rows.count
             )
         )
-        names = dict.fromkeys(
-            name
-            for operation in operations
-            for name in (
-                getattr(operation, "component", ""),
-                getattr(operation, "scale_offset", ""),
-            )
-            if name
-        )
+        names = dict.fromkeys(name for operation in operations for name in operation.components())
         self.used = [modules[name] for name in names]
 
     def __call__(self, values: Mapping[Value, Tensor], like: Tensor) -> list[Tensor]:
