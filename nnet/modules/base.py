@@ -72,6 +72,13 @@ class ComponentModule(nn.Module):
         super().__init__()
         self.spec = spec
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is nobody's: what an optimizer set on this module is not part of it."""
+        state = self.__dict__.copy()
+        for name in ("observer", "row_observers"):
+            state.pop(name, None)
+        return state
+
     def watched(self, result: Tensor, **rows: Callable[[Tensor], Tensor]) -> Tensor:
         """`result`, whose derivative is shown to the row observers.
 
