@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native, native_library
 from nnet.kernels.normalization.relu_batch_norm_cpu import powers
 
@@ -71,35 +72,50 @@ def _library() -> Any:
     return library
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False, scale: float = 1.0) -> None:
+def multiply(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    *,
+    add: bool = False,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes `scale a b` to `out`, or adds it. Without a derivative.
 
     Args:
         a, b, out: `(rows, depth)`, `(depth, columns)` and `(rows, columns)`, of one type; `out`
             shares no memory with the others.
+        implementation: `native` for the matrix units, where the product is large enough.
     """
     if out.stride(1) != 1 and out.stride(0) == 1:
         a, b, out = b.t(), a.t(), out.t()
-    if by_units(a, b, out):
+    if implementation == "native" and by_units(a, b, out):
         _run(a, b, out, accumulate=add, scale=scale)
     else:
         out.addmm_(a, b, beta=float(add), alpha=scale)
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor, implementation: Implementation = "reference") -> Tensor:
     """a b, without a derivative."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    multiply(a, b, out)
+    multiply(a, b, out, implementation=implementation)
     return out
 
 
-def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+def product_with_bias(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> Tensor:
     """scale a b + bias, without a derivative. It can be traced.
 
     Args:
         bias: `(columns,)` or None.
     """
-    if is_native(a) and (bias is None or is_native(bias)):
+    if implementation == "native" and is_native(a) and (bias is None or is_native(bias)):
         out = a.new_empty((a.shape[0], b.shape[1]))
         if by_units(a, b, out):
             _run(a, b, out, scale=scale, bias=None if bias is None else bias.data_ptr())
@@ -108,15 +124,17 @@ def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
 
 
-def product_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def product_and_squares(
+    a: Tensor, b: Tensor, implementation: Implementation = "reference"
+) -> tuple[Tensor, Tensor]:
     """a b, and the sums of squares of each row of a, float64 `(rows,)`."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    if is_native(a) and by_units(a, b, out):
+    if implementation == "native" and is_native(a) and by_units(a, b, out):
         squares = a.new_zeros(len(a), dtype=torch.float64)
         _run(a, b, out, squares=squares.data_ptr())
         return out, squares
-    multiply(a, b, out)
-    return out, powers(a)
+    multiply(a, b, out, implementation=implementation)
+    return out, powers(a, implementation)
 
 
 def multiply_rectified(
