@@ -2,9 +2,10 @@
 
     z = max(x + bias, 0)     y = (z - mean) scale + bypass_scale bypass
 
-Each pass does all that there is to do while a row is in the cache: in C++
-(relu_batch_norm_cpu.cpp) in float32 as `native`, and by torch's operations as `reference`. Matrices are `(rows, dim)`, contiguous; sums over rows are float64 and are added to
-what is there. What the passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
+Each pass does all that there is to do while a row is in the cache: as `native` in C++
+(relu_batch_norm_cpu.cpp), in float32, as `reference` by torch's operations. Matrices are
+`(rows, dim)`, contiguous; sums over rows are float64 and are added to what is there. What the
+passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
 """
 
 from __future__ import annotations
