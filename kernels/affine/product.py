@@ -21,20 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.affine.sizes import suit_units
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native, native_library
 from nnet.kernels.normalization.relu_batch_norm_cpu import powers
 
 LIBRARY = "matrix_product_amx_cpu"
-
-LEAST = 64
-"""Rows, columns and depth from which on the units are worth it."""
-
-LONGER = 192
-"""Rows or columns, whichever are more, from which on they are: fewer are too few parts."""
-
-MULTIPLICATIONS = 1 << 21
-"""That are worth it."""
 
 GROUP = 128
 """Rows of which sums are made by one thread, whatever the number of threads."""
@@ -171,11 +163,8 @@ def multiply_beside(
 
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
     """Whether these are large enough, and lie so that the units can be used."""
-    sizes = (*out.shape, a.shape[1])
-    long = min(sizes) >= LEAST and max(out.shape) >= LONGER
-    large = long and sizes[0] * sizes[1] * sizes[2] >= MULTIPLICATIONS
     return (
-        large
+        suit_units(out.shape[0], out.shape[1], a.shape[1])
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
         and _library() is not None

@@ -54,7 +54,10 @@ def _cost(plan: Plan, layout: Layout, value: Value, choices: Mapping[Value, Choi
     if not cost.bytes:
         return ""
     text = f"{cost.flops / 1e6:9.3f} MFLOP {cost.bytes / 1e6:9.3f} MB"
-    return text if choice is None else f"{text}  {choice.bound:<10}  {choice.implementation}"
+    if choice is None:
+        return text
+    reason = f" ({choice.reason})" if choice.reason else ""
+    return f"{text}  {choice.bound:<10}  {choice.implementation}{reason}"
 
 
 def _described(operation: Operation) -> str:

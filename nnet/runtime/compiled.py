@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
-from nnet.kernels.affine.packed import can_pack, has_bf16_units
+from nnet.kernels.affine.packed import has_bf16_units
 from nnet.modelfile.model import Model
 from nnet.modules.base import ComponentModule
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.dropout import RandomModule
 from nnet.modules.registry import make_module
 from nnet.modules.statistics import StatisticsModule
-from nnet.passes.base import Pass, run_passes
+from nnet.passes.base import Pass
 from nnet.passes.end_to_end import EndToEnd
-from nnet.passes.pipeline import pipeline
+from nnet.passes.planning import plan_network
 from nnet.plan.implementations import Kernels
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
 from nnet.plan.loops.loop import period, total_reach
-from nnet.plan.lower import lower
 from nnet.plan.request import Joined, Request, chunk_request
+from nnet.runtime.choosing import abilities_here
 from nnet.runtime.cuda_graph import CapturedGraphs, check_cuda_graph
 from nnet.runtime.device import check_bf16, machine_here
 from nnet.runtime.executor import Executor
@@ -59,9 +59,10 @@ def compile_network(
             constant into the affine components. Nothing is trainable then.
         outputs: names of the outputs wanted; all by default.
         passes: the passes to run instead of the usual ones.
-        kernels: `reference` for plain torch, `triton` for our kernels wherever there is one (in
-            Triton's interpreter where there is no CUDA device, slowly), `auto` for the faster one
-            by the cost model; that is plain torch on a CPU.
+        kernels: `reference` for plain torch and nothing else, `native` for our C++ on a CPU
+            wherever it is legal, `triton` for our kernels of a GPU wherever there is one (in
+            Triton's interpreter where there is no CUDA device, slowly), `auto` for the fastest by
+            the table `nnet.plan.implementations`.
         cuda_graph: launch the network as one CUDA graph for each request and batch size; in test
             mode, without gradients.
         bf16: in test mode, compute matrix products in bfloat16; results stay float32. On a CPU
@@ -90,11 +91,16 @@ def compile_network(
             )
         if not test_mode:
             raise NnetError("bf16 is for test mode; to train so, use torch.autocast or --bf16")
-    on_gpu = asked == "triton" or (asked == "auto" and machine_here().is_gpu)
-    fused = on_gpu or (test_mode and can_pack())
-    left = tuple(log_likelihoods)
-    usual = pipeline(test_mode=test_mode, fused=fused, log_likelihoods=left)
-    plan = run_passes(lower(network, outputs), usual if passes is None else tuple(passes))
+    plan = plan_network(
+        network,
+        machine_here(),
+        abilities=abilities_here(),
+        asked=asked,
+        test_mode=test_mode,
+        outputs=outputs,
+        log_likelihoods=tuple(log_likelihoods),
+        passes=None if passes is None else tuple(passes),
+    )
     module = CompiledNetwork(
         network, plan, exact=not test_mode, kernels=asked, cuda_graph=cuda_graph
     )
@@ -119,7 +125,7 @@ class CompiledNetwork(nn.Module):
         plan: Plan,
         *,
         exact: bool = True,
-        kernels: Kernels = "reference",
+        kernels: Kernels = "auto",
         cuda_graph: bool = False,
     ) -> None:
         super().__init__()
@@ -216,8 +222,8 @@ class CompiledNetwork(nn.Module):
             return self._graphs(inputs, request)
         if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
             return self._tiled(inputs, request)
-        executor = self._executors(request)
-        return outputs_of(executor, self._run_by(executor, inputs))
+        executor, rows = self._executor(request, inputs)
+        return outputs_of(executor, self._run_by(executor, rows))
 
     def forward_each(
         self, inputs: Sequence[Mapping[str, Tensor]], requests: Sequence[Request]
@@ -247,7 +253,7 @@ class CompiledNetwork(nn.Module):
         }
         plan = EndToEnd(joined.spacing, joined.origin).run(self.plan)
         self._follow()
-        executor = self._executors.make(plan, joined.request, exact=True)
+        executor = self._executors.make(plan, joined.request, rows)
         with self._memory(rows):
             made = executor.run(rows)
         made = {name: result.transpose(0, 1) for name, result in made.items()}
@@ -268,15 +274,23 @@ class CompiledNetwork(nn.Module):
         request: Request,
         into: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        return self._run_by(self._executors(request), inputs, into)
+        executor, rows = self._executor(request, inputs)
+        return self._run_by(executor, rows, into)
+
+    def _executor(
+        self, request: Request, inputs: Mapping[str, Tensor]
+    ) -> tuple[Executor, dict[str, Tensor]]:
+        """What carries out a request, and the rows (time, batch, dim) of inputs."""
+        rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
+        with self._products(rows):
+            return self._executors(request, rows), rows
 
     def _run_by(
         self,
         executor: Executor,
-        inputs: Mapping[str, Tensor],
+        rows: Mapping[str, Tensor],
         into: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
         targets = {name: tensor.transpose(0, 1) for name, tensor in (into or {}).items()}
         with self._memory(rows), self._products(rows):
             results = executor.run(rows, targets, self._on_units(rows))

@@ -8,19 +8,19 @@ made of them before is then made anew.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 
 from nnet.modules.affine import FixedAffine
 from nnet.modules.base import ComponentModule
 from nnet.modules.elementwise import ScaleOffset
-from nnet.plan.implementations import Kernels
+from nnet.plan.implementations import Kernels, Situation, choose, runs_packed
 from nnet.plan.ir import Plan
 from nnet.plan.layout import Layout, bind
+from nnet.plan.loops.loop import looping
 from nnet.plan.request import Request
-from nnet.runtime.choosing import Chooser
-from nnet.runtime.device import machine_here
+from nnet.runtime.choosing import machine_of, situation_of
 from nnet.runtime.executor import Executor
 
 KEPT = 64
@@ -28,7 +28,7 @@ KEPT = 64
 
 
 class Executors:
-    """The executors of a plan by request.
+    """The executors of a plan, by request and by what it is carried out with.
 
     Args:
         exact: see `nnet.plan.layout.bind`.
@@ -38,7 +38,9 @@ class Executors:
         self.plan, self.kernels, self.exact = plan, kernels, exact
         self._modules: dict[str, ComponentModule] = {}
         self._fixed = Unchanged(())
-        self._made: OrderedDict[Request, Executor] = OrderedDict()
+        self._is_fixed = not exact and not looping(plan)
+        self._layouts: OrderedDict[Request, Layout] = OrderedDict()
+        self._made: OrderedDict[tuple[Request, Situation], Executor] = OrderedDict()
 
     def follow(self, modules: dict[str, ComponentModule]) -> bool:
         """Takes the components as they are now, before a run.
@@ -63,28 +65,48 @@ class Executors:
         self._fixed = Unchanged(fixed)
         return True
 
-    def __call__(self, request: Request) -> Executor:
-        """The executor for a request, with the components of the last `follow`."""
-        executor = self._made.get(request)
+    def __call__(self, request: Request, rows: Mapping[str, Tensor]) -> Executor:
+        """The executor for a request, with the components of the last `follow`.
+
+        Args:
+            rows: inputs (time, batch, dim) like those that it will get.
+        """
+        situation = situation_of(rows, fixed=self._is_fixed)
+        key = (request, situation)
+        executor = self._made.get(key)
         if executor is None:
-            executor = self.make(self.plan, request, exact=self.exact)
-            self._made[request] = executor
+            executor = self._bind(self.plan, self.layout(request), situation)
+            self._made[key] = executor
             if len(self._made) > KEPT:
                 self._made.popitem(last=False)
         else:
-            self._made.move_to_end(request)
+            self._made.move_to_end(key)
         return executor
 
-    def make(self, plan: Plan, request: Request, *, exact: bool) -> Executor:
-        """A new executor, of a plan with the same components."""
-        layout = bind(plan, request, exact=exact)
-        if self.kernels == "reference" or (self.kernels == "auto" and not machine_here().is_gpu):
-            return Executor(plan, layout, self._modules)
-        return Executor(plan, layout, self._modules, Chooser(plan, layout, self.kernels))
+    def make(self, plan: Plan, request: Request, rows: Mapping[str, Tensor]) -> Executor:
+        """A new executor of a plan with the same components, for exactly the rows needed."""
+        situation = situation_of(rows, fixed=self._is_fixed)
+        return self._bind(plan, bind(plan, request, exact=True), situation)
+
+    def _bind(self, plan: Plan, layout: Layout, situation: Situation) -> Executor:
+        machine = machine_of(situation)
+        choices = choose(plan, layout, machine, asked=self.kernels, situation=situation)
+        implementations = {value: choice.implementation for value, choice in choices.items()}
+        packed = {
+            value
+            for value, implementation in implementations.items()
+            if implementation == "native" and runs_packed(plan, layout, value, situation)
+        }
+        return Executor(plan, layout, self._modules, implementations, packed)
 
     def layout(self, request: Request) -> Layout:
         """The layout for a request."""
-        return self(request).layout
+        layout = self._layouts.get(request)
+        if layout is None:
+            layout = self._layouts[request] = bind(self.plan, request, exact=self.exact)
+            if len(self._layouts) > KEPT:
+                self._layouts.popitem(last=False)
+        return layout
 
 
 def _fixed_tensors(modules: Iterable[ComponentModule]) -> Iterator[Tensor | None]:
