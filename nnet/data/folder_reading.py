@@ -65,6 +65,47 @@ def _present(files: Mapping[str, FolderFile]) -> dict[str, Mapping[str, str]]:
     return {name: file.sorted() for name, file in files.items() if file.exists}
 
 
+def read_speakers(path: str | Path) -> dict[str, str]:
+    """A file `utt2spk` that stands alone: speakers by utterance, in its order.
+
+    Raises:
+        FolderError: with all that is wrong, each with the line.
+    """
+    problems: list[str] = []
+    file = _needed(path, problems)
+    for name, speaker in file.values.items():
+        if len(speaker.split()) != 1:
+            file.report(name, f"'{speaker}'; expected: UTTERANCE SPEAKER", problems)
+    if problems:
+        raise FolderError(problems)
+    return file.values
+
+
+def read_utterances_of_speakers(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """A file `spk2utt` that stands alone: utterances by speaker, in its order.
+
+    Raises:
+        FolderError: with all that is wrong, such as a speaker without utterances.
+    """
+    problems: list[str] = []
+    file = _needed(path, problems)
+    for speaker, names in file.values.items():
+        if not names.split():
+            file.report(speaker, f"speaker '{speaker}' has no utterances", problems)
+    if problems:
+        raise FolderError(problems)
+    return {speaker: tuple(names.split()) for speaker, names in file.values.items()}
+
+
+def _needed(path: str | Path, problems: list[str]) -> FolderFile:
+    """A file that has to be there; `ark:FILE` is FILE, as in Kaldi's scripts."""
+    place = Path(str(path).removeprefix("ark,t:").removeprefix("ark:"))
+    file = read_lines(place, problems)
+    if not file.exists:
+        problems.append(f"{place}: cannot read: no such file")
+    return file
+
+
 def read_segments(path: str | Path) -> dict[str, Segment]:
     """A file `segments` that stands alone, in its order.
 
@@ -72,9 +113,7 @@ def read_segments(path: str | Path) -> dict[str, Segment]:
         FolderError: with all that is wrong, each with the line.
     """
     problems: list[str] = []
-    file = read_lines(Path(path), problems)
-    if not file.exists:
-        problems.append(f"{path}: cannot read: no such file")
+    file = _needed(path, problems)
     segments = _segments(file, None, problems)
     if problems or segments is None:
         raise FolderError(problems)

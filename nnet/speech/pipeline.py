@@ -237,6 +237,20 @@ def read_pipeline(path: str) -> FeaturePipeline:
     return _vosk_pipeline(folder)
 
 
+def base_config(path: str, kind: str) -> tuple[str, str]:
+    """The kind of features and their configuration file, where `path` may be an `online.conf`."""
+    file = OptionsFile.read(path)
+    if not any(
+        name in file for name in ("feature-type", "mfcc-config", "fbank-config", "plp-config")
+    ):
+        return kind, path
+    files = file.take(PipelineFiles)
+    config = _option(files, f"{files.feature_type}_config", file.name)
+    if not config:
+        raise NnetError(f"{path}: --{files.feature_type}-config is missing; expected: a file")
+    return files.feature_type, config
+
+
 def make_pipeline(file: OptionsFile) -> FeaturePipeline:
     """The pipeline that the options of an online configuration describe; see `read_pipeline`."""
     files = file.take(PipelineFiles)

@@ -63,6 +63,18 @@ class SpliceOptions:
         return 1 + self.left_context + self.right_context
 
 
+def parse_splice(text: str) -> SpliceOptions:
+    """Splicing as a command's option has it, such as `3,3`.
+
+    Raises:
+        NnetError: it is not two numbers of frames.
+    """
+    left, _, right = text.partition(",")
+    if not (left.strip().isdigit() and right.strip().isdigit()):
+        raise NnetError(f"--splice is '{text}'; expected: two numbers of frames such as 3,3")
+    return SpliceOptions(int(left), int(right))
+
+
 def add_deltas(frames: Floats, options: DeltaOptions) -> Floats:
     """Frames with their derivatives, (frames, dim (order + 1)). Edge frames are repeated."""
     filters = [np.ones(1)]

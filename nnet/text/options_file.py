@@ -105,6 +105,12 @@ class OptionsFile:
         except NnetError as error:
             raise NnetError(f"{self.name}: {error}") from None
 
+    def override(self, words: Iterable[str], place: str = "command line") -> None:
+        """Options that count instead of those in the file, such as `--allow-upsample=true`."""
+        for word in words:
+            option = _option(word, place)
+            self._options[option.name] = option
+
     def __contains__(self, name: str) -> bool:
         return name in self._options
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnet.errors import NnetError
 from nnet.modelfile.adaptation import AdaptationState, OnlineCmvnState
-from nnet.speech.ivectors.estimation import accumulate, default_ivector, estimate, scaled
+from nnet.speech.ivectors.estimation import accumulate, default_ivector, estimate, exact, scaled
 from nnet.speech.ivectors.extraction import IvectorExtraction
 from nnet.speech.ivectors.posteriors import pruned_posteriors, threshold_for_weights
 from nnet.speech.online_cmvn import OnlineCmvn
@@ -232,3 +233,30 @@ def utterance_ivectors(
     rows = [stream.ivector(frame) for frame in range(0, len(frames), step)]
     ivectors = np.array(rows, np.float32).reshape(len(rows), stream.dim)
     return ivectors, stream.state()
+
+
+def offline_ivector(
+    extraction: IvectorExtraction, utterances: Iterable[tuple[Floats, Floats | None]]
+) -> Floats:
+    """One i-vector, (dim,), of all frames of some utterances, as the exact solution.
+
+    Args:
+        extraction: the extractor.
+        utterances: features (frames, feature_dim) and, if there are any, weights (frames,).
+    """
+    extraction = extraction.with_options(
+        greedy_ivector_extractor=True, max_remembered_frames=math.inf
+    )
+    state: AdaptationState | None = None
+    for frames, weights in utterances:
+        stream = OnlineIvectors(extraction, state)
+        stream.accept(frames)
+        stream.finish()
+        if weights is not None:
+            stream.update_weights(list(enumerate(weights.tolist())))
+        if len(frames):
+            stream.ivector(len(frames) - 1)
+        state = stream.state()
+    ivector = exact((state or extraction.initial_state()).ivector)
+    ivector[0] -= extraction.extractor.prior_offset
+    return ivector.astype(np.float32)
