@@ -89,7 +89,7 @@ def train_ivectors(
     )
     folder = feats if os.path.isdir(feats) else ""
     table = random_access(f"scp:{folder}/feats.scp" if folder else feats)
-    speakers = {name: (name,) for name in table}
+    speakers: dict[str, tuple[str, ...]] = {name: (name,) for name in table}
     if spk2utt or folder:
         groups = read_utterances_of_speakers(spk2utt or f"{folder}/spk2utt")
         speakers = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from nnet.errors import NnetError
+from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
-from nnet.modules.inference import ChunkedInference, ChunkOptions, Utterance
+from nnet.runtime.compiled import compile_network
 from nnet.speech.ivectors.online import utterance_ivectors
 from nnet.speech.pipeline import read_pipeline
 from nnet.speech.waves import load_wave

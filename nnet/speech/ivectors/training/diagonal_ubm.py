@@ -1,6 +1,6 @@
 """The diagonal UBM: a mixture of Gaussians, trained by expectation maximization.
 
-As Kaldi's gmm-global-init-from-feats begins it (random frames, splitting) and gmm-global-est goes on.
+Kaldi's gmm-global-init-from-feats (random frames, then splitting) and gmm-global-est.
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ def train_diagonal_ubm(
     return mixture.to_gmm()
 
 
-def _random_frames(
-    utterances: Iterable[Floats], most: int, rng: np.random.Generator
-) -> Floats:
+def _random_frames(utterances: Iterable[Floats], most: int, rng: np.random.Generator) -> Floats:
     """At most so many frames, each as likely as any other (reservoir sampling)."""
     held: Floats | None = None
     seen = 0
@@ -181,7 +179,9 @@ def _begin(frames: Tensor, count: int, rng: np.random.Generator) -> Mixture:
     variance = frames.double().var(0, correction=0)
     if not (variance > 0).all():
         place = int((variance <= 0).nonzero()[0])
-        raise NnetError(f"dimension {place} of the frames is constant; nothing can be learned of it")
+        raise NnetError(
+            f"dimension {place} of the frames is constant; nothing can be learned of it"
+        )
     weights = torch.full((count,), 1.0 / count, dtype=torch.float64, device=frames.device)
     return Mixture(weights, frames[chosen].double(), variance.expand(count, -1).clone())
 

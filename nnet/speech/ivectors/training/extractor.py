@@ -86,8 +86,7 @@ class ExtractorModel:
         projections[:, :, 0] = torch.from_numpy(ubm.means) / PRIOR_OFFSET
         inverse = torch.diag_embed(torch.from_numpy(ubm.inv_vars.astype(np.float64)))
         weights = torch.from_numpy(ubm.weights.astype(np.float64))
-        values = (value.to(device) for value in (weights, projections, inverse))
-        return cls(*values, PRIOR_OFFSET)
+        return cls(weights.to(device), projections.to(device), inverse.to(device), PRIOR_OFFSET)
 
     def to_extractor(self) -> IvectorExtractor:
         """As it is stored in `final.ie`."""
@@ -230,6 +229,9 @@ class Accumulator:
 def maximize(model: ExtractorModel, sums: ExtractorSums, options: ExtractorOptions) -> None:
     """The maximization step: new projections, covariances and prior.
 
+    A Gaussian of too few frames stays as it is, with the random directions that it began with, as
+    in Kaldi.
+
     Raises:
         NnetError: no Gaussian has enough frames.
     """
@@ -247,12 +249,17 @@ def maximize(model: ExtractorModel, sums: ExtractorSums, options: ExtractorOptio
 
 
 def _projections(old: Tensor, cross: Tensor, scatter: Tensor) -> Tensor:
-    """The most likely projections; where there is little evidence, the old ones."""
-    values, vectors = torch.linalg.eigh(scatter)
-    values = values.clamp_min(1.0e-40)
+    """The most likely projections; where there is little evidence, the old ones.
+
+    Scatters are scaled to a diagonal of ones first: the first number of an i-vector is far larger
+    than the others.
+    """
+    scale = scatter.diagonal(dim1=1, dim2=2).clamp_min(1.0e-40).rsqrt()
+    values, vectors = torch.linalg.eigh(scale[:, :, None] * scatter * scale[:, None, :])
     values = torch.maximum(values, values[:, -1:] / CONDITION)
-    gradient = cross - old @ scatter
-    return old + ((gradient @ vectors) / values[:, None, :]) @ vectors.transpose(1, 2)
+    gradient = (cross - old @ scatter) * scale[:, None, :]
+    step = ((gradient @ vectors) / values[:, None, :]) @ vectors.transpose(1, 2)
+    return old + step * scale[:, None, :]
 
 
 def _inverse_covariances(

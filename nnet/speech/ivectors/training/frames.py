@@ -115,7 +115,9 @@ def principal_components(data: TrainingData, context: SpliceOptions, dim: int) -
     if total is None or products is None or count == 0:
         raise NnetError("no utterance has any frames; expected: features to train on")
     if dim > len(total):
-        raise NnetError(f"--pca-dim is {dim}; expected: at most {len(total)}, the spliced dimension")
+        raise NnetError(
+            f"--pca-dim is {dim}; expected: at most {len(total)}, the spliced dimension"
+        )
     mean = total / count
     values, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
     best = np.argsort(values)[::-1][:dim]
