@@ -189,9 +189,8 @@ class LagPath:
         self._lags = correlation.lags
         count = len(self._lags)
         factor = math.log(1.0 + options.delta_pitch) ** 2 * options.penalty_factor
-        states = np.arange(count)
-        self._jumps = (factor * (states[:, None] - states) ** 2.0).astype(np.float32)
-        self._sums = np.empty_like(self._jumps)
+        self._factor = factor
+        self._jumps = (factor * np.arange(1.0 - count, count) ** 2).astype(np.float32)
         self._soft = (1.0 - options.soft_min_f0 * self._lags).astype(np.float32)
         self._costs = np.zeros(count, np.float32)
         self._back: list[Integers] = []
@@ -205,13 +204,25 @@ class LagPath:
 
     def extend(self, for_pitch: Floats, for_voicing: Floats) -> None:
         """One more frame; NCCFs (lags,)."""
-        np.add(self._jumps, self._costs, out=self._sums)
-        back = self._sums.argmin(axis=1)
-        best = self._sums[np.arange(len(back)), back]
+        back, best = self._best_before()
         costs = best + 1.0 - for_pitch * self._soft
         self._costs = costs - costs.min()
         self._back.append(back)
         self._voicing.append(for_voicing)
+
+    def _best_before(self) -> tuple[Integers, Floats]:
+        """The best lag of the frame before for each lag, and its cost.
+
+        Costs are 0 or more, so no lag is worth a jump that costs more than the highest of them.
+        """
+        count = len(self._costs)
+        reach = min(count - 1, int(math.sqrt(float(self._costs.max()) / self._factor)) + 1)
+        padded = np.pad(self._costs, reach, constant_values=np.inf)
+        sums = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
+        sums = sums + self._jumps[count - 1 - reach : count + reach]
+        chosen = sums.argmin(axis=1)
+        lags = np.arange(count)
+        return lags + chosen - reach, sums[lags, chosen]
 
     def decide(self, first: int) -> Floats:
         """NCCF and pitch in Hz of the frames from `first` on, (frames, 2), on the best path."""

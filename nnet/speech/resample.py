@@ -13,8 +13,6 @@ from nnet.errors import NnetError
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
-PIECE = 1 << 16
-"""Samples that are made at once."""
 
 
 def check_rate(given: float, wanted: float, allow_downsample: bool, allow_upsample: bool) -> None:
@@ -86,19 +84,23 @@ class LinearResample:
 
     def run(self, samples: Floats, offset: int, first: int, last: int) -> Floats:
         """Outputs `first` to `last` - 1 of the part of a signal from `offset` on."""
+        if last <= first:
+            return np.zeros(0, np.float32)
         indices, weights = self._filters
-        made = [np.zeros(0, np.float32)]
+        unit_in, unit_out = self._unit
         taps = weights.shape[1]
-        for begin in range(first, last, PIECE):
-            outputs = np.arange(begin, min(begin + PIECE, last))
-            within = outputs % self._unit[1]
-            starts = indices[within] + outputs // self._unit[1] * self._unit[0] - offset
-            before, after = max(0, -int(starts[0])), max(0, int(starts.max()) + taps - len(samples))
-            padded = np.pad(samples[max(0, int(starts[0])) :], (before, after))
-            starts = starts - starts[0]
-            windows = np.lib.stride_tricks.sliding_window_view(padded, taps)[starts]
-            made.append(np.einsum("ot,ot->o", windows, weights[within]).astype(np.float32))
-        return np.concatenate(made)
+        start, end = self.first_input(first) - offset, self.first_input(last - 1) - offset + taps
+        end += unit_in  # other outputs of the last unit may reach further
+        before, after = max(0, -start), max(0, end - len(samples))
+        padded = np.pad(samples[max(0, start) : max(0, end)], (before, after))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, taps)
+        made = np.empty(last - first, np.float32)
+        for place in range(min(unit_out, last - first)):  # these all have the same weights
+            unit, within = divmod(first + place, unit_out)
+            begin = int(indices[within]) + unit * unit_in - offset - start
+            count = -(-(last - first - place) // unit_out)
+            made[place::unit_out] = windows[begin::unit_in][:count] @ weights[within]
+        return made
 
 
 def windowed_sinc(times: Doubles, cutoff: float, zeros: int) -> Doubles:
