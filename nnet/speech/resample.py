@@ -122,3 +122,10 @@ def resample(samples: Floats, given: float, wanted: float) -> Floats:
         return samples
     resampler = signal_resampler(int(given), int(wanted))
     return resampler.run(samples, 0, 0, resampler.outputs(len(samples)))
+
+
+def resampled_length(samples: int, given: float, wanted: float) -> int:
+    """How many samples `resample` makes of so many."""
+    return (
+        samples if given == wanted else signal_resampler(int(given), int(wanted)).outputs(samples)
+    )
