@@ -119,8 +119,20 @@ class _Binding:
         elif isinstance(operation, ir.Undefined):
             raise NnetError(f"'{operation.origin}' is asked for at an index it never has")
         else:
+            if isinstance(operation, ir.ApplyWindow):
+                self._check_window(value, operation, needs[value])
             for source, need in self._source_needs(operation, needs[value]):
                 needs[source] = needs[source].union(need)
+
+    def _check_window(self, value: Value, operation: ir.ApplyWindow, need: Times) -> None:
+        """Raises NnetError unless every output row has what its window requires, or any row."""
+        missing = need.difference(self._defined(value, need))
+        if missing.count:
+            raise NnetError(
+                f"'{operation.origin}' cannot be computed at t = {missing}: its input is there at "
+                "none of the frames that it reads; give more frames at once, such as a larger "
+                "--frames-per-chunk or --extra-left-context"
+            )
 
     def _needs_of_loop(self, loop: Loop, needs: list[Times]) -> None:
         horizon = self._available.horizon
