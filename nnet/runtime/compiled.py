@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnet.arguments import check_argument, described
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
@@ -29,6 +31,7 @@ from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
 from nnet.plan.loops.loop import period, total_reach
 from nnet.plan.request import Joined, Request, chunk_request
+from nnet.runtime.arguments import Inputs, check_sizes, named_inputs
 from nnet.runtime.choosing import abilities_here
 from nnet.runtime.cuda_graph import CapturedGraphs, check_cuda_graph
 from nnet.runtime.device import check_bf16, machine_here
@@ -78,7 +81,11 @@ def compile_network(
             statistics and `test_mode` is asked for; `kernels` are unknown; a CUDA graph is asked
             for where there can be none.
     """
+    check_argument(
+        model, (Network, Model), "model", "a Network or a Model; nnet.load(path) reads one"
+    )
     network = model.network if isinstance(model, Model) else model
+    outputs = (outputs,) if isinstance(outputs, str) else outputs
     asked = known_kernels(kernels)
     if cuda_graph:
         check_cuda_graph(test_mode=test_mode)
@@ -192,13 +199,12 @@ class CompiledNetwork(nn.Module):
             outputs=outputs if outputs is not None else tuple(n for n, _ in self.plan.results),
         )
 
-    def forward(
-        self, inputs: Mapping[str, Tensor], request: Request | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, inputs: Inputs, request: Request | None = None) -> dict[str, Tensor]:
         """Outputs by name, `(batch, time, dim)`.
 
         Args:
-            inputs: by name, `(batch, time, dim)`; rows are at the request's times.
+            inputs: by name, `(batch, time, dim)`; rows are at the request's times. Of a network
+                with one input, its rows alone will do.
             request: which times are given and wanted. Without one, `input` is a whole utterance:
                 every frame is wanted, and beyond its edges the first and last frame are repeated,
                 as nnet3-compute does; other inputs are given at time 0.
@@ -210,12 +216,18 @@ class CompiledNetwork(nn.Module):
         outputs = self.outputs(inputs, request)
         return {name: finished(output) for name, output in outputs.items()}
 
-    def outputs(
-        self, inputs: Mapping[str, Tensor], request: Request | None = None
-    ) -> Mapping[str, Output]:
+    def outputs(self, inputs: Inputs, request: Request | None = None) -> Mapping[str, Output]:
         """As `forward`, but `Logits` where the log-softmax is left to the objective."""
+        inputs = named_inputs(self.network, inputs, self._dtype)
+        if torch._C._get_tracing_state() is not None:
+            raise NnetError(
+                "TorchScript cannot record native code; torch.export can: nnet convert MODEL "
+                "OUT.pt2 --to torch-export"
+            )
         if request is None:
             inputs, request = self._whole_utterance(inputs)
+        else:
+            check_argument(request, Request, "request", "an nnet.Request, or None for an utterance")
         self._check(inputs, request)
         self._follow()
         if self._graphs is not None and not torch.is_grad_enabled():
@@ -243,6 +255,12 @@ class CompiledNetwork(nn.Module):
             NnetError: an input is missing or has a wrong shape, or a request needs frames that are
                 not given.
         """
+        if len(inputs) != len(requests) or not requests:
+            raise NnetError(
+                f"there are {len(inputs)} sequences and {len(requests)} requests; expected: one "
+                "request for each, and at least one"
+            )
+        inputs = [named_inputs(self.network, given, self._dtype) for given in inputs]
         for given, request in zip(inputs, requests, strict=True):
             self._check({name: tensor.unsqueeze(0) for name, tensor in given.items()}, request)
         joined = Joined.of(requests, period(self.plan), total_reach(self.plan))
@@ -320,8 +338,11 @@ class CompiledNetwork(nn.Module):
 
     def _whole_utterance(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Request]:
         features = inputs.get("input")
-        if features is None or features.dim() != 3:
-            raise NnetError("expected an input named 'input' of shape (batch, time, dim)")
+        if features is None:
+            raise NnetError("input 'input' is not given; expected: (batch, time, dim)")
+        if features.dim() != 3:
+            raise NnetError(f"input 'input' is {described(features)}; expected: (batch, time, dim)")
+        check_sizes(inputs)
         left = features[:, :1].expand(-1, self.left_context, -1)
         right = features[:, -1:].expand(-1, self.right_context, -1)
         padded = torch.cat((left, features, right), dim=1)
@@ -337,6 +358,12 @@ class CompiledNetwork(nn.Module):
         if self._graphs is not None:
             self._graphs.clear()
         return super()._apply(*args, **kwargs)
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        """What parameters are, or matrices in test mode; None if there are none."""
+        matrices = (x for name, x in self.named_buffers() if name.endswith(".linear"))
+        return next((x.dtype for x in itertools.chain(self.parameters(), matrices)), None)
 
     def _component(self, name: str) -> ComponentModule:
         module = self.components[_key(name)]
