@@ -45,7 +45,7 @@ def situation_of(rows: Mapping[str, Tensor], *, fixed: bool) -> Situation:
         batch=1 if fixed and device == "cpu" else batch,
         precision=_precision(tensors[0]),
         traced=traced,
-        abilities=abilities_here(),
+        abilities=Abilities(native=False) if traced else abilities_here(),
     )
 
 
