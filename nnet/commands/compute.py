@@ -88,6 +88,7 @@ def compute(
     import numpy as np
     import torch
 
+    from nnet.commands.notices import say_if_slow
     from nnet.commands.progress import Progress
     from nnet.data.writers import MatrixWriter, VectorWriter
     from nnet.inference.chunks import ChunkedInference, ChunkOptions
@@ -118,6 +119,7 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
+    say_if_slow(device)
     given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
     inference: ChunkedInference | SegmentInference
     if segments is None:

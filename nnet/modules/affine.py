@@ -46,13 +46,13 @@ class AnyAffine(ComponentModule):
         return self._kept_for((terms, bf16), lambda: pack(self._cut(terms), bf16=bf16))
 
     def _kept_for(self, key: object, make: Callable[[], Tensor]) -> Tensor:
-        """What is made of the matrix; without a derivative it is kept.
+        """What is made of the matrix; while it is not trained, it is kept.
 
         A trained matrix changes with every step, and in ways that leave no trace (through `.data`,
-        as many optimizers and averages do). So what is kept is used only where the matrix is, number
-        by number, what it was made of: comparing is several times faster than making it anew.
+        as many optimizers and averages do). So what is kept is used only where the matrix is,
+        number by number, what it was made of: comparing is several times faster than making it.
         """
-        if torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled():
             self.__dict__.pop("_copies", None)
             return make()
         before, kept = self.__dict__.get("_copies", (None, {}))
