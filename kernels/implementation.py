@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,15 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 compile_only = False
 """Set by `tools.ahead_of_time` before kernels are declared: there is no device, and yet they
 are not interpreted."""
+
+
+def triton_file(name: str) -> Any:
+    """The module `nnet.kernels.NAME` with kernels in Triton's language.
+
+    It is imported when it is first used, here and nowhere else: triton need not be installed, and
+    to import it, and to declare kernels, takes longer than most commands.
+    """
+    return importlib.import_module(f"nnet.kernels.{name}")
 
 
 @cache

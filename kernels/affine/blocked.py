@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import ACTIVATIONS, Epilogue, Term
+from nnet.kernels.affine.terms import ACTIVATIONS, Epilogue, Term
 
 ROWS = 64
 """Blocks are multiples of so many rows: what matrix products like."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.packed import can_pack, pack
-from nnet.kernels.affine.spliced import ACTIVATIONS, affine_gradients, column_sums
+from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.steps import AffineSteps
+from nnet.kernels.affine.terms import ACTIVATIONS, column_sums
 from nnet.kernels.native import is_native
 from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
