@@ -24,7 +24,6 @@ from ctypes import (
     CDLL,
     POINTER,
     Structure,
-    byref,
     c_char,
     c_char_p,
     c_double,
@@ -249,11 +248,6 @@ class Struct(Structure):
             *map(_plain, values), **{name: _plain(value) for name, value in named.items()}
         )
 
-    @classmethod
-    def from_param(cls, value: Struct | int) -> Any:
-        """As an argument: where the structure, or the first one of a table, lies."""
-        return c_void_p(value) if isinstance(value, int) else byref(value)
-
 
 def _plain(value: object) -> Any:
     return value.data_ptr() if isinstance(value, Tensor) else value
@@ -274,8 +268,8 @@ class Address:
         return c_void_p(_plain(value))
 
 
-Int, Double, Float = c_int64, c_double, c_float
-"""Types of arguments."""
+Table, Int, Double, Float = c_void_p, c_int64, c_double, c_float
+"""Types of arguments; a table is the address of structures."""
 
 
 class NativeFunction:
@@ -283,13 +277,21 @@ class NativeFunction:
 
     Args:
         name: in C++.
-        arguments: their types: `Address`, `Int`, `Double`, `Float`, or a `Struct`, which C++ takes
-            by its address.
+        arguments: their types: `Address`, `Table`, `Int`, `Double`, `Float`, or a `Struct`, which
+            C++ takes by its address.
         result: the type of the result; None for none.
+        tables: structures that it finds at an address.
     """
 
-    def __init__(self, name: str, *arguments: type[Any], result: type[Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *arguments: type[Any],
+        result: type[Any] | None = None,
+        tables: Sequence[type[Struct]] = (),
+    ) -> None:
         self.name, self._arguments, self._result = name, arguments, result
+        self._tables = tables
         self._library: CDLL | None = None
         self._function: Any = None
 
@@ -310,10 +312,11 @@ class NativeFunction:
     def bound(self, functions: CDLL) -> Any:
         """The function of a library, after a look at the layouts of structures."""
         function = functions[self.name]  # a new object, with types of its own
-        for argument in self._arguments:
-            if issubclass(argument, Struct):
-                check_layout(functions, argument)
-        function.argtypes, function.restype = self._arguments, self._result
+        for structure in (*self._arguments, *self._tables):
+            if issubclass(structure, Struct):
+                check_layout(functions, structure)
+        types = (POINTER(t) if issubclass(t, Struct) else t for t in self._arguments)
+        function.argtypes, function.restype = tuple(types), self._result
         return function
 
 

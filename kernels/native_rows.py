@@ -6,12 +6,12 @@ Such a function takes a structure, the first row of a step and the row after its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ctypes import c_int64, c_void_p
+from ctypes import byref, c_int64, c_void_p
 from functools import cache, partial
 
 from torch import Tensor
 
-from nnet.kernels.native import Int, NativeFunction, Struct, is_native, native_library
+from nnet.kernels.native import Int, NativeFunction, Struct, Table, is_native, native_library
 
 
 class Rows(Struct):
@@ -35,12 +35,12 @@ def over_rows(name: str, structure: Struct) -> Callable[[int, int], None]:
 
     What the structure points to lives as long as the function.
     """
-    return partial(_function(name, type(structure)).current(), structure)
+    return partial(_function(name, type(structure)).current(), byref(structure))
 
 
 @cache
 def _function(name: str, structure: type[Struct]) -> NativeFunction:
-    return NativeFunction(name, structure, Int, Int)
+    return NativeFunction(name, Table, Int, Int, tables=(structure,))
 
 
 def step_ranges(rows: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int]]:

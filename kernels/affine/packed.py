@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.native import Int, NativeFunction, Struct, has_matrix_units, loaded
+from nnet.kernels.native import Int, NativeFunction, Struct, Table, has_matrix_units, loaded
 
 ACTIVATIONS = ("", "relu")
 """What rows are finished with."""
@@ -66,8 +66,8 @@ class Affine(Struct):
     )
 
 
-_run_affines = NativeFunction("run_affines", Affine, Int, Int)
-_run_affines_by_units = NativeFunction("run_affines_by_units", Affine, Int, Int)
+_run_affines = NativeFunction("run_affines", Table, Int, Int, tables=(Affine,))
+_run_affines_by_units = NativeFunction("run_affines_by_units", Table, Int, Int, tables=(Affine,))
 _panel_columns = NativeFunction("panel_columns", result=c_int64)
 
 
