@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import (
@@ -81,6 +82,7 @@ class Library:
 class _Loaded:
     """The library that runs, once that is settled."""
 
+    lock = threading.Lock()
     settled = False
     library: Library | None = None
     reason = ""
@@ -111,7 +113,9 @@ def _files() -> frozenset[str]:
 def loaded() -> Library | None:
     """The library that runs, or None; raises as `native_library`."""
     if not _Loaded.settled:
-        _settle()
+        with _Loaded.lock:  # so that one thread alone says that there is none
+            if not _Loaded.settled:
+                _settle()
     return _Loaded.library
 
 
