@@ -10,6 +10,7 @@ from pathlib import Path
 from setuptools import Command, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
+from setuptools.command.install import install
 
 KERNELS = Path("nnet", "kernels")
 
@@ -53,6 +54,14 @@ class BuildNative(Command):
         return {}
 
 
+class PlatformInstall(install):
+    """Puts the package where those go that are for a kind of machine."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.install_lib = self.install_platlib
+
+
 class PlatformWheel(bdist_wheel):
     """A wheel for this kind of machine and any Python: the libraries do not know Python."""
 
@@ -65,4 +74,10 @@ class PlatformWheel(bdist_wheel):
 
 
 build.sub_commands.append(("build_native", None))
-setup(cmdclass={"build_native": BuildNative, "bdist_wheel": PlatformWheel})
+setup(
+    cmdclass={
+        "build_native": BuildNative,
+        "bdist_wheel": PlatformWheel,
+        "install": PlatformInstall,
+    }
+)
