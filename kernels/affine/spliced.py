@@ -20,7 +20,6 @@ from torch.autograd import Function
 from nnet.kernels.affine.product import multiply, product, product_with_bias
 from nnet.kernels.affine.spread import is_spread, spread_affine
 from nnet.kernels.affine.terms import (
-    ACTIVATIONS,
     NARROW,
     Epilogue,
     Observer,
@@ -28,6 +27,7 @@ from nnet.kernels.affine.terms import (
     as_matrix,
     column_sums,
 )
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 from nnet.kernels.windows.windows import resident
 
@@ -122,7 +122,7 @@ def _joined(
 def finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
     """The epilogue, in place."""
     if epilogue.activation:
-        ACTIVATIONS[epilogue.activation](result)
+        FUNCTIONS[epilogue.activation].in_place(result)
     if epilogue.scales is not None:
         result.mul_(epilogue.scales)
     if epilogue.offsets is not None:
@@ -145,20 +145,22 @@ class _SplicedAffine(Function):
         terms, activation, _, implementation = options
         ctx.options = options
         ctx.has_bias = bias is not None
-        epilogue = Epilogue(activation)
+        function = FUNCTIONS.get(activation)
+        apart = function is not None and function.slope_of_input
+        epilogue = Epilogue("" if apart else activation)
         result = spliced_affine(
             sources, terms, weight, bias, epilogue, implementation=implementation
         )
-        ctx.save_for_backward(weight, result if activation else None, *sources)
-        return result
+        ctx.save_for_backward(weight, None if function is None else result, *sources)
+        return function.value(result) if apart and function is not None else result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, result, *sources = ctx.saved_tensors
+        weight, kept, *sources = ctx.saved_tensors
         terms, activation, observer, implementation = ctx.options
         needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
         if activation:
-            gradient = activation_gradient(activation, result, gradient)
+            gradient = FUNCTIONS[activation].backward(gradient, kept)
         found = affine_gradients(
             sources,
             terms,
@@ -171,18 +173,6 @@ class _SplicedAffine(Function):
         )
         bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
         return (None, found[0], bias_gradient, *found[1])
-
-
-def activation_gradient(activation: str, result: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient before an activation, given its result and the gradient for that."""
-    aten = torch.ops.aten
-    if activation == "relu":
-        before: Tensor = aten.threshold_backward(gradient, result, 0)
-    elif activation == "sigmoid":
-        before = aten.sigmoid_backward(gradient, result)
-    else:
-        before = aten.tanh_backward(gradient, result)
-    return before
 
 
 def affine_gradients(

@@ -47,8 +47,8 @@ class Term(NamedTuple):
 class Epilogue(NamedTuple):
     """What follows the affine transform before the result is stored.
 
-    `activation` is '', 'relu', 'sigmoid' or 'tanh'; `scales` and `offsets` are `(dim,)` or None;
-    `bypass` terms of the same columns as the result are added last.
+    `activation` is '' or a name in `nnet.kernels.functions.FUNCTIONS`; `scales` and `offsets` are
+    `(dim,)` or None; `bypass` terms of the same columns as the result are added last.
     """
 
     activation: str = ""
@@ -63,8 +63,6 @@ Rows = tuple[Tensor, float]
 Observer = Callable[[Sequence[Rows], Tensor], None]
 """Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
 result: what natural gradient is computed from."""
-
-ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
 
 
 def as_matrix(view: Tensor) -> Tensor:
