@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.squares import powers
-from nnet.kernels.native import Int, NativeFunction, Struct, has_matrix_units, is_native
+from nnet.kernels.native import (
+    Int,
+    NativeFunction,
+    Struct,
+    has_matrix_units,
+    is_native,
+    is_traceable,
+    operator,
+)
 
 LEAST = 64
 """Rows, columns and depth from which on the units are worth it."""
@@ -85,13 +93,24 @@ def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 
     Args:
         bias: `(columns,)` or None.
     """
-    if is_native(a) and (bias is None or is_native(bias)):
-        out = a.new_empty((a.shape[0], b.shape[1]))
-        if by_units(a, b, out):
-            _run(a, b, out, scale=scale, bias=bias)
-            return out
+    given = (a, b if b.stride(1) == 1 else b.t(), *(() if bias is None else (bias,)))
+    if _are_large(a, b) and all(map(is_traceable, given)) and has_matrix_units():
+        return _with_bias(a, b, bias, scale)
     start = a.new_zeros(()) if bias is None else bias
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
+
+
+def _fake_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return a.new_empty((a.shape[0], b.shape[1]))
+
+
+@operator(
+    "product_with_bias(Tensor a, Tensor b, Tensor? bias, float scale) -> Tensor", _fake_with_bias
+)
+def _with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    out = _fake_with_bias(a, b, bias, scale)
+    _run(a, b, out, scale=scale, bias=bias)
+    return out
 
 
 def product_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,15 +157,19 @@ def multiply_beside(
 
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
     """Whether these are large enough, and lie so that the units can be used."""
-    sizes = (*out.shape, a.shape[1])
-    long = min(sizes) >= LEAST and max(out.shape) >= LONGER
-    large = long and sizes[0] * sizes[1] * sizes[2] >= MULTIPLICATIONS
     return (
-        large
+        _are_large(a, b)
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
         and has_matrix_units()
     )
+
+
+def _are_large(a: Tensor, b: Tensor) -> bool:
+    """Whether the units are worth it."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    long = min(rows, columns, depth) >= LEAST and max(rows, columns) >= LONGER
+    return long and rows * columns * depth >= MULTIPLICATIONS
 
 
 def _run(a: Tensor, b: Tensor, out: Tensor, *, scale: float = 1.0, **more: object) -> None:

@@ -5,13 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnet.kernels.native import Address, Double, Int, NativeFunction, is_native, loaded
+from nnet.kernels.native import Address, Double, Int, NativeFunction, is_traceable, operator
 
 _PLACE = (Address, *(Int,) * 5)
 """x, its rows, floats between them, sequences, floats between those, columns."""
 
 _window_sum = NativeFunction("window_sum", *_PLACE, Int, Address, Int)
 _window_deviations = NativeFunction("window_deviations", *_PLACE, Double, Address, Int)
+
+
+def _fake_sum(x: Tensor, squares: bool) -> Tensor:
+    shape = (x.shape[1], x.shape[2] * (1 + squares))
+    return x.new_empty(shape, dtype=torch.float64)
+
+
+@operator("window_sum(Tensor x, bool squares) -> Tensor", _fake_sum)
+def _sum(x: Tensor, squares: bool) -> Tensor:
+    result = _fake_sum(x, squares)
+    _window_sum(*_place(x), squares, result, torch.get_num_threads())
+    return result
+
+
+def _fake_deviations(x: Tensor, least: float) -> Tensor:
+    return x.new_empty((x.shape[1], 2 * x.shape[2]))
+
+
+@operator("window_deviations(Tensor x, float least) -> Tensor", _fake_deviations)
+def _deviations(x: Tensor, least: float) -> Tensor:
+    result = _fake_deviations(x, least)
+    _window_deviations(*_place(x), least, result, torch.get_num_threads())
+    return result
 
 
 def native_sum(x: Tensor, squares: bool) -> Tensor | None:
@@ -21,12 +44,7 @@ def native_sum(x: Tensor, squares: bool) -> Tensor | None:
         x: float32 `(time, batch, dim)`.
         squares: behind the sums, those of the squares: `(batch, 2 dim)`.
     """
-    if not _runs_natively(x):
-        return None
-    _, batch, dim = x.shape
-    result = x.new_empty((batch, 2 * dim if squares else dim), dtype=torch.float64)
-    _window_sum(*_place(x), squares, result, torch.get_num_threads())
-    return result
+    return _sum(x, squares) if _runs_natively(x) else None
 
 
 def native_deviations(x: Tensor, least: float) -> Tensor | None:
@@ -36,17 +54,12 @@ def native_deviations(x: Tensor, least: float) -> Tensor | None:
         x: float32 `(time, batch, dim)`.
         least: variances below it are made it.
     """
-    if not _runs_natively(x):
-        return None
-    _, batch, dim = x.shape
-    result = x.new_empty((batch, 2 * dim))
-    _window_deviations(*_place(x), least, result, torch.get_num_threads())
-    return result
+    return _deviations(x, least) if _runs_natively(x) else None
 
 
 def _runs_natively(x: Tensor) -> bool:
     differentiable = torch.is_grad_enabled() and x.requires_grad
-    return is_native(x) and not differentiable and loaded() is not None
+    return not differentiable and is_traceable(x)
 
 
 def _place(x: Tensor) -> tuple[Tensor, int, int, int, int, int]:

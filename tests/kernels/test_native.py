@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from nnet.errors import NnetError
 from nnet.kernels import native, native_build
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.native import FOLDER, LIBRARIES, MANIFEST, NativeFunction, Struct, check_layout
-from nnet.kernels.windows.cpu import native_sum
+from nnet.kernels.windows.cpu import native_deviations, native_sum
 
 SCRIPT = """
 import torch
@@ -212,15 +215,49 @@ def test_what_is_not_there_cannot_be_called() -> None:
             NativeFunction("set_team").current()
 
 
-def test_torch_compile_takes_plain_torch_without_a_break() -> None:
-    from nnet.kernels.affine.spliced import spliced_affine
-    from nnet.kernels.affine.terms import Term
-
+def test_torch_compile_makes_native_operators_of_its_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     source, weight, bias = torch.randn(9, 40, 300), torch.randn(300, 600), torch.randn(300)
     terms = [Term(0, start, 1, 8, None, 0, 300) for start in (0, 1)]
+    seen: list[str] = []
 
-    def transformed(source: torch.Tensor) -> torch.Tensor:
-        return spliced_affine([source], terms, weight, bias)
+    def backend(graph: torch.fx.GraphModule, examples: object) -> Callable[..., object]:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
 
-    made = torch.compile(transformed, fullgraph=True, backend="eager")(source)
-    torch.testing.assert_close(made, transformed(source), rtol=1e-4, atol=1e-3)
+    def pooled(source: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        made = spliced_affine([source], terms, weight, bias)
+        return native_sum(made, True), native_deviations(made, 0.1)
+
+    compiled = torch.compile(pooled, fullgraph=True, backend=backend)
+    for found, expected in zip(compiled(source), pooled(source), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    assert {"nnet.window_sum.default", "nnet.window_deviations.default"} <= set(seen)
+    assert ("nnet.product_with_bias.default" in seen) == native.has_matrix_units()
+
+
+def test_what_is_exported_has_none_of_our_operators() -> None:
+    class Affine(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return spliced_affine([x], [Term(0, 0, 1, 9, None, 0, 300)], torch.ones(300, 300), None)
+
+    exported = torch.export.export(Affine(), (torch.randn(9, 40, 300),))
+    assert "nnet" not in str(exported.graph)
+
+
+OPERATORS = {
+    "window_sum": (torch.randn(7, 2, 70), True),
+    "window_deviations": (torch.randn(7, 2, 70), 0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_are_what_torch_expects(name: str) -> None:
+    torch.library.opcheck(getattr(torch.ops.nnet, name).default, OPERATORS[name])
+
+
+def test_a_profiler_sees_functions() -> None:
+    with torch.profiler.profile() as profile:
+        native_sum(torch.ones(5, 2, 3), False)
+    assert "nnet::window_sum" in {event.key for event in profile.key_averages()}
