@@ -19,7 +19,9 @@ from ctypes import c_double, c_int64, c_void_p
 import torch
 from torch import Tensor
 
+from nnet.kernels.affine.sizes import suit_units
 from nnet.kernels.affine.squares import powers
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import (
     Int,
     NativeFunction,
@@ -29,15 +31,6 @@ from nnet.kernels.native import (
     is_traceable,
     operator,
 )
-
-LEAST = 64
-"""Rows, columns and depth from which on the units are worth it."""
-
-LONGER = 192
-"""Rows or columns, whichever are more, from which on they are: fewer are too few parts."""
-
-MULTIPLICATIONS = 1 << 21
-"""That are worth it."""
 
 GROUP = 128
 """Rows of which sums are made by one thread, whatever the number of threads."""
@@ -65,37 +58,54 @@ class _Product(Struct):
 _multiply_matrices = NativeFunction("multiply_matrices", _Product, Int)
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False, scale: float = 1.0) -> None:
+def multiply(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    *,
+    add: bool = False,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes `scale a b` to `out`, or adds it. Without a derivative.
 
     Args:
         a, b, out: `(rows, depth)`, `(depth, columns)` and `(rows, columns)`, of one type; `out`
             shares no memory with the others.
+        implementation: `native` for the matrix units, where the product is large enough.
     """
     if out.stride(1) != 1 and out.stride(0) == 1:
         a, b, out = b.t(), a.t(), out.t()
-    if by_units(a, b, out):
+    if implementation == "native" and by_units(a, b, out):
         _run(a, b, out, accumulate=add, scale=scale)
     else:
         out.addmm_(a, b, beta=float(add), alpha=scale)
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor, implementation: Implementation = "reference") -> Tensor:
     """a b, without a derivative."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    multiply(a, b, out)
+    multiply(a, b, out, implementation=implementation)
     return out
 
 
-def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+def product_with_bias(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> Tensor:
     """scale a b + bias, without a derivative. It can be traced.
 
     Args:
         bias: `(columns,)` or None.
     """
-    given = (a, b if b.stride(1) == 1 else b.t(), *(() if bias is None else (bias,)))
-    if _are_large(a, b) and all(map(is_traceable, given)) and has_matrix_units():
-        return _with_bias(a, b, bias, scale)
+    if implementation == "native":
+        given = (a, b if b.stride(1) == 1 else b.t(), *(() if bias is None else (bias,)))
+        large = suit_units(len(a), b.shape[1], a.shape[1])
+        if large and all(map(is_traceable, given)) and has_matrix_units():
+            return _with_bias(a, b, bias, scale)
     start = a.new_zeros(()) if bias is None else bias
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
 
@@ -113,15 +123,17 @@ def _with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tenso
     return out
 
 
-def product_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def product_and_squares(
+    a: Tensor, b: Tensor, implementation: Implementation = "reference"
+) -> tuple[Tensor, Tensor]:
     """a b, and the sums of squares of each row of a, float64 `(rows,)`."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    if is_native(a) and by_units(a, b, out):
+    if implementation == "native" and is_native(a) and by_units(a, b, out):
         squares = a.new_zeros(len(a), dtype=torch.float64)
         _run(a, b, out, squares=squares)
         return out, squares
-    multiply(a, b, out)
-    return out, powers(a)
+    multiply(a, b, out, implementation=implementation)
+    return out, powers(a, implementation)
 
 
 def multiply_rectified(
@@ -158,18 +170,11 @@ def multiply_beside(
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
     """Whether these are large enough, and lie so that the units can be used."""
     return (
-        _are_large(a, b)
+        suit_units(out.shape[0], out.shape[1], a.shape[1])
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
         and has_matrix_units()
     )
-
-
-def _are_large(a: Tensor, b: Tensor) -> bool:
-    """Whether the units are worth it."""
-    (rows, depth), columns = a.shape, b.shape[1]
-    long = min(rows, columns, depth) >= LEAST and max(rows, columns) >= LONGER
-    return long and rows * columns * depth >= MULTIPLICATIONS
 
 
 def _run(a: Tensor, b: Tensor, out: Tensor, *, scale: float = 1.0, **more: object) -> None:

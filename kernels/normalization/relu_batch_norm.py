@@ -2,10 +2,10 @@
 
     z = max(x + bias, 0)     y = (z - mean) scale + bypass_scale bypass
 
-Each pass does all that there is to do while a row is in the cache: in C++
-(relu_batch_norm.cpp) in float32, and by torch's operations where there is no native code and in
-other types. Matrices are `(rows, dim)`, contiguous; sums over rows are float64 and are added to
-what is there. What the passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
+Each pass does all that there is to do while a row is in the cache: as `native` in C++
+(relu_batch_norm.cpp), in float32, as `reference` by torch's operations. Matrices are
+`(rows, dim)`, contiguous; sums over rows are float64 and are added to what is there. What the
+passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import Address, Float, Int, NativeFunction, is_native, loaded
 
 _SIZES = (Int, Int, Int)
@@ -24,16 +25,22 @@ _gradient_sums = NativeFunction("gradient_sums", *(Address,) * 3, *_SIZES, Addre
 _input_gradient = NativeFunction("input_gradient", *(Address,) * 8, *_SIZES, Address)
 
 
-def _runs_natively(*tensors: Tensor | None) -> bool:
+def _runs_natively(implementation: Implementation, *tensors: Tensor | None) -> bool:
     usable = all(tensor is None or is_native(tensor) for tensor in tensors)
-    return usable and loaded() is not None
+    return implementation == "native" and usable and loaded() is not None
 
 
 def _sizes(matrix: Tensor) -> tuple[int, int, int]:
     return (*matrix.shape, torch.get_num_threads())
 
 
-def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
+def relu_sums(
+    x: Tensor,
+    bias: Tensor | None,
+    z: Tensor,
+    sums: Tensor,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes z, which may be x, and adds up what batch-norm and the unit's statistics need.
 
     Args:
@@ -41,7 +48,7 @@ def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
         bias: `(dim,)` or None.
         sums: `(3, dim)`, of z, of its square, and of z > 0.
     """
-    if _runs_natively(x, bias, z):
+    if _runs_natively(implementation, x, bias, z):
         _relu_sums(x, bias, z, *_sizes(x), sums)
         return
     torch.clamp_min(x if bias is None else x + bias, 0, out=z)
@@ -52,7 +59,13 @@ def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
 
 
 def normalize(
-    z: Tensor, mean: Tensor, scale: Tensor, bypass: Tensor | None, bypass_scale: float, y: Tensor
+    z: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    bypass: Tensor | None,
+    bypass_scale: float,
+    y: Tensor,
+    implementation: Implementation = "reference",
 ) -> None:
     """Writes y.
 
@@ -61,7 +74,7 @@ def normalize(
         mean, scale: `(dim,)`.
         bypass: `(times, batch, dim)` with as many rows, or None.
     """
-    if _runs_natively(z, mean, scale, bypass, y):
+    if _runs_natively(implementation, z, mean, scale, bypass, y):
         batch, time, sequence = 1, 0, 0
         if bypass is not None:
             batch, time, sequence = bypass.shape[1], bypass.stride(0), bypass.stride(1)
@@ -74,9 +87,15 @@ def normalize(
         y.view(bypass.shape).add_(bypass, alpha=bypass_scale)
 
 
-def gradient_sums(gradient: Tensor, z: Tensor, mean: Tensor, sums: Tensor) -> None:
+def gradient_sums(
+    gradient: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    sums: Tensor,
+    implementation: Implementation = "reference",
+) -> None:
     """Adds to sums `(2, dim)` of the gradient for y, and of its products with z - mean."""
-    if _runs_natively(gradient, z, mean):
+    if _runs_natively(implementation, gradient, z, mean):
         _gradient_sums(gradient, z, mean, *_sizes(z), sums)
         return
     wide = gradient.double()
@@ -90,6 +109,7 @@ def input_gradient(
     vectors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     target: Tensor,
     sums: Tensor,
+    implementation: Implementation = "reference",
 ) -> None:
     """From the gradient for y to that for x: of d = scale (gradient - average - (z - mean) product)
     what passes the unit, plus repair.
@@ -99,7 +119,7 @@ def input_gradient(
         vectors: mean, scale, average, product and repair, `(dim,)`.
         sums: `(3, dim)`, of the result, of its square, and of the square of d.
     """
-    if _runs_natively(gradient, z, *vectors, target):
+    if _runs_natively(implementation, gradient, z, *vectors, target):
         _input_gradient(gradient, z, *vectors, target, *_sizes(z), sums)
         return
     mean, scale, average, product, repair = vectors
