@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
-from nnet.kernels.native import loaded
+from nnet.kernels.native import constant_while_tracing, loaded
 
 Implementation = Literal["reference", "native", "triton"]
 """`reference` is plain torch and nothing else, on any device. `native` is our C++ on a CPU, in
@@ -44,6 +44,7 @@ def triton_is_installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+@constant_while_tracing
 def native_is_available() -> bool:
     """Whether our C++ is at hand."""
     return loaded() is not None

@@ -52,6 +52,15 @@ REBUILD = "install the package again with a C++ compiler"
 REBUILD_CHECKOUT = "run `python -m nnet.kernels.native_build`"
 
 
+def constant_while_tracing(function: Callable[[], bool]) -> Callable[[], bool]:
+    """What torch.compiler.assume_constant_result does: torch.compile takes the result as it is.
+
+    That itself would import all of torch's compiler, and triton with it.
+    """
+    function.__dict__["_dynamo_marked_constant"] = True
+    return function
+
+
 def is_native(x: Tensor) -> bool:
     """Whether a tensor is float32 on a CPU with adjacent columns.
 
@@ -119,7 +128,7 @@ def loaded() -> Library | None:
     return _Loaded.library
 
 
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def has_matrix_units() -> bool:
     """Whether this processor has matrix units for bfloat16 (x86's AMX) that can be used."""
     library = loaded()
@@ -370,7 +379,7 @@ def is_traceable(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
 
 
-@torch.compiler.assume_constant_result
+@constant_while_tracing
 def _is_there() -> bool:
     return loaded() is not None
 

@@ -227,7 +227,7 @@ def test_torch_compile_makes_native_operators_of_its_graph(
         return graph.forward
 
     def pooled(source: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        made = spliced_affine([source], terms, weight, bias)
+        made = spliced_affine([source], terms, weight, bias, implementation="native")
         return native_sum(made, True), native_deviations(made, 0.1)
 
     compiled = torch.compile(pooled, fullgraph=True, backend=backend)
@@ -240,7 +240,8 @@ def test_torch_compile_makes_native_operators_of_its_graph(
 def test_what_is_exported_has_none_of_our_operators() -> None:
     class Affine(torch.nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return spliced_affine([x], [Term(0, 0, 1, 9, None, 0, 300)], torch.ones(300, 300), None)
+            terms, weight = [Term(0, 0, 1, 9, None, 0, 300)], torch.ones(300, 300)
+            return spliced_affine([x], terms, weight, None, implementation="native")
 
     exported = torch.export.export(Affine(), (torch.randn(9, 40, 300),))
     assert "nnet" not in str(exported.graph)
