@@ -37,6 +37,7 @@ bench: $(NATIVE)
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.data_loading
+	$(BIN)/python -m benchmarks.features_cpu
 	$(BIN)/python -m benchmarks.report
 
 $(STAMP): pyproject.toml setup.py constraints.txt
