@@ -47,7 +47,7 @@ from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST, NAMES, instru
 
 VARIABLE = "NNET_NATIVE"
 REFERENCE = "reference"
-COST = "plain PyTorch runs in its place on a CPU, which takes 1.5 to 5 times as long"
+COST = "plain PyTorch runs in its place on a CPU, which takes up to 3 times as long"
 REBUILD = "install the package again with a C++ compiler"
 REBUILD_CHECKOUT = "run `python -m nnet.kernels.native_build`"
 
