@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnet.kernels.affine.packed import pack
-from nnet.kernels.affine.spliced import Observer, Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Observer, Term
 from nnet.modules.base import ComponentModule, constant
 from nnet.modules.registry import implements
 from nnet.plan.times import Times
