@@ -1,9 +1,13 @@
-"""How a process that computes uses the machine."""
+"""How a process that computes uses the machine, and how it ends when it is told to."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = (1 << 31) - 1
@@ -33,3 +37,69 @@ def settle() -> None:
         if not mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
             mallopt(M_MMAP_THRESHOLD, OLD_KEPT_BYTES)
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+class Stopped(BaseException):
+    """The process is told to end; no Exception, so that nothing takes it for an error.
+
+    Args:
+        number: of the signal.
+        saved: what was kept, for the user; or nothing.
+    """
+
+    def __init__(self, number: int, saved: str = "") -> None:
+        super().__init__(number, saved)
+        self.number = number
+        self.saved = saved
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells give a process that a signal ended."""
+        return 128 + self.number
+
+    def __str__(self) -> str:
+        how = "interrupted" if self.number == signal.SIGINT else "terminated"
+        return f"{how}; {self.saved}" if self.saved else how
+
+
+class _Signals:
+    """What came while nothing may be interrupted."""
+
+    def __init__(self) -> None:
+        self.deferring = False
+        self.waiting: int | None = None
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.deferring and self.waiting is None:
+            self.waiting = number  # a second one is not deferred
+            return
+        self.deferring = False
+        raise Stopped(number)
+
+
+_signals = _Signals()
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM raise Stopped in the main thread."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _signals.handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def not_interrupted() -> Iterator[None]:
+    """Inside, a first signal waits; it raises Stopped when the block ends."""
+    _signals.deferring, _signals.waiting = True, None
+    try:
+        yield
+    finally:
+        _signals.deferring = False
+    if _signals.waiting is not None:
+        number, _signals.waiting = _signals.waiting, None
+        raise Stopped(number)

@@ -57,6 +57,8 @@ def train(
     options: TrainingOptions,
     resume: bool = False,
     transform: UnknownTransform | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """Trains `model` and returns the file of the trained one.
 

@@ -20,7 +20,7 @@ from nnet.graph.dims import node_dim
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.loading import read_matrix
 from nnet.modelfile.model import read_model
-from nnet.modelfile.networks import unestimated_network
+from nnet.modelfile.networks import parse_network
 from nnet.plan.request import Request, TimeRange
 from nnet.runtime.compiled import compile_network
 from nnet.training.feeds.tables import Tables
@@ -152,9 +152,10 @@ def test_chain_examples_are_counted_by_the_posteriors_of_what_was_spoken() -> No
 
 def test_a_delay_takes_later_frames_for_a_target() -> None:
     text = XCONFIG.format(file="lda.mat")
-    found = unestimated_network(text, "net", np.random.default_rng(0))
-    assert found is not None
-    network, layer = found
+    parsed = parse_network(text, "net")
+    layer = parsed.fixed_affine_layer()
+    assert layer is not None
+    network = parsed.network(np.random.default_rng(0), zero_transform=True)
     features = torch.arange(60.0).reshape(1, 10, 6)
     for delay in (0, 2):
         part = input_network(network, UnknownTransform(layer.name, TransformOptions(), 0.0, delay))
