@@ -44,13 +44,15 @@ class Stopped(BaseException):
 
     Args:
         number: of the signal.
-        saved: what was kept, for the user; or nothing.
+        advice: for the user; or nothing.
+        at_once: whether it came where nothing should be interrupted, as a second signal does.
     """
 
-    def __init__(self, number: int, saved: str = "") -> None:
-        super().__init__(number, saved)
+    def __init__(self, number: int, advice: str = "", *, at_once: bool = False) -> None:
+        super().__init__(number, advice)
         self.number = number
-        self.saved = saved
+        self.advice = advice
+        self.at_once = at_once
 
     @property
     def status(self) -> int:
@@ -59,7 +61,7 @@ class Stopped(BaseException):
 
     def __str__(self) -> str:
         how = "interrupted" if self.number == signal.SIGINT else "terminated"
-        return f"{how}; {self.saved}" if self.saved else how
+        return f"{how}; {self.advice}" if self.advice else how
 
 
 class _Signals:
@@ -73,8 +75,8 @@ class _Signals:
         if self.deferring and self.waiting is None:
             self.waiting = number  # a second one is not deferred
             return
-        self.deferring = False
-        raise Stopped(number)
+        at_once, self.deferring = self.deferring, False
+        raise Stopped(number, at_once=at_once)
 
 
 _signals = _Signals()
@@ -84,7 +86,8 @@ _signals = _Signals()
 def stop_at_signals() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM raise Stopped in the main thread."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, _signals.handle) for number in numbers}
+    heard = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # not after nohup
+    before = {number: signal.signal(number, _signals.handle) for number in heard}
     try:
         yield
     finally:

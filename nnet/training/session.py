@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import logging
 import os
@@ -30,6 +29,7 @@ from nnet.training.feeds.ports import (
 from nnet.training.feeds.tables import Archives, Tables, example_sets, load_data
 from nnet.training.lda import UnknownTransform
 from nnet.training.options import TrainingOptions
+from nnet.training.run_folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.batches import Batch, Shape
@@ -43,8 +43,6 @@ if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = "checkpoints"
 
 Sets: TypeAlias = "tuple[Corpus | ExampleSet, Corpus | ExampleSet | None]"
 """Training and validation data."""
@@ -70,15 +68,29 @@ def train(
         out_dir: is made if it is not there.
         data: tables of features and targets, or archives of examples.
         options: how to train.
-        resume: go on from the newest checkpoint in `out_dir`, if there is one.
+        resume: go on from the newest checkpoint in `out_dir`, if there is one; nothing is changed
+            if the run is finished.
         transform: a component of the model that is to be estimated from the training data; it is
             also written to `lda.mat`.
+        force: delete the results of another run in `out_dir`.
 
     Raises:
         NnetError: network and data do not fit, a table is damaged, `out_dir` cannot be written or
             holds another run, or training diverged.
     """
-    _check_folder(out_dir, resume)
+    leads = os.environ.get("RANK", "0") == "0"  # as torchrun starts processes
+    with RunFolder(out_dir, resume=resume, force=force, leads=leads) as folder:
+        return _train_in(folder, model, data, options, resume, transform)
+
+
+def _train_in(
+    folder: RunFolder,
+    model: Model,
+    data: Tables | Archives,
+    options: TrainingOptions,
+    resume: bool,
+    transform: UnknownTransform | None,
+) -> Path:
     if options.bf16:
         from nnet.runtime.device import check_bf16
 
@@ -94,25 +106,27 @@ def train(
     if options.den_fst is None:
         warn_of_unbounded_objectives(model.network, outputs)
     if transform is not None:
-        network = _estimated(transform, model.network, out_dir, sets[0], options, resume)
+        network = _estimated(transform, model.network, folder, sets[0], options, resume)
         model = dataclasses.replace(model, network=network)
     processes = _join(options)
     identity = identity_of(model, sets[0], sets[1], options, processes.count)
-    trainer = _make_trainer(model, out_dir, outputs, sets, options, identity, processes)
+    trainer = _make_trainer(model, folder.path, outputs, sets, options, identity, processes)
+    folder.claim()
     if resume:
-        _resume(trainer, out_dir, identity)
-    _make_folder(out_dir)
+        _resume(trainer, folder, identity)
+        if trainer.leads and trainer.is_done and folder.final:
+            return folder.final
     trainer.run()
     if not trainer.leads:
-        return out_dir
+        return folder.path
     priors = _priors(model, trainer)
-    return _write_results(dataclasses.replace(model, priors=priors), trainer, out_dir)
+    return _write_results(dataclasses.replace(model, priors=priors), trainer, folder.path)
 
 
 def _estimated(
     transform: UnknownTransform,
     network: Network,
-    out_dir: Path,
+    folder: RunFolder,
     data: Corpus | ExampleSet,
     options: TrainingOptions,
     resume: bool,
@@ -120,42 +134,13 @@ def _estimated(
     """The network with its transform estimated, or as it was when the run began."""
     from nnet.training import input_transform as estimation
 
-    matrix = estimation.read_transform(out_dir) if resume else None
+    matrix = estimation.read_transform(folder.path) if resume else None
     if matrix is None:
-        _make_folder(out_dir)
+        folder.claim()
         collator = functools.partial(_collator, output=estimation.OUTPUT, options=options)
         matrix = estimation.transform_of_data(transform, network, data, options, collator)
-        estimation.write_transform(matrix, out_dir)
+        estimation.write_transform(matrix, folder.path)
     return estimation.with_transform(network, transform.component, matrix)
-
-
-def _check_folder(out_dir: Path, resume: bool) -> None:
-    """Raises NnetError if the folder cannot be made or holds another run; makes nothing yet."""
-    checkpoints = out_dir / CHECKPOINTS
-    try:
-        existing = next(p for p in (checkpoints, *checkpoints.absolute().parents) if p.exists())
-    except OSError as error:
-        raise _cannot_make(out_dir, error.strerror) from error
-    if not existing.is_dir():
-        raise _cannot_make(out_dir, os.strerror(errno.ENOTDIR))
-    if not os.access(existing, os.W_OK):
-        raise NnetError(f"{out_dir}: cannot write into this folder; choose another OUT_DIR")
-    if not resume and any(checkpoints.glob("*.safetensors")):
-        raise NnetError(
-            f"{out_dir} holds the checkpoints of an earlier run; go on with it with --resume, "
-            "delete it, or choose another OUT_DIR"
-        )
-
-
-def _make_folder(out_dir: Path) -> None:
-    try:
-        (out_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_make(out_dir, error.strerror) from error
-
-
-def _cannot_make(out_dir: Path, reason: str | None) -> NnetError:
-    return NnetError(f"{out_dir}: cannot make this folder: {reason}; choose another OUT_DIR")
 
 
 def _join(options: TrainingOptions) -> Processes:
@@ -276,22 +261,26 @@ def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> l
     return reporters
 
 
-def _resume(trainer: Trainer, out_dir: Path, identity: Identity) -> None:
-    from nnet.training.checkpoints.checkpoint import read_newest
+def _resume(trainer: Trainer, folder: RunFolder, identity: Identity) -> None:
+    from nnet.training.checkpoints.checkpoint import check_state, read_newest
+
+    def check(state: dict[str, Any]) -> None:
+        if state.get("identity") == identity:  # the state of another run has other shapes
+            check_state(state, trainer.state())
 
     def read() -> dict[str, Any] | None:
-        state = read_newest(out_dir / CHECKPOINTS)
-        changed = [] if state is None else list(differences(state["identity"], identity))
+        state = read_newest(folder.checkpoints, check)
+        changed = [] if state is None else list(differences(state.get("identity", {}), identity))
         if changed:
             raise NnetError(
-                f"{out_dir} cannot be resumed, because the run is not the same:\n"
+                f"{folder.path} cannot be resumed, because the run is not the same:\n"
                 + "\n".join(f"  {line}" for line in changed)
                 + "\ngive the same network, data and options as before, or another OUT_DIR"
             )
         return state
 
     if not trainer.resume(read):
-        log.warning("no checkpoint in %s: training starts from the beginning", out_dir)
+        log.warning("no checkpoint in %s: training starts from the beginning", folder.path)
 
 
 def _priors(model: Model, trainer: Trainer) -> np.ndarray | None:
@@ -307,6 +296,6 @@ def _write_results(model: Model, trainer: Trainer, out_dir: Path) -> Path:
 
     kind = "mdl" if model.is_acoustic else "raw"
     final = out_dir / f"final.{kind}"
-    write_model(dataclasses.replace(model, network=trainer.network()), final)
     draw_curves(trainer.history, out_dir / "curves.png", f"training of {out_dir.name}")
+    write_model(dataclasses.replace(model, network=trainer.network()), final)  # last: all is done
     return final

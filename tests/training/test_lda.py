@@ -180,7 +180,7 @@ def train(tmp_path: Path, tables: Tables) -> Callable[..., int]:
     net.write_text(XCONFIG.format(file=tmp_path / "lda.mat"))
     words = [str(net), str(tmp_path / "out"), "--feats", tables.feats, "--targets", tables.targets]
     words += ["--num-epochs", "2", "--chunk-width", "30,20", "--minibatch-size", "4"]
-    words += ["--no-tensorboard", "--rand-prune", "0"]
+    words += ["--no-tensorboard"]
 
     def run(*more: str) -> int:
         with pytest.raises(SystemExit) as end:
@@ -193,7 +193,10 @@ def train(tmp_path: Path, tables: Tables) -> Callable[..., int]:
 def test_a_missing_transform_is_estimated_from_the_training_data(
     train: Callable[..., int], tables: Tables, tmp_path: Path
 ) -> None:
-    assert train("--valid-share", "0", "--lda-opts", "--within-class-factor=0.5") == 0
+    assert (
+        train("--valid-share", "0", "--rand-prune=0", "--lda-opts", "--within-class-factor=0.5")
+        == 0
+    )
     matrix = read_matrix(tmp_path / "out/lda.mat")
     lda: Any = read_model(tmp_path / "out/final.raw").network.components["lda"]
     np.testing.assert_array_equal(lda.linear, matrix[:, :-1])
@@ -236,4 +239,4 @@ def test_a_network_without_such_a_layer_is_told(
     text = (tmp_path / "net.xconfig").read_text().splitlines()
     (tmp_path / "net.xconfig").write_text("\n".join(text[:2] + text[3:]))
     assert train("--lda") == 1
-    assert "is no xconfig with a fixed-affine-layer" in capsys.readouterr().err
+    assert "it applies to an xconfig with a fixed-affine-layer" in capsys.readouterr().err
