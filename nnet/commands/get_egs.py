@@ -12,6 +12,7 @@ from typer import Argument
 
 from nnet.commands.options import table_dim
 from nnet.data.options import (
+    ALI_MODEL,
     FRAME_SUBSAMPLING_FACTOR,
     IVECTORS,
     ONLINE_IVECTOR_PERIOD,
@@ -32,6 +33,7 @@ def get_egs(
     num_pdfs: Annotated[
         int, Option("Dimension of the network's output.", names=("--num-pdfs", "--num-targets"))
     ] = 0,
+    ali_model: Annotated[str, ALI_MODEL] = "",
     ivectors: Annotated[str, IVECTORS] = "",
     online_ivectors: Annotated[str, ONLINE_IVECTORS] = "",
     online_ivector_period: Annotated[int, ONLINE_IVECTOR_PERIOD] = 10,
@@ -49,6 +51,7 @@ def get_egs(
 
     Example: nnet get-egs scp:feats.scp ark:ali.ark ark:egs.ark --num-pdfs 42 --num-frames 8
     """
+    from nnet.data.chain.alignments import target_reader
     from nnet.data.corpus import Sources, load_corpus
     from nnet.data.cutting import ExampleCutter
     from nnet.data.examples import ExampleWriter
@@ -65,6 +68,7 @@ def get_egs(
         online_ivector_period=online_ivector_period,
         ivector_dim=table_dim(ivectors or online_ivectors),
         subsampling=frame_subsampling_factor,
+        read_target=target_reader(ali_model, num_pdfs),
     )
     cutter = ExampleCutter(load_corpus(sources), num_frames, cutting.context, cutting.srand)
     count = 0

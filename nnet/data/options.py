@@ -13,7 +13,9 @@ ONLINE_IVECTOR_PERIOD = Option(
     "Frames from one online i-vector to the next.", least=1, applies=given("online_ivectors")
 )
 FRAME_SUBSAMPLING_FACTOR = Option("Input frames per output frame.", least=1)
-ALI_MODEL = Option("Transition model or .mdl that the alignments were made with.")
+ALI_MODEL = Option(
+    "Transition model or .mdl of alignments that are transition-ids (Kaldi's ali.*.gz)."
+)
 
 LEFT_TOLERANCE = Option("Input frames that a phone may begin before its place.")
 RIGHT_TOLERANCE = Option("Input frames that a phone may end after its place.")

@@ -101,8 +101,7 @@ class RunFolder:
                     "OUT_DIR, or give --force in place of --resume to delete it"
                 )
         elif not self._force:
-            logged = (self.path / "train.jsonl").exists()
-            if has_checkpoints or self.final or logged:
+            if has_checkpoints or self.final:
                 raise NnetError(
                     f"{self.path} holds the results of an earlier run; go on with it with "
                     "--resume, delete them with --force, or choose another OUT_DIR"

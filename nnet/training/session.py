@@ -99,6 +99,7 @@ def _train_in(
     if isinstance(data, Archives):
         outputs = tuple(node.name for node in model.network.outputs())
         sets = example_sets(data, options)
+        _check_first_examples(sets, model.network, options)
     else:
         ports = find_ports(model.network, data.outputs)
         outputs = _outputs_of_tables(model.network, ports, options)
@@ -121,6 +122,21 @@ def _train_in(
         return folder.path
     priors = _priors(model, trainer)
     return _write_results(dataclasses.replace(model, priors=priors), trainer, folder.path)
+
+
+def _check_first_examples(sets: Sets, network: Network, options: TrainingOptions) -> None:
+    """Raises NnetError if the first examples do not fit the network, before anything is made."""
+    import torch
+
+    from nnet.data.example_set import ExampleSet
+    from nnet.training.feeds.examples import ExampleFeed
+
+    with_xent = options.den_fst is not None and options.chain.xent_regularize > 0
+    for examples in sets:
+        if isinstance(examples, ExampleSet):
+            feed = ExampleFeed(examples, network, torch.device("cpu"), with_xent=with_xent)
+            with feed.minibatches(feed.whole()[:1]) as minibatches:
+                next(minibatches)
 
 
 def _estimated(
@@ -229,6 +245,11 @@ def _collator(
     if options.den_fst is None:
         return Collator(corpus, request_of)
     graphs = ChainGraphs.read(Path(options.den_fst).parent)
+    if graphs.num_pdfs != corpus.sources.output_dim:
+        raise NnetError(
+            f"the graphs beside {options.den_fst} are for {graphs.num_pdfs} pdfs, the network's "
+            f"output has dimension {corpus.sources.output_dim}; make both from the same tree"
+        )
     return ChainCollator(corpus, Supervisor(graphs, options.tolerance), request_of, output)
 
 

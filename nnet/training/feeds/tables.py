@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.data.chain.alignments import alignment_reader
+from nnet.data.chain.alignments import alignment_reader, target_reader
 from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
 from nnet.data.example_set import ExampleSet
 from nnet.data.merging import MergingRules
 from nnet.data.options import IVECTORS, ONLINE_IVECTOR_PERIOD, ONLINE_IVECTORS
+from nnet.data.streams import ByteReader
 from nnet.data.target_tables import TargetTable
-from nnet.data.targets import read_target
+from nnet.data.targets import Target
 from nnet.errors import NnetError
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.examples import read_example
@@ -202,6 +203,10 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
             f"the network has an input 'ivector' of dim {ports.ivector_dim}, but no i-vectors are "
             "given; add --ivectors or --online-ivectors"
         )
+    if ports.more and tables.ali_model:
+        raise NnetError(
+            "--ali-model is for --targets of one output alone; give pdf-ids for several"
+        )
     if ports.more and options.den_fst is not None:
         raise NnetError("LF-MMI is trained from --feats with --targets for one output alone")
     main, more = _target_tables(tables.targets, tables, ports)
@@ -217,5 +222,14 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
         ivector_dim=ports.ivector_dim,
         subsampling=options.frame_subsampling_factor,
         memory=int(tables.memory * GIBIBYTE),
-        read_target=read_target if options.den_fst is None else alignment_reader(tables.ali_model),
+        read_target=_reader(tables, ports, options),
     )
+
+
+def _reader(
+    tables: Tables, ports: Ports, options: TrainingOptions
+) -> Callable[[ByteReader], Target]:
+    """What reads the main output's targets."""
+    if options.den_fst is None:
+        return target_reader(tables.ali_model, ports.output_dim)
+    return alignment_reader(tables.ali_model)
