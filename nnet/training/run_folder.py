@@ -100,12 +100,11 @@ class RunFolder:
                     f"{self.final} is there, but no checkpoint to go on from; choose another "
                     "OUT_DIR, or give --force in place of --resume to delete it"
                 )
-        elif not self._force:
-            if has_checkpoints or self.final:
-                raise NnetError(
-                    f"{self.path} holds the results of an earlier run; go on with it with "
-                    "--resume, delete them with --force, or choose another OUT_DIR"
-                )
+        elif not self._force and (has_checkpoints or self.final):
+            raise NnetError(
+                f"{self.path} holds the results of an earlier run; go on with it with --resume, "
+                "delete them with --force, or choose another OUT_DIR"
+            )
 
     def _cannot_make(self, reason: str | None) -> NnetError:
         return NnetError(f"{self.path}: cannot make this folder: {reason}; choose another OUT_DIR")
