@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nnet.errors import NnetError
+from nnet.process import not_interrupted
 
 
 @contextmanager
@@ -43,8 +44,11 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacement(target: Path) -> Iterator[BinaryIO]:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    name = ""
     try:
+        with not_interrupted():
+            prefix, folder = f".{target.name}.", target.parent
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=folder)
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
@@ -52,7 +56,8 @@ def _replacement(target: Path) -> Iterator[BinaryIO]:
         os.chmod(name, _permissions(target))
         os.replace(name, target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
 

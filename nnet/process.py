@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -65,18 +66,23 @@ class Stopped(BaseException):
 
 
 class _Signals:
-    """What came while nothing may be interrupted."""
+    """What came while nothing may be interrupted.
+
+    Attributes:
+        depth: of `not_interrupted`.
+        waiting: the signal that has come meanwhile.
+    """
 
     def __init__(self) -> None:
-        self.deferring = False
+        self.depth = 0
         self.waiting: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.deferring and self.waiting is None:
+        if self.depth and self.waiting is None:
             self.waiting = number  # a second one is not deferred
             return
-        at_once, self.deferring = self.deferring, False
-        raise Stopped(number, at_once=at_once)
+        self.waiting = None
+        raise Stopped(number, at_once=self.depth > 0)
 
 
 _signals = _Signals()
@@ -97,12 +103,15 @@ def stop_at_signals() -> Iterator[None]:
 
 @contextmanager
 def not_interrupted() -> Iterator[None]:
-    """Inside, a first signal waits; it raises Stopped when the block ends."""
-    _signals.deferring, _signals.waiting = True, None
+    """Inside, a first signal waits; it raises Stopped when the outermost block ends."""
+    if threading.current_thread() is not threading.main_thread():  # which signals do not reach
+        yield
+        return
+    _signals.depth += 1
     try:
         yield
     finally:
-        _signals.deferring = False
-    if _signals.waiting is not None:
+        _signals.depth -= 1
+    if not _signals.depth and _signals.waiting is not None:
         number, _signals.waiting = _signals.waiting, None
         raise Stopped(number)
