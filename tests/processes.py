@@ -15,7 +15,20 @@ from pathlib import Path
 from typing import Any
 
 multiprocessing.set_forkserver_preload(
-    ["nnet.training.trainer", "nnet.training.session", "nnet.inference.segments", "tests.processes"]
+    [
+        "torch._dynamo",  # which optimizers load
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "PIL.PngImagePlugin",
+        "typer",
+        "rich.progress",
+        "nnet.training.trainer",
+        "nnet.training.session",
+        "nnet.training.input_transform",
+        "nnet.training.reports.curves",
+        "nnet.inference.segments",
+        "tests.processes",
+    ]
 )
 
 FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod")

@@ -55,7 +55,7 @@ def whole(train: Train, tmp_path: Path) -> tuple[Ended, Path]:
 
 
 def hidden(out: Path) -> list[Path]:
-    return [path for path in out.rglob(".*")]
+    return list(out.rglob(".*"))
 
 
 def test_a_killed_run_is_resumed_to_the_same_result(
