@@ -14,22 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-multiprocessing.set_forkserver_preload(
-    [
-        "torch._dynamo",  # which optimizers load
-        "matplotlib.backends.backend_agg",
-        "matplotlib.figure",
-        "PIL.PngImagePlugin",
-        "typer",
-        "rich.progress",
-        "nnet.training.trainer",
-        "nnet.training.session",
-        "nnet.training.input_transform",
-        "nnet.training.reports.curves",
-        "nnet.inference.segments",
-        "tests.processes",
-    ]
-)
+_loaded = [
+    "torch._dynamo",  # which optimizers load
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "PIL.PngImagePlugin",
+    "typer",
+    "rich.progress",
+    "nnet.training.trainer",
+    "nnet.training.session",
+    "nnet.training.input_transform",
+    "nnet.training.reports.curves",
+    "nnet.inference.segments",
+]
+
+
+def preload(module: str) -> None:
+    """Has processes import a module before they are forked."""
+    _loaded.append(module)
+    multiprocessing.set_forkserver_preload(_loaded)
+
+
+preload("tests.processes")
 
 FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod")
 """Audit events, before each of which a process may end."""

@@ -27,6 +27,9 @@ KEY = "nnet"
 TENSOR = "$tensor"
 INTEGER_KEYS = "$integer keys"
 CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+_UNREADABLE = (
+    OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
 NO_CHECKSUM = "0" * 64
 """Stands in the place of the checksum, which is that of the file with this."""
 
@@ -61,7 +64,7 @@ def read_checkpoint(path: Path) -> State:
         header = json.loads(data[8 : 8 + _header_size(data)])
         tree = json.loads(header["__metadata__"][KEY])
         state = _put_back_tensors(tree, load(data))
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise NnetError(f"{path}: not a readable checkpoint: {error}") from error
     if not isinstance(state, dict):
         raise NnetError(f"{path}: not a readable checkpoint: it holds no names")
