@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from nnet.data.minibatch import Minibatch
-from nnet.errors import NnetError
 from nnet.graph.network import Network
 from nnet.process import Stopped, not_interrupted
 from nnet.training.checkpoints.average import combine_checkpoints
@@ -53,8 +50,9 @@ from nnet.training.scoring import (
     zero_batchnorm,
 )
 from nnet.training.shrinkage import saturation
-from nnet.training.steps import Outcome, Pending, make_step
+from nnet.training.steps import Outcome, make_step
 from nnet.training.tallies import Tallies, Tally, overall
+from nnet.training.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +289,7 @@ class Trainer:
 
         As in nnet3, this is so with natural gradient alone; Adam's moments are not worth the risk.
         """
-        error = _not_finite(step, outcome)
+        error = step.error(outcome)
         self._skipped += 1
         if self._options.optimizer != "natural-gradient" or self._skipped > MOST_SKIPPED:
             raise error
@@ -376,35 +374,6 @@ class Trainer:
     def _some_batches(self) -> list[Any]:
         """Random training batches, enough for statistics."""
         return first_batches(self._train, self._options.num_epochs, STATISTICS_FRAMES)
-
-
-@dataclass(frozen=True, eq=False)
-class UnderWay:
-    """A step that was taken and not yet reported; see MinibatchRecord."""
-
-    pending: Pending
-    minibatch: Minibatch
-    position: Position
-    done: float
-    learning_rate: float
-    shrink: float
-    started: float
-    waited: float
-
-
-def _not_finite(step: UnderWay, outcome: Outcome) -> NnetError:
-    objectives = {name: tally.total for name, tally in outcome.tallies.items()}
-    wrong = [f"objective of '{n}' is {o}" for n, o in objectives.items() if not math.isfinite(o)]
-    what = wrong[0] if wrong else f"gradient norm is {outcome.norm}"
-    names = list(dict.fromkeys(step.minibatch.utterances))
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return NnetError(
-        f"training stopped at minibatch {step.position.step + 1} (epoch "
-        f"{step.position.epoch + 1}): the {what}\n"
-        f"utterances of the minibatch: {shown or 'not in the examples'}\n"
-        "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
-        "utterances' features; the last checkpoint is from before"
-    )
 
 
 def _output_records(sums: Tallies) -> dict[str, OutputRecord]:
