@@ -14,7 +14,7 @@ from nnet.converters.nnet1 import recurrent_layers  # noqa: F401
 from nnet.converters.nnet1.layers import NNET1
 from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.sources import Nnet1Source, Source, read_source
-from nnet.converters.targets import TargetOptions, target_bytes
+from nnet.converters.targets.registry import TargetOptions, target_content
 from nnet.errors import NnetError
 from nnet.graph.check import check_network
 from nnet.graph.context import context
@@ -232,4 +232,6 @@ def convert(
     found = read_source(source, form)
     if isinstance(found, Source):
         found = convert_legacy(found, options).model
-    return found if to == "nnet3" else target_bytes(found, to, how or TargetOptions())
+    if to == "nnet3":
+        return found
+    return target_content(found, to, how or TargetOptions()).data

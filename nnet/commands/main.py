@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from nnet.errors import NnetError, nearest
 from nnet.process import Stopped, settle, stop_at_signals
 
+NO_PIPES = "--no-pipes"
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 FIRST_LINE = re.compile(r'"""`nnet ([a-z-]+)`: (.+?)\.?(?:""")?$')
 
 
@@ -36,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Ctrl-C and SIGTERM end it with one line and, as in a shell, 128 plus the signal's number.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if NO_PIPES in words:
+        words.remove(NO_PIPES)
+        os.environ["NNET_NO_PIPES"] = "1"  # for the processes that read data, too
     program = os.path.basename(sys.argv[0])
     if arguments is None and program.startswith("nnet-"):
         words.insert(0, program.removeprefix("nnet-"))
@@ -43,16 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with stop_at_signals():
             settle()
             status = _run(words)
+            sys.stdout.flush()
     except NnetError as error:
         print(f"nnet: {error}", file=sys.stderr)
         status = 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
+        status = 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        print(f"nnet: standard output: cannot write: {error.strerror}", file=sys.stderr)
+        _leave_output()
         status = 1
     except Stopped as stop:
         print(f"nnet: {stop}", file=sys.stderr)
         status = stop.status
     sys.exit(status)
+
+
+def _leave_output() -> None:
+    """Lets what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -95,6 +113,9 @@ def _overview(known: dict[str, str]) -> str:
             "usage: nnet COMMAND ...   (nnet COMMAND --help says more; nnet-COMMAND is the same)",
             "",
             *lines,
+            "",
+            "nnet --no-pipes COMMAND ... (or NNET_NO_PIPES=1) runs no shell commands in the place "
+            "of files: for data of others",
         )
     )
 

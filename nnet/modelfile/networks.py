@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.components.config import ReadArray
+from nnet.components.initial import ReadArray
 from nnet.graph.build import build_network
 from nnet.graph.dims import node_dim
 from nnet.graph.network import Network, OutputNode
