@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,12 @@ def test_without_a_command_it_lists_them(capsys):
         status, out, _ = run(capsys, *words)
         assert status == 0
         assert all(f"  {name} " in out for name in commands())
+
+
+def test_every_command_is_a_program_of_its_own():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    programs = {name for name in project["scripts"] if name != "nnet"}
+    assert programs == {f"nnet-{name}" for name in commands()}
 
 
 def test_a_misspelled_command(capsys):
