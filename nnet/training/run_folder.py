@@ -31,7 +31,8 @@ class RunFolder:
 
     def __init__(self, path: Path, *, resume: bool, force: bool, leads: bool) -> None:
         self.path = path
-        self._resume, self._force, self._leads = resume, force, leads
+        self.leads = leads
+        self._resume, self._force = resume, force
         self._handle: int | None = None
         self._check_place()
         self._check_results()
@@ -64,7 +65,7 @@ class RunFolder:
         Raises:
             NnetError: it cannot be made, or another run is at work in it or was there first.
         """
-        if self._handle is not None or not self._leads:
+        if self._handle is not None or not self.leads:
             return
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,8 @@ def _estimated(
         folder.claim()
         collator = functools.partial(_collator, output=estimation.OUTPUT, options=options)
         matrix = estimation.transform_of_data(transform, network, data, options, collator)
-        estimation.write_transform(matrix, folder.path)
+        if folder.leads:
+            estimation.write_transform(matrix, folder.path)
     return estimation.with_transform(network, transform.component, matrix)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -151,6 +152,9 @@ def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, obj
     }
     torch.set_num_threads(1)
     given = dict(arguments)
+    room = given.pop("room_of_first", None)
+    if room is not None and rank == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
     resume = bool(given.pop("resume", False))
     options = TrainingOptions(
         optimizer="natural-gradient",
@@ -251,3 +255,19 @@ def test_a_killed_process_ends_the_run_and_resume_goes_on(
     assert resumed == unbroken
     assert validations(tmp_path) == validations(whole)
     assert validations(whole)[-1] > validations(whole)[0]
+
+
+def test_a_full_disk_of_one_process_ends_the_run_and_resume_goes_on(tmp_path: Path) -> None:
+    options = {"checkpoint_every": 2, "num_epochs": 2}
+    in_two_processes(survive, str(tmp_path), free_port(), {**options, "room_of_first": 9000})
+    assert "cannot write: File too large" in (tmp_path / "error.0").read_text()
+    assert (tmp_path / "error.1").read_text().startswith("another process of this run is lost")
+    assert [path.name for path in (tmp_path / "out").rglob(".*")] == []
+    again = {**options, "resume": True}
+    in_two_processes(train_in_process, str(tmp_path), free_port(), again)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    in_two_processes(train_in_process, str(whole), free_port(), options)
+    resumed, unbroken = ((folder / "out/final.raw").read_bytes() for folder in (tmp_path, whole))
+    assert resumed == unbroken
+    assert validations(tmp_path) == validations(whole)
