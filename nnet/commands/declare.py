@@ -142,10 +142,8 @@ def command(function: Callable[..., None]) -> Command:
         )
 
     parameters = [*arguments, *(found.parameter() for found in options.values())]
-    kinds = inspect.Parameter
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [p.replace(kind=kinds.KEYWORD_ONLY) for p in parameters]
-    )
+    keywords = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    vars(run)["__signature__"] = inspect.Signature(keywords)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     spellings = (s for found in options.values() if found.is_boolean for s in found.spellings)
     return Command(run, frozenset(spellings))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.example_set import ExampleSet
     from nnet.data.minibatch import Minibatch
     from nnet.plan.request import Request
+    from nnet.runtime.compiled import CompiledNetwork
     from nnet.training.distribution import Processes
     from nnet.training.objectives import Objective
     from nnet.training.reports.records import Reporter
@@ -202,6 +203,7 @@ def _make_trainer(
         memory_compression_level=options.memory_compression_level,
     )
     module = module.to(device)
+    _check_dropout(module, options)
     if options.dropout is not None:
         module.set_dropout_proportion(options.dropout)
     scorer = Scorer(module, _objective(model.network, outputs, options), bf16=options.bf16)
@@ -224,6 +226,20 @@ def _make_trainer(
     reporters = _reporters(out_dir, options, identity) if processes.leads else []
     checkpoints = out_dir / CHECKPOINTS
     return Trainer(scorer, train, valid, options, checkpoints, identity, reporters, processes)
+
+
+def _check_dropout(module: CompiledNetwork, options: TrainingOptions) -> None:
+    """Raises NnetError if an option about dropout is given, but nothing drops out."""
+    from nnet.modules.dropout import RandomModule
+
+    given = {"--dropout": options.dropout, "--dropout-schedule": options.dropout_schedule}
+    if any(isinstance(submodule, RandomModule) for submodule in module.modules()):
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise NnetError(
+                f"{name} has no effect here; it applies to networks with dropout components"
+            )
 
 
 def _outputs_of_tables(network: Network, ports: Ports, options: TrainingOptions) -> tuple[str, ...]:

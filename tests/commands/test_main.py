@@ -85,6 +85,8 @@ TORCH_FREE = [
     f"from nnet.commands.main import main; main(['compile', {str(TDNNF)!r}])",
     "from nnet.commands.main import main; main(['compute', '--nope'])",
     "from nnet.commands.main import main; main(['info', '/nowhere'])",
+    "from nnet.commands.main import main; main(['train', '--help'])",
+    "from nnet.commands.main import main; main(['compute', '--help'])",
 ]
 
 

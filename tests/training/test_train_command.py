@@ -114,6 +114,7 @@ def test_an_acoustic_model_stays_one(tmp_path: Path) -> None:
             "natural-gradient; did you mean 'adamw'?",
         ),
         (["--chunk-width", "wide"], "--chunk-width is 'wide'"),
+        (["--dropout", "0.1"], "--dropout has no effect here; it applies to networks with dropout"),
         (["--device", "gpu"], "--device is 'gpu', expected cpu, cuda or cuda:N"),
         (["--valid-feats", "ark:x"], "--valid-feats and --valid-targets come together"),
     ],
