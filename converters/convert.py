@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.nonlinearity import LogSoftmax, Softmax
 from nnet.components.power import Log
 from nnet.converters.assembly import Assembly, Part
@@ -229,6 +230,7 @@ def convert(
     Raises:
         NnetError: something is damaged or cannot be converted.
     """
+    check_argument(source, (str, os.PathLike, bytes), "source", "a file's name, or its content")
     found = read_source(source, form)
     if isinstance(found, Source):
         found = convert_legacy(found, options).model

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.initial import ReadArray
 from nnet.graph.build import build_network
 from nnet.graph.dims import node_dim
@@ -23,7 +24,7 @@ def build(
     text: str,
     name: str = "<string>",
     *,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     base: Network | None = None,
 ) -> Network:
     """The network that a config or an xconfig describes, with random initial parameters.
@@ -32,14 +33,15 @@ def build(
         text: lines of an nnet3 config (`component-node name=...`) or of an xconfig
             (`relu-layer name=...`), told apart by their first word.
         name: how errors call the text, such as its file name.
-        rng: where random numbers come from; by default, a generator with seed 0.
+        rng: where random numbers come from, or the seed of a generator; by default 0.
         base: a network to add to; it is not changed.
 
     Raises:
         TextError: a mistake in the text, with its place.
         NnetError: a file that the text names cannot be read.
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = np.random.default_rng(rng or 0) if rng is None or isinstance(rng, int) else rng
+    check_argument(rng, np.random.Generator, "rng", "numpy.random.default_rng(seed), or a seed")
     return parse_network(text, name, base).network(rng)
 
 
@@ -95,6 +97,7 @@ def parse_network(text: str, name: str, base: Network | None = None) -> NetworkT
     Raises:
         TextError: a mistake in the text, with its place.
     """
+    check_argument(text, str, name, "a text; Path(file).read_text() is a file's")
     if is_config(text):
         return NetworkText(parse_config(text, name), None, base)
     expansion = expand_over(base, parse_xconfig(text, name))
