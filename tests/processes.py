@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,7 @@ def run_command(
         file_size: bytes that a file can have, as on a full disk.
         deadly: whether writing more kills the process, by SIGXFSZ.
     """
-    log = folder.with_name(folder.name + ".log")
-    log.mkdir(exist_ok=True)
+    log = Path(tempfile.mkdtemp(prefix=f"{folder.name}.log.", dir=folder.parent))
     limit = (file_size, deadly)
     arguments = (str(folder), [str(word) for word in words], str(log), number, at, limit)
     process = multiprocessing.get_context("forkserver").Process(target=_work, args=arguments)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,19 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     assert "cannot write: File too large" in ended.errors[-1]
     assert not [line for line in ended.errors if "Traceback" in line]
     assert train(out, "--resume").status == 0
+    assert result(out) == result(whole[1])
+
+
+def test_of_two_runs_at_once_into_one_folder_one_ends_well(
+    train: Train, whole: tuple[Ended, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: train(out), range(2))
+    done, refused = sorted((first, second), key=lambda ended: ended.status)
+    assert (done.status, refused.status) == (0, 1)
+    message = "another run is writing into this folder|holds the results of an earlier run"
+    assert re.search(message, refused.errors[-1])
     assert result(out) == result(whole[1])
 
 
