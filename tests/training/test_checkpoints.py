@@ -130,11 +130,14 @@ def test_a_changed_bit_anywhere_is_found(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
-@pytest.mark.parametrize("name", ["7a610a0d", "every_bit-124c9b51", "every_bit-fdad32a1"])
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint-7a610a0d", "checkpoint_every_bit-124c9b51", "checkpoint_every_bit-fdad32a1"],
+)
 def test_damaged_headers_that_have_been_seen(name: str, tmp_path: Path) -> None:
     """The header names a tensor that there is not, or has a wrong key; there is no checksum."""
     path = checkpoint_path(tmp_path, 2)
-    shutil.copy(GOLDEN / f"damaged/checkpoint-{name}.bin", path)
+    shutil.copy(GOLDEN / f"faults/{name}.bin", path)
     with pytest.raises(NnetError, match="not a readable checkpoint: it has no checksum"):
         read_checkpoint(path)
     write_checkpoint(checkpoint_path(tmp_path, 1), {"step": 1})
