@@ -36,6 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.chain
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.data_loading
+	$(BIN)/python -m benchmarks.features_cpu
 	$(BIN)/python -m benchmarks.report
 
 $(STAMP): pyproject.toml constraints.txt
