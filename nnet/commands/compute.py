@@ -47,6 +47,9 @@ def compute(
         bool, Option("Matrix products in bfloat16, if there is hardware for it.")
     ] = False,
     num_threads: Annotated[int, NUM_THREADS] = 0,
+    allow_nan: Annotated[
+        bool, Option("Go on with NaN and infinity in parameters, input and output.")
+    ] = False,
 ) -> None:
     """Computes a network's output on utterances, as nnet3-compute does.
 
@@ -61,8 +64,11 @@ def compute(
     import numpy as np
     import torch
 
+    from nnet.commands.notices import say_if_slow
     from nnet.commands.progress import Progress
+    from nnet.data.targets import check_features
     from nnet.data.writers import MatrixWriter, VectorWriter
+    from nnet.graph.check import check_finite
     from nnet.inference.chunks import ChunkedInference
     from nnet.inference.segments import SegmentInference
     from nnet.modelfile.model import read_model
@@ -71,6 +77,8 @@ def compute(
 
     segments = vectors.segments
     loaded = read_model(model)
+    if not allow_nan:
+        check_finite(loaded.network)
     log_priors = _log_priors(loaded, model) if use_priors else None
     if num_threads:
         torch.set_num_threads(num_threads)
@@ -83,7 +91,10 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
+    say_if_slow(device)
     given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
+    if not allow_nan:
+        given = _finite(given, feats, ivectors or online_ivectors)
     inference: ChunkedInference | SegmentInference
     if segments is None:
         inference = ChunkedInference(module, chunks, output_name)
@@ -94,11 +105,30 @@ def compute(
     writer = MatrixWriter(out) if segments is None else VectorWriter(out)
     with writer, Progress("compute", "frames") as progress:
         for name, rows in inference.run(_counted(given, progress)):
+            if not allow_nan:
+                check_features(f"output '{output_name}'", name, np.atleast_2d(rows), "value")
             result = rows if log_priors is None else rows - log_priors
             writer.write(name, np.exp(result) if apply_exp else result)
             written += 1
         if written == 0:
             raise NnetError(f"{feats}: no utterance could be computed; nothing is written")
+
+
+def _finite(given: Iterator[Utterance], feats: str, ivectors: str) -> Iterator[Utterance]:
+    """The utterances.
+
+    Raises:
+        TableError: one has a feature or an i-vector that is NaN or infinite.
+    """
+    import numpy as np
+
+    from nnet.data.targets import check_features
+
+    for utterance in given:
+        check_features(feats, utterance.name, utterance.features)
+        if utterance.ivectors is not None:
+            check_features(ivectors, utterance.name, np.atleast_2d(utterance.ivectors), "i-vector")
+        yield utterance
 
 
 def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> Iterator[Utterance]:

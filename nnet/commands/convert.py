@@ -41,6 +41,9 @@ def convert(
     log_softmax: Annotated[
         str, Option("Put out log-posteriors; auto: in a .mdl.", metavar="auto|true|false")
     ] = "auto",
+    ivector_input: Annotated[
+        bool, Option("nnet2: constant columns of the first splice become an input 'ivector'.")
+    ] = True,
     clamp_splices: Annotated[bool, Option("nnet1: repeat edge frames in each layer.")] = False,
     kaldi_compatible: Annotated[bool, Option("Refuse results that Kaldi cannot load.")] = False,
     frame_subsampling_factor: Annotated[
@@ -78,6 +81,7 @@ def convert(
             transition_model=transition_model or None,
             log_softmax=wanted,
             clamp_splices=clamp_splices,
+            ivector_input=ivector_input,
             kaldi_compatible=kaldi_compatible,
         )
         converted = convert_legacy(found, options)

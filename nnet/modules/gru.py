@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Observer
+from nnet.kernels.affine.terms import Observer
 from nnet.kernels.cells.gru import gru_cell, gru_cell_gradient
 from nnet.kernels.cells.gru_cpu import LIBRARY
 from nnet.kernels.native_rows import runs_natively
