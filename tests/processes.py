@@ -48,7 +48,7 @@ class Ended:
 
     Attributes:
         status: its exit status, negative after a signal.
-        errors: its lines on standard error.
+        errors: its lines on standard error, without warnings.
         operations: how many file operations in the watched folder it began.
     """
 
@@ -83,7 +83,9 @@ def run_command(
     process.join(120)
     assert process.exitcode is not None, "the command does not end"
     counted = (log / "operations").read_bytes()
-    return Ended(process.exitcode, (log / "stderr").read_text().splitlines(), len(counted))
+    lines = (log / "stderr").read_text().splitlines()
+    errors = [line for line in lines if not line.startswith("nnet: warning: ")]
+    return Ended(process.exitcode, errors, len(counted))
 
 
 def _work(
