@@ -38,6 +38,7 @@ def preload(module: str) -> None:
 
 preload("tests.processes")
 
+NOTICES = ("nnet: warning: ", "nnet: no native code")
 FILE_OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.chmod")
 """Audit events, before each of which a process may end."""
 
@@ -84,7 +85,7 @@ def run_command(
     assert process.exitcode is not None, "the command does not end"
     counted = (log / "operations").read_bytes()
     lines = (log / "stderr").read_text().splitlines()
-    errors = [line for line in lines if not line.startswith("nnet: warning: ")]
+    errors = [line for line in lines if not line.startswith(NOTICES)]
     return Ended(process.exitcode, errors, len(counted))
 
 
