@@ -21,7 +21,10 @@ from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST, NAMES, instru
 
 VARIABLE = "NNET_NATIVE"
 REFERENCE = "reference"
-COST = "plain PyTorch runs in its place on a CPU, which takes up to 3 times as long"
+COST = (
+    "plain torch runs in its place: inference on a CPU takes up to twice, training of recurrent "
+    "networks up to five times as long"
+)
 REBUILD = "install the package again with a C++ compiler"
 REBUILD_CHECKOUT = "run `python -m nnet.kernels.native_build`"
 

@@ -43,7 +43,6 @@ def combine(
 
     Example: nnet combine 12.raw 11.raw 10.raw ark:valid.egs final.raw
     """
-    from nnet.commands.notices import say_if_slow
     from nnet.modelfile.model import Model, read_model, write_model
     from nnet.training.checkpoints.combination import combine as choose
     from nnet.training.checkpoints.combination import has_batchnorm, recomputed_statistics
@@ -54,7 +53,6 @@ def combine(
     *sources, egs, target = files
     first = read_model(sources[0])
     examples, chain = minibatches_for(first.network, egs, den_fst, measure)
-    say_if_slow()
     minibatches = [*examples]
     _log(f"Read {len(minibatches)} examples.")
     best = choose(

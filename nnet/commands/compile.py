@@ -41,6 +41,7 @@ def compile(
     Example: nnet compile final.mdl --dump --frames 150 --frame-subsampling-factor 3
     """
     from nnet.graph.context import context
+    from nnet.kernels.native_choice import chosen
     from nnet.modelfile.model import read_model
     from nnet.passes.planning import plan_network
     from nnet.plan.dump import dump as dumped
@@ -90,19 +91,20 @@ def compile(
     seconds = time.perf_counter() - start
     print(f"--- plan for {_described(request, batch)}\n{dumped(plan, layout, choices)}\n")
     _print_cost(choices.values(), batch * frames / frames_per_second, target.name)
+    if not target.is_gpu:
+        print(f"native code: {chosen()}")
     if not dump:
         print(f"planned in {1000 * seconds:.1f} ms; left context {left}, right context {right}")
 
 
 def _abilities(target: Machine) -> Abilities:
     """What there is where it is planned for; a CPU is this one."""
+    from nnet.kernels.native_choice import chosen
     from nnet.plan.implementations import Abilities
 
     if target.is_gpu:
         return Abilities(native=False)
-    from nnet.runtime.choosing import abilities_here
-
-    return abilities_here()
+    return Abilities(bool(chosen().name), chosen().has_matrix_units)
 
 
 def _print_cost(choices: Iterable[Choice], speech: float, machine: str) -> None:

@@ -64,7 +64,6 @@ def compute(
     import numpy as np
     import torch
 
-    from nnet.commands.notices import say_if_slow
     from nnet.commands.progress import Progress
     from nnet.data.targets import check_features
     from nnet.data.writers import MatrixWriter, VectorWriter
@@ -91,7 +90,6 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
-    say_if_slow(device)
     given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
     if not allow_nan:
         given = _finite(given, feats, ivectors or online_ivectors)

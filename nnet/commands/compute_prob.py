@@ -31,14 +31,12 @@ def compute_prob(
 
     Example: nnet compute-prob final.raw 'ark:nnet3-merge-egs ark:valid.egs ark:- |'
     """
-    from nnet.commands.notices import say_if_slow
     from nnet.modelfile.model import read_model
     from nnet.training.evaluation import evaluate_network, in_test_mode
     from nnet.training.feeds.evaluation_examples import minibatches_for
 
     network = read_model(model).network
     module = in_test_mode(network, batchnorm=batchnorm_test_mode, dropout=dropout_test_mode)
-    say_if_slow()
     minibatches, chain = minibatches_for(network, egs, den_fst, measure)
     lines = evaluate_network(module, minibatches, chain).report()
     if not lines:

@@ -44,13 +44,11 @@ def train(
 
     Example: nnet train tdnnf.xconfig exp/tdnnf --feats scp:feats.scp --targets ark:ali.ark
     """
-    from nnet.commands.notices import say_if_slow
     from nnet.training.session import train as run
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     data = _data(tables, archives)
     model, transform = _starting_model(net, options.seed, estimation)
-    say_if_slow(options.device)
     print(run(model, out_dir, data, options, resume=resume, force=force, transform=transform))
 
 

@@ -19,7 +19,8 @@ from nnet.errors import NnetError
 from nnet.kernels import native, native_build, native_choice
 from nnet.kernels.affine.spliced import spliced_affine
 from nnet.kernels.affine.terms import Term
-from nnet.kernels.native import FOLDER, LIBRARIES, MANIFEST, NativeFunction, Struct, check_layout
+from nnet.kernels.native import NativeFunction, Struct, check_layout
+from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST
 from nnet.kernels.windows.cpu import native_deviations, native_sum
 
 SCRIPT = """
