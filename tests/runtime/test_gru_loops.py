@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 import nnet
-from nnet.modules import gru, statistics
-from nnet.modules.gru import AnyGruNonlinearity
-from nnet.modules.gru_steps import NativeSteps
+from nnet.modules import cells, gru, statistics
+from nnet.modules.cells import CellDerivative, CellModule, CellSteps
 from nnet.modules.statistics import StatisticsModule
 
 REPAIR = 'gru-nonlinearity-options="self-repair-scale=0.1 self-repair-threshold=0.8"'
@@ -50,20 +49,20 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether cells are computed in C++; they must be if they can be."""
     if request.param == "plain":
-        monkeypatch.setattr(gru, "runs_natively", lambda *_: False)
+        monkeypatch.setattr(cells, "way_for", lambda *_: "reference")
         return False
-    steps: list[NativeSteps] = []
-    made = AnyGruNonlinearity.derivative_in_steps
+    made = CellModule.derivative_in_steps
 
-    def derivative_in_steps(self: AnyGruNonlinearity, forward: object, *rest: object) -> object:
+    def derivative_in_steps(self: CellModule, forward: object, *rest: object) -> object:
         step = made(self, forward, *rest)
-        if self.w_h.dtype == torch.float32:
-            assert isinstance(forward, NativeSteps)
-            assert step is not None
-            steps.append(forward)
+        if self.trained.dtype == torch.float32:
+            assert isinstance(forward, CellSteps)
+            assert forward.run.way == "native"
+            assert isinstance(step, CellDerivative)
+            assert step.run.way == "native"
         return step
 
-    monkeypatch.setattr(AnyGruNonlinearity, "derivative_in_steps", derivative_in_steps)
+    monkeypatch.setattr(CellModule, "derivative_in_steps", derivative_in_steps)
     return True
 
 

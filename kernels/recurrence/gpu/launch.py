@@ -75,7 +75,7 @@ def tile(base, row, stride, column, inside, used):
     """Rows and columns as other programs left them, (rows, columns)."""
     place = base + row[:, None] * stride + column[None, :]
     mask = inside[:, None] & used[None, :]
-    return tl.load(place, mask=mask, other=0.0, cache_modifier=".cg")
+    return tl.load(place, mask=mask, other=0.0, cache_modifier=".cg").to(tl.float32)
 
 
 @device_function
@@ -200,17 +200,22 @@ _TEXTS: list[str] = []
 """The names of all texts; each is a file to Python."""
 
 
-def make_kernel(
-    name: str, program: Recurrence, loops: int, specimens: Sequence[Specimen] = ()
-) -> Kernel:
-    """Declares the kernel of a program."""
+def function_of(name: str, program: Recurrence, loops: int) -> Any:
+    """The text of a program's kernel as a function in Triton's language."""
     text = KernelText(program, loops).make()
     file = f"<{name}, number {len(_TEXTS)}>"
     _TEXTS.append(file)
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     namespace: dict[str, Any] = {"__name__": __name__, "tl": tl, **_NAMESPACE}
     exec(compile(text, file, "exec"), namespace)
-    function = triton.jit(namespace["kernel"])
+    return triton.jit(namespace["kernel"])
+
+
+def make_kernel(
+    name: str, program: Recurrence, loops: int, specimens: Sequence[Specimen] = ()
+) -> Kernel:
+    """Declares the kernel of a program."""
+    function = function_of(name, program, loops)
     # Loads are not made ahead of time: what they read may not be there before the loop they are in.
     transposed = any(isinstance(o, Product) and o.transposed for o in program.operations)
     registers = REGISTERS if transposed else None
