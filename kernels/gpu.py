@@ -11,6 +11,8 @@ In a process without a CUDA device kernels are declared interpreted. This must b
 from __future__ import annotations
 
 import importlib
+import itertools
+import linecache
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,6 +117,19 @@ def device_function(function: Callable[..., Any]) -> Any:
     return declared.rewrite() if INTERPRETED else declared
 
 
+_TEXT_NUMBERS = itertools.count()
+
+
+def function_of_text(name: str, text: str, names: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function `name` that a text defines, with `names` in reach; Triton finds its source."""
+    file = f"<{name}, number {next(_TEXT_NUMBERS)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {"__name__": __name__, **names}
+    exec(compile(text, file, "exec"), namespace)
+    function: Callable[..., Any] = namespace[name]
+    return function
+
+
 _INTERPRETED = tl.constexpr(INTERPRETED)
 
 
@@ -205,7 +220,8 @@ def kernel(
     """
 
     def declare(function: Callable[..., Any]) -> Kernel:
-        family = function.__module__.rpartition(".")[2]
+        subject = function.__module__.removeprefix("nnet.kernels.").split(".")
+        family = ".".join(part for part in subject if part != "gpu")
         name = f"{family}.{function.__name__.lstrip('_')}"
         small = Configuration(interpreted)
         KERNELS[name] = Kernel(name, triton.jit(function), configurations, small, specimens, fits)

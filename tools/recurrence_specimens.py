@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from nnet.kernels.cells import cell as cells
-from nnet.kernels.cells.parts import parts_of
+from nnet.kernels.cells.parts import parts_between_products
 from nnet.kernels.gpu import KERNELS, Specimen
 from nnet.kernels.recurrence.gpu.launch import make_kernel, parts_of
 from nnet.kernels.recurrence.gpu.rows import make_rows_kernel
@@ -67,7 +67,7 @@ def _declare() -> None:
             KERNELS[full] = make_kernel(full, program.program, loops, specimens)
     for name, cell in CELLS.items():
         for way, whole in (("forward", cell.forward()), ("backward", cell.backward(repaired=True))):
-            for number, part in enumerate(parts_of(whole.recurrence)):
+            for number, part in enumerate(parts_between_products(whole.recurrence)):
                 full = f"cells.{name}_{way}" + (f"_{number}" if number else "")
                 specimens = [_rows_specimen(kind, part.program, dtype) for kind, dtype in BOTH]
                 KERNELS[full] = make_rows_kernel(full, part.program, specimens)

@@ -13,7 +13,7 @@ import nnet.kernels
 from nnet.kernels.cells import cell as cells
 from nnet.kernels.cells.cell import Cell, Program, gradient_of
 from nnet.kernels.cells.cpu import buffers_of, function_name
-from nnet.kernels.cells.parts import parts_of, width_of
+from nnet.kernels.cells.parts import parts_between_products, width_of
 from nnet.kernels.recurrence.program import (
     Function,
     Given,
@@ -104,7 +104,7 @@ def render() -> str:
     """The whole file."""
     rows, functions = [], []
     for program in programs():
-        for number, part in enumerate(parts_of(program.recurrence)):
+        for number, part in enumerate(parts_between_products(program.recurrence)):
             name = function_name(program, number)
             rows.append(_Row(name, part.program).text())
             functions.append(_function(name, part.program))

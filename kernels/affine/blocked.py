@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import ACTIVATIONS, Epilogue, Term
+from nnet.kernels.affine.spliced import Epilogue, Term
+from nnet.kernels.functions import FUNCTIONS
 
 ROWS = 64
 """Blocks are multiples of so many rows: what matrix products like."""
@@ -149,7 +150,7 @@ def _multiply(out: Tensor, parts: Sequence[Part], once: Tensor | None) -> None:
 def _activate(made: Tensor, epilogue: Epilogue) -> None:
     """Activation, scales and offsets, in place."""
     if epilogue.activation:
-        ACTIVATIONS[epilogue.activation](made)
+        FUNCTIONS[epilogue.activation].in_place(made)
     if epilogue.scales is not None:
         made.mul_(epilogue.scales)
     if epilogue.offsets is not None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from nnet.kernels.affine.product import multiply, product, product_with_bias
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, uses_triton
 from nnet.kernels.windows.windows import resident
 
@@ -54,8 +55,8 @@ class Term(NamedTuple):
 class Epilogue(NamedTuple):
     """What follows the affine transform before the result is stored.
 
-    `activation` is '', 'relu', 'sigmoid' or 'tanh'; `scales` and `offsets` are `(dim,)` or None;
-    `bypass` terms of the same columns as the result are added last.
+    `activation` is '' or a name in `nnet.kernels.functions.FUNCTIONS`; `scales` and `offsets` are
+    `(dim,)` or None; `bypass` terms of the same columns as the result are added last.
     """
 
     activation: str = ""
@@ -70,8 +71,6 @@ Rows = tuple[Tensor, float]
 Observer = Callable[[Sequence[Rows], Tensor], None]
 """Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
 result: what natural gradient is computed from."""
-
-ACTIVATIONS = {"relu": torch.relu_, "sigmoid": torch.sigmoid_, "tanh": torch.tanh_}
 
 
 def spliced_affine(
@@ -174,7 +173,7 @@ def _joined(
 def finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
     """The epilogue, in place."""
     if epilogue.activation:
-        ACTIVATIONS[epilogue.activation](result)
+        FUNCTIONS[epilogue.activation].in_place(result)
     if epilogue.scales is not None:
         result.mul_(epilogue.scales)
     if epilogue.offsets is not None:
@@ -197,20 +196,22 @@ class _SplicedAffine(Function):
         terms, activation, _, implementation = options
         ctx.options = options
         ctx.has_bias = bias is not None
-        epilogue = Epilogue(activation)
+        function = FUNCTIONS.get(activation)
+        apart = function is not None and function.slope_of_input
+        epilogue = Epilogue("" if apart else activation)
         result = spliced_affine(
             sources, terms, weight, bias, epilogue, implementation=implementation
         )
-        ctx.save_for_backward(weight, result if activation else None, *sources)
-        return result
+        ctx.save_for_backward(weight, None if function is None else result, *sources)
+        return function.value(result) if apart and function is not None else result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        weight, result, *sources = ctx.saved_tensors
+        weight, kept, *sources = ctx.saved_tensors
         terms, activation, observer, implementation = ctx.options
         needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
         if activation:
-            gradient = activation_gradient(activation, result, gradient)
+            gradient = FUNCTIONS[activation].backward(gradient, kept)
         found = affine_gradients(
             sources,
             terms,
@@ -223,18 +224,6 @@ class _SplicedAffine(Function):
         )
         bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
         return (None, found[0], bias_gradient, *found[1])
-
-
-def activation_gradient(activation: str, result: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient before an activation, given its result and the gradient for that."""
-    aten = torch.ops.aten
-    if activation == "relu":
-        before: Tensor = aten.threshold_backward(gradient, result, 0)
-    elif activation == "sigmoid":
-        before = aten.sigmoid_backward(gradient, result)
-    else:
-        before = aten.tanh_backward(gradient, result)
-    return before
 
 
 def column_sums(rows: Tensor) -> Tensor:

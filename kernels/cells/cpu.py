@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
-from nnet.kernels.cells.parts import Part, parts_of, width_of
+from nnet.kernels.cells.parts import Part, parts_between_products, width_of
 from nnet.kernels.native_rows import Rows, address, over_rows
 from nnet.kernels.recurrence.program import Recurrence
 
@@ -59,7 +59,7 @@ def native_parts(
         sums: of each part that has some, (sums, columns) float64; is added to.
     """
     found = []
-    for number, part in enumerate(parts_of(program.recurrence)):
+    for number, part in enumerate(parts_between_products(program.recurrence)):
         own = [buffers[name] for name in buffers_of(part.program)]
         flags = [name in added for name in buffers_of(part.program)]
         read = [vectors[vector] for vector in part.program.vectors]

@@ -44,7 +44,7 @@ class Part:
 
 
 @cache
-def parts_of(program: Recurrence) -> tuple[Part, ...]:
+def parts_between_products(program: Recurrence) -> tuple[Part, ...]:
     """The parts of a program, in their order; what products read has to be stored."""
     numbers: list[int] = []
     for operation in program.operations:

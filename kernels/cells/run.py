@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
 from nnet.kernels.cells.cpu import LIBRARY, native_parts
-from nnet.kernels.cells.parts import MatrixProduct, Part, parts_of, width_of
+from nnet.kernels.cells.parts import MatrixProduct, Part, parts_between_products, width_of
 from nnet.kernels.native_rows import runs_natively
 from nnet.kernels.recurrence.program import Recurrence, SumName
 from nnet.kernels.recurrence.run import Loop, run, run_rows, sums_over_rows
@@ -52,7 +52,7 @@ class CellRun:
 
     def __init__(self, program: Program, memory: Memory, way: Way) -> None:
         self.program, self.memory, self.way = program, memory, way
-        self.parts = parts_of(program.recurrence)
+        self.parts = parts_between_products(program.recurrence)
         like = next(iter(memory.buffers.values()))
         self.sums = {
             part: torch.zeros(_shape(part.program), dtype=torch.float64, device=like.device)

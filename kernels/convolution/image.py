@@ -90,7 +90,7 @@ def image_convolution(
         x: `(stored times, batch, height_in * channels)`.
         filters: `(filters, offsets * channels)`.
         bias: `(filters,)`.
-        activation: '' or a key of `nnet.kernels.affine.spliced.ACTIVATIONS`.
+        activation: '' or a name in `nnet.kernels.functions.FUNCTIONS`.
         scales, offsets: `(height_out * filters,)` or None.
 
     Returns:

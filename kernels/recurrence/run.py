@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, uses_triton
 from nnet.kernels.recurrence.program import (
     ColumnSum,
@@ -191,9 +192,9 @@ class _Values:
             case Multiply(of=of, second=second) | Scaled(of=of, row=second):
                 return self[of] * self[second]
             case Function(of=of, name=name):
-                return FUNCTIONS[name](self[of])
+                return FUNCTIONS[name].value(self[of])
             case Slope(of=of, name=name):
-                return SLOPES[name](self[of])
+                return FUNCTIONS[name].slope(self[of])
             case Push(of=of, name=name, vector=vector):
                 return PUSHES[name](self[of]) * self._vector(vector)
             case Weighted(of=of, vector=vector):
@@ -233,22 +234,12 @@ class _Stored(_Values):
         return super().__getitem__(value)
 
 
-FUNCTIONS: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-}
-SLOPES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-    "relu": lambda y: (y > 0).to(y.dtype),
-}
 PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda y: 2 * y - 1,
     "tanh": lambda y: y,
     "relu": torch.ones_like,
 }
-"""By name of a nonlinearity: itself, its slope by its result, and where self-repair pushes to."""
+"""By name of a nonlinearity: from its result to what self-repair pushes by."""
 
 
 def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,11 @@ _MODULES: dict[str, type[ComponentModule]] = {}
 
 
 def implements(*specs: str) -> Callable[[type[ComponentModule]], type[ComponentModule]]:
-    """Registers a module class for specification classes (by their type name)."""
+    """Registers a module class for specification classes, by their type names.
+
+    A class of specifications without a type name, by its own, stands for all that derive from it
+    and have no module class of their own.
+    """
 
     def register(cls: type[ComponentModule]) -> type[ComponentModule]:
         for spec in specs:
@@ -40,8 +44,9 @@ def make_module(spec: Any) -> ComponentModule:
     Raises:
         NnetError: there is no torch implementation of this component type.
     """
-    name = getattr(spec, "type_name", type(spec).__name__)
-    cls = _module_classes().get(name)
-    if cls is None:
-        raise NnetError(f"components of type {name} can be read and written, but not yet run")
-    return cls(spec)
+    classes = _module_classes()
+    names = [vars(cls).get("type_name", cls.__name__) for cls in type(spec).__mro__]
+    for name in names:
+        if name in classes:
+            return classes[name](spec)
+    raise NnetError(f"components of type {names[0]} can be read and written, but not yet run")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.components.config import Initializer, component_from_line
+from nnet.components.config import component_from_line
+from nnet.components.initial import Initializer
 from nnet.components.window import TimeWindow
 from nnet.modules.base import ComponentModule
 from nnet.modules.registry import make_module

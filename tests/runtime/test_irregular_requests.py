@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nnet.errors import NnetError
+from nnet.modelfile.networks import build
 from nnet.plan.request import Request, TimeList, TimeRange
 from nnet.runtime.compiled import compile_network
 from nnet.runtime.oracle import interpret
@@ -62,9 +63,8 @@ def test_times_out_of_order_are_refused():
 
 
 def test_missing_frames_are_named():
-    network = random_network(3)
-    short = {name: TimeRange(0, 1) for name in GIVEN}
-    request = Request.of(short, {"output": TimeRange(500, 1)})
-    module = compile_network(network).double().eval()
+    text = "input dim=3 name=input\noutput-layer name=output dim=2 input=Append(-1,0,1)"
+    request = Request.of({"input": TimeRange(0, 1)}, {"output": TimeRange(500, 1)})
+    module = compile_network(build(text)).eval()
     with pytest.raises(NnetError, match="missing"):
-        module.forward_each([tensors(request, 0)], [request])
+        module.forward_each([{"input": torch.zeros(1, 3)}], [request])

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.spliced import Term
-from nnet.kernels.gpu import INTERPRETED, Configuration, device_function, tl, triton
+from nnet.kernels.functions import FUNCTIONS
+from nnet.kernels.gpu import (
+    INTERPRETED,
+    Configuration,
+    device_function,
+    function_of_text,
+    tl,
+    triton,
+)
 from nnet.kernels.windows.windows import resident
 
 TILES = (
@@ -146,18 +154,15 @@ def row_offsets(m, batch, positions, time_stride, batch_stride, LINEAR: tl.const
     return offsets
 
 
-@device_function
-def activated(x, ACTIVATION: tl.constexpr):
-    """The activation, as torch has it; NaN stays NaN."""
-    if ACTIVATION == "relu":
-        x = tl.where(x < 0, 0.0, x)
-    elif ACTIVATION == "sigmoid":
-        x = tl.sigmoid(x)
-    elif ACTIVATION == "tanh":
-        decay = tl.exp(-2 * tl.abs(x))
-        size = (1 - decay) / (1 + decay)
-        x = tl.where(x < 0, -size, size)
-    return x
+def _text_of_activated() -> str:
+    lines = ["def activated(x, ACTIVATION: tl.constexpr):"]
+    for name, function in FUNCTIONS.items():
+        lines += [f"    if ACTIVATION == {name!r}:", f"        x = {function.triton}"]
+    return "\n".join([*lines, "    return x", ""])
+
+
+activated = device_function(function_of_text("activated", _text_of_activated(), {"tl": tl}))
+"""x with the function by its name applied; '' for none. As torch has it; NaN stays NaN."""
 
 
 @device_function

@@ -13,7 +13,7 @@ read past the level-1 cache (`.cg`).
 
 from __future__ import annotations
 
-import linecache
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
@@ -28,6 +28,7 @@ from nnet.kernels.gpu import (
     Specimen,
     device_function,
     dot,
+    function_of_text,
     input_precision,
     tl,
     triton,
@@ -193,29 +194,23 @@ _NAMESPACE = {
 @cache
 def kernel_of(program: Recurrence, loops: int) -> Kernel:
     """The kernel of a program."""
-    return make_kernel(f"recurrence.{len(_TEXTS)}", program, loops)
+    return make_kernel(f"recurrence.{next(_NUMBERS)}", program, loops)
 
 
-_TEXTS: list[str] = []
-"""The names of all texts; each is a file to Python."""
+_NUMBERS = itertools.count()
 
 
-def function_of(name: str, program: Recurrence, loops: int) -> Any:
+def function_of(program: Recurrence, loops: int) -> Any:
     """The text of a program's kernel as a function in Triton's language."""
     text = KernelText(program, loops).make()
-    file = f"<{name}, number {len(_TEXTS)}>"
-    _TEXTS.append(file)
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    namespace: dict[str, Any] = {"__name__": __name__, "tl": tl, **_NAMESPACE}
-    exec(compile(text, file, "exec"), namespace)
-    return triton.jit(namespace["kernel"])
+    return triton.jit(function_of_text("kernel", text, {"tl": tl, **_NAMESPACE}))
 
 
 def make_kernel(
     name: str, program: Recurrence, loops: int, specimens: Sequence[Specimen] = ()
 ) -> Kernel:
     """Declares the kernel of a program."""
-    function = function_of(name, program, loops)
+    function = function_of(program, loops)
     # Loads are not made ahead of time: what they read may not be there before the loop they are in.
     transposed = any(isinstance(o, Product) and o.transposed for o in program.operations)
     registers = REGISTERS if transposed else None

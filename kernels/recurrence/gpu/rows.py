@@ -3,6 +3,7 @@ once, and programs never meet."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from nnet.kernels.recurrence.run import Loop
 
 CONFIGURATIONS = (
     Configuration({"ROWS": 1, "CELLS": 1024, "DEPTH": 16}, warps=4),
-    Configuration({"ROWS": 4, "CELLS": 256, "DEPTH": 16}, warps=4),
+    Configuration({"ROWS": 4, "CELLS": 256, "DEPTH": 16}, warps=8),
 )
 """Bound by memory: many bytes in flight, for wide rows and for narrow ones."""
 
@@ -27,12 +28,15 @@ MOST_GROUPS = 65535
 @cache
 def rows_kernel_of(program: Recurrence) -> Kernel:
     """The kernel of a program."""
-    return make_rows_kernel(f"rows.{rows_kernel_of.cache_info().misses}", program)
+    return make_rows_kernel(f"rows.{next(_NUMBERS)}", program)
+
+
+_NUMBERS = itertools.count()
 
 
 def make_rows_kernel(name: str, program: Recurrence, specimens: Sequence[Specimen] = ()) -> Kernel:
     """Declares the kernel of a program."""
-    function = function_of(name, program, 1)
+    function = function_of(program, 1)
     return Kernel(name, function, CONFIGURATIONS, INTERPRETED, specimens, lambda *_: True)
 
 

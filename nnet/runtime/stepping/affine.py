@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.packed import can_pack, pack
-from nnet.kernels.affine.spliced import ACTIVATIONS, affine_gradients, column_sums
+from nnet.kernels.affine.spliced import affine_gradients, column_sums
 from nnet.kernels.affine.steps import AffineSteps
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.native import is_native
 from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
@@ -59,10 +60,10 @@ class AffineStep(Step):
         ]
         self.blocks = [(t, block, rows.scale) for t, block, rows in triples if t.inside]
         self.bias = None if module.bias is None else module.bias.detach()
-        self.activated: Tensor | None = None
+        self.kept: Tensor | None = None
         if run.tracked and operation.activation:
             place = self.own.place
-            self.activated = run.like.new_empty((place.count, run.like.shape[1], place.dim))
+            self.kept = run.like.new_empty((place.count, run.like.shape[1], place.dim))
 
     def prepare(self) -> None:
         self.hoisted = 0
@@ -150,9 +151,13 @@ class AffineStep(Step):
     def _epilogue(self, number: int) -> None:
         made = self.rows[number]
         if self.operation.activation:
-            ACTIVATIONS[self.operation.activation](made)
-            if self.activated is not None:
-                self.activated[slice(*self.ranges[number])] = made
+            function = FUNCTIONS[self.operation.activation]
+            step = slice(*self.ranges[number])
+            if self.kept is not None and function.slope_of_input:
+                self.kept[step] = made
+            function.in_place(made)
+            if self.kept is not None and not function.slope_of_input:
+                self.kept[step] = made
         if self.scale_offset is not None:
             made.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
         for rows, scale in self.bypass_rows:
@@ -191,9 +196,9 @@ class AffineStep(Step):
                 target.add(number, rows, scale)
         if self.scale_offset is not None:
             rows.mul_(self.scale_offset.scales)
-        if self.activated is not None:
-            made = self.activated[slice(*self.ranges[number])]
-            rows.mul_(_SLOPES[self.operation.activation](made))
+        if self.kept is not None:
+            kept = self.kept[slice(*self.ranges[number])]
+            rows.mul_(FUNCTIONS[self.operation.activation].slope(kept))
         for product in self.products:
             product(number)
 
@@ -218,10 +223,3 @@ class AffineStep(Step):
             self.run.add_parameter(self.module.bias, column_sums(self.own_gradient.all()))
         for operand, gradient in zip(self.terms, found, strict=True):
             self.run.add_outer(operand.value, gradient)
-
-
-_SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": lambda y: (y > 0).to(y.dtype),
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-}
