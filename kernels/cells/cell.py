@@ -25,8 +25,9 @@ from nnet.kernels.recurrence.program import (
 REPAIRS = 1 << 16
 """The first number of a vector of self-repair; those of weights come before it."""
 
-OUTPUT, KEPT, FED = "output", "kept", "fed"
-"""Buffers: of the output, of what is kept for the derivative, of what a matrix multiplies."""
+OUTPUT, KEPT, FED, INNER = "output", "kept", "fed", "before tanh"
+"""Buffers: of the output, of what is kept for the derivative, of what a matrix multiplies, and of
+the gradient for what a GRU's tanh is taken of, to which nothing else is added."""
 
 
 def gradient_of(buffer: str) -> str:
@@ -56,6 +57,7 @@ class Cell:
             `masks` have no derivative.
         outputs: that are its output, side by side.
         stores: what else is stored, that the derivative reads.
+        inner: whose gradient is also put in memory of its own (`INNER`).
         kept: nonlinearities whose results may be kept, so that they are not computed again.
         weights, repairs: the numbers of its vectors.
     """
@@ -65,6 +67,7 @@ class Cell:
     source: Recurrence
     outputs: tuple[Id, ...]
     stores: tuple[tuple[Id, Place], ...] = ()
+    inner: Id = -1
     kept: tuple[Id, ...] = ()
     weights: frozenset[int] = frozenset()
     repairs: frozenset[int] = frozenset()
@@ -108,6 +111,8 @@ def _both(cell: Cell, kept: bool, repaired: bool) -> Both:
         for value, operation in enumerate(cell.source.operations)
         if isinstance(operation, Given)
     }
+    if cell.inner >= 0:
+        wanted[cell.inner].insert(0, Place(INNER))
     return differentiate(
         cell.source,
         cell._places(kept),
@@ -181,6 +186,7 @@ def output_gru(cells: int) -> Cell:
         ("update", "inner", "previous"),
         made.source,
         outputs,
+        inner=inner,
         weights=frozenset([0]),
         repairs=frozenset([REPAIRS]),
     )
@@ -204,5 +210,6 @@ def gru(cells: int, states: int) -> Cell:
         made.source,
         outputs,
         stores=((fed, Place(FED)),),
+        inner=inner,
         repairs=frozenset([REPAIRS]),
     )

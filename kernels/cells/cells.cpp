@@ -570,10 +570,11 @@ void output_gru_backward_row(const Cell* cell, int64_t t, int64_t b, float* sum)
     const float* update = cell->buffers[3].rows.at(t, b);
     float* of_update = cell->buffers[4].rows.at(t, b);
     const bool adds_of_update = adds && cell->buffers[4].adds;
-    float* of_inner = cell->buffers[5].rows.at(t, b);
-    const bool adds_of_inner = adds && cell->buffers[5].adds;
-    float* of_previous = cell->buffers[6].rows.at(t, b);
-    const bool adds_of_previous = adds && cell->buffers[6].adds;
+    float* before_tanh = cell->buffers[5].rows.at(t, b);
+    float* of_inner = cell->buffers[6].rows.at(t, b);
+    const bool adds_of_inner = adds && cell->buffers[6].adds;
+    float* of_previous = cell->buffers[7].rows.at(t, b);
+    const bool adds_of_previous = adds && cell->buffers[7].adds;
     const float* w0 = cell->vectors[0];
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
@@ -586,6 +587,7 @@ void output_gru_backward_row(const Cell* cell, int64_t t, int64_t b, float* sum)
         float v12 = v7 + v10 * w0[k];
         sum[k] += v10 * previous_0;
         of_update[k] = (adds_of_update ? of_update[k] : 0.0f) + v4;
+        before_tanh[k] = v10;
         of_inner[k] = (adds_of_inner ? of_inner[k] : 0.0f) + v10;
         of_previous[k] = (adds_of_previous ? of_previous[k] : 0.0f) + v12;
     }
@@ -600,10 +602,11 @@ void output_gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, fl
     const float* update = cell->buffers[3].rows.at(t, b);
     float* of_update = cell->buffers[4].rows.at(t, b);
     const bool adds_of_update = adds && cell->buffers[4].adds;
-    float* of_inner = cell->buffers[5].rows.at(t, b);
-    const bool adds_of_inner = adds && cell->buffers[5].adds;
-    float* of_previous = cell->buffers[6].rows.at(t, b);
-    const bool adds_of_previous = adds && cell->buffers[6].adds;
+    float* before_tanh = cell->buffers[5].rows.at(t, b);
+    float* of_inner = cell->buffers[6].rows.at(t, b);
+    const bool adds_of_inner = adds && cell->buffers[6].adds;
+    float* of_previous = cell->buffers[7].rows.at(t, b);
+    const bool adds_of_previous = adds && cell->buffers[7].adds;
     const float* w0 = cell->vectors[0];
     const float* w1 = cell->vectors[1];
 #pragma GCC ivdep
@@ -617,6 +620,7 @@ void output_gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, fl
         float v14 = v7 + v12 * w1[k];
         sum[k] += v12 * previous_0;
         of_update[k] = (adds_of_update ? of_update[k] : 0.0f) + v4;
+        before_tanh[k] = v12;
         of_inner[k] = (adds_of_inner ? of_inner[k] : 0.0f) + v12;
         of_previous[k] = (adds_of_previous ? of_previous[k] : 0.0f) + v14;
     }
@@ -661,8 +665,9 @@ void gru_backward_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const bool adds_of_update = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    float* of_inner = cell->buffers[6].rows.at(t, b);
-    const bool adds_of_inner = adds && cell->buffers[6].adds;
+    float* before_tanh = cell->buffers[6].rows.at(t, b);
+    float* of_inner = cell->buffers[7].rows.at(t, b);
+    const bool adds_of_inner = adds && cell->buffers[7].adds;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float of_output_1 = of_output[dim + k];
@@ -672,6 +677,7 @@ void gru_backward_row(const Cell* cell, int64_t t, int64_t b, float*) {
         float v10 = (of_output[k] + of_output_1 - v6) * tanh_slope(output_0);
         of_update[k] = (adds_of_update ? of_update[k] : 0.0f) + v4;
         of_previous[k] = (adds_of_previous ? of_previous[k] : 0.0f) + v6;
+        before_tanh[k] = v10;
         of_inner[k] = (adds_of_inner ? of_inner[k] : 0.0f) + v10;
     }
 }
@@ -707,8 +713,9 @@ void gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const bool adds_of_update = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    float* of_inner = cell->buffers[6].rows.at(t, b);
-    const bool adds_of_inner = adds && cell->buffers[6].adds;
+    float* before_tanh = cell->buffers[6].rows.at(t, b);
+    float* of_inner = cell->buffers[7].rows.at(t, b);
+    const bool adds_of_inner = adds && cell->buffers[7].adds;
     const float* w0 = cell->vectors[0];
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
@@ -719,6 +726,7 @@ void gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, float*) {
         float v12 = (of_output[k] + of_output_1 - v6) * tanh_slope(output_0) + tanh_push(output_0) * w0[k];
         of_update[k] = (adds_of_update ? of_update[k] : 0.0f) + v4;
         of_previous[k] = (adds_of_previous ? of_previous[k] : 0.0f) + v6;
+        before_tanh[k] = v12;
         of_inner[k] = (adds_of_inner ? of_inner[k] : 0.0f) + v12;
     }
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.cells.cell import FED, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
+from nnet.kernels.cells.cell import FED, INNER, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
 from nnet.kernels.cells.run import CellRun, Memory, Way, way_for
 from nnet.kernels.native_rows import step_ranges
 from nnet.modules.base import Split, StepFunction, StepGradients
@@ -107,6 +107,9 @@ class CellModule(SumsModule):
         if "masks" in of_input and flags.pop("masks"):
             of_input["masks"].zero_()
         named = {**buffers, **{gradient_of(name): rows for name, rows in of_input.items()}}
+        if self.cell.inner >= 0:
+            inner = of_input["inner"]
+            named[INNER] = inner if flags["inner"] else torch.empty_like(inner)
         matrices = self._matrices()
         if matrices:
             reset = of_input["reset"]
@@ -253,23 +256,12 @@ class CellDerivative:
             self.repair = module.trained.new_zeros(shape)
             if not module.repairs_steps:
                 self._repair(self.output)
-        targets, alone = list(gradients.targets), list(gradients.alone)
-        self.later: tuple[Tensor, Tensor] | None = None
-        if "inner" in module.cell.inputs:
-            self._keep_inner(module.cell.inputs.index("inner"), targets, alone)
+        targets, alone = gradients.targets, gradients.alone
         way = way_for(given, *targets, module.trained)
         if forward.run.way == "reference":
             way = "reference"
         self.run = module.start_backward(buffers, targets, alone, self.repair, way)
         self.steps = self.run.steps(self.ranges)
-
-    def _keep_inner(self, number: int, targets: list[Tensor], alone: list[bool]) -> None:
-        """The gradient before the tanh is needed by itself; it is added to others afterwards."""
-        if alone[number]:
-            return
-        inner = torch.empty_like(targets[number], memory_format=torch.contiguous_format)
-        self.later = (targets[number], inner)
-        targets[number], alone[number] = inner, True
 
     @torch.no_grad()
     def _repair(self, rows: Tensor) -> None:
@@ -281,10 +273,6 @@ class CellDerivative:
         if self.repair is not None and self.module.repairs_steps:
             self._repair(self.output[slice(*self.ranges[number])])
         self.steps[number]()
-        if self.later is not None:
-            rows = slice(*self.ranges[number])
-            target, inner = self.later
-            target[rows].add_(inner[rows])
 
     def parameter_gradients(self) -> Sequence[Tensor | None]:
         """The gradient for the weights, after all steps; stores statistics."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnet.kernels.affine.spliced import Observer
 from nnet.kernels.cells import cell as cells
-from nnet.kernels.cells.cell import FED, gradient_of
+from nnet.kernels.cells.cell import FED, INNER
 from nnet.kernels.cells.run import CellRun
 from nnet.modules.cells import CellModule
 from nnet.modules.registry import implements
@@ -98,7 +98,7 @@ class GruNonlinearity(AnyGruNonlinearity):
         fed = buffers.get(FED)
         if fed is None:
             fed = buffers["reset"] * buffers["state"]
-        return self.weights_gradient(fed, buffers[gradient_of("inner")])
+        return self.weights_gradient(fed, buffers[INNER])
 
     def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
         if self.observer is not None:
@@ -117,7 +117,7 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
     def gradient_of_weights(self, run: CellRun) -> Tensor:
         if self.row_observers:
             buffers = run.memory.buffers
-            return self.weights_gradient(buffers["previous"], buffers[gradient_of("inner")])
+            return self.weights_gradient(buffers["previous"], buffers[INNER])
         return run.sum_of("weights", 0).to(self.w_h.dtype)
 
     def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.cells import cell as cells
-from nnet.kernels.cells.cell import FED, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
+from nnet.kernels.cells.cell import FED, INNER, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
 from nnet.kernels.cells.run import CellRun, Memory, Way, way_for
 from tests.kernels.triton_cases import DEVICE
 from tools import render_cells
@@ -140,6 +140,8 @@ def test_values_and_gradients(kind: str, units: int, states: int, in_place: bool
         for name in added:
             targets[name].fill_(0.5)
     buffers = {**run.memory.buffers, **targets, gradient_of(OUTPUT): gradient}
+    if "inner" in names:
+        buffers[INNER] = targets[gradient_of("inner")]
     if kept is not None:
         buffers[gradient_of("gates")] = targets[gradient_of("gates")] = kept
     if kind == "gru":
@@ -174,6 +176,8 @@ def test_self_repair_is_added_before_each_nonlinearity(kind: str, kept: bool, wa
     repair = torch.rand(len(given.cell.repairs), 1, units).to(out)
     targets = {gradient_of(name): torch.full_like(x, math.nan) for name, x in given.rows.items()}
     buffers = {**run.memory.buffers, **targets, gradient_of(OUTPUT): gradient}
+    if not kind.startswith("lstm"):
+        buffers[INNER] = torch.empty_like(targets[gradient_of("inner")])
     if kind == "gru":
         buffers[PRODUCT] = targets[gradient_of("reset")]
     vectors = run.memory.vectors | {REPAIRS + n: row for n, row in enumerate(repair)}
