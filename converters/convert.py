@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.nonlinearity import LogSoftmax, Softmax
 from nnet.components.power import Log
 from nnet.converters.assembly import Assembly, Part
@@ -14,7 +15,7 @@ from nnet.converters.nnet1 import recurrent_layers  # noqa: F401
 from nnet.converters.nnet1.layers import NNET1
 from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.sources import Nnet1Source, Source, read_source
-from nnet.converters.targets import TargetOptions, target_bytes
+from nnet.converters.targets.registry import TargetOptions, target_content
 from nnet.errors import NnetError
 from nnet.graph.check import check_network
 from nnet.graph.context import context
@@ -229,7 +230,10 @@ def convert(
     Raises:
         NnetError: something is damaged or cannot be converted.
     """
+    check_argument(source, (str, os.PathLike, bytes), "source", "a file's name, or its content")
     found = read_source(source, form)
     if isinstance(found, Source):
         found = convert_legacy(found, options).model
-    return found if to == "nnet3" else target_bytes(found, to, how or TargetOptions())
+    if to == "nnet3":
+        return found
+    return target_content(found, to, how or TargetOptions()).data

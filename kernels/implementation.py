@@ -1,4 +1,4 @@
-"""Which implementation of a kernel runs: plain torch or Triton."""
+"""The implementations of a kernel by name: plain torch, our C++, Triton."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
+from nnet.kernels.native import native_library
 
-Implementation = Literal["reference", "triton"]
-"""`reference` is plain torch, on any device. `triton` runs our kernels: compiled on a CUDA device;
-in Triton's interpreter, slowly, in a process that has none."""
+Implementation = Literal["reference", "native", "triton"]
+"""`reference` is plain torch and nothing else, on any device. `native` is our C++ on a CPU, in
+float32; what it is not made for (small products, where matrix units are not worth it) is torch's.
+`triton` runs our kernels: compiled on a CUDA device; in Triton's interpreter, slowly, in a process
+that has none."""
+
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("reference", "native", "triton")
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What our kernels compute with; sums are always made in float32."""
@@ -29,16 +34,45 @@ def triton_is_installed() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+def native_is_available() -> bool:
+    """Whether our C++ is at hand."""
+    return native_library("packed_affine_cpu") is not None
+
+
+def uses_native(implementation: Implementation, *tensors: Tensor | None) -> bool:
+    """Whether our C++ is to run on these tensors.
+
+    Raises:
+        NnetError: it is asked for and cannot.
+    """
+    if implementation != "native":
+        return False
+    for tensor in tensors:
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
+            found = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type}"
+            raise NnetError(
+                f"implementation 'native' computes with float32 on a CPU, found {found}; "
+                "use implementation 'reference'"
+            )
+    if not native_is_available():
+        raise NnetError(
+            "implementation 'native' needs our C++, which is not at hand here; "
+            "use implementation 'reference'"
+        )
+    return True
+
+
 def uses_triton(implementation: Implementation, *tensors: Tensor | None) -> bool:
     """Whether our kernels are to run on these tensors.
 
     Raises:
         NnetError: they are asked for and cannot.
     """
-    if implementation == "reference":
+    if implementation in ("reference", "native"):
         return False
     if implementation != "triton":
-        raise NnetError(f"implementation is '{implementation}', expected 'reference' or 'triton'")
+        expected = ", ".join(f"'{name}'" for name in IMPLEMENTATIONS)
+        raise NnetError(f"implementation is '{implementation}', expected one of {expected}")
     if not triton_is_installed():
         raise NnetError("implementation 'triton' needs the package triton, which is not installed")
     for tensor in tensors:

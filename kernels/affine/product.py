@@ -21,19 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnet.kernels.affine.sizes import suit_units
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native, native_library
 from nnet.kernels.normalization.relu_batch_norm_cpu import powers
 
 LIBRARY = "matrix_product_amx_cpu"
-
-LEAST = 64
-"""Rows, columns and depth from which on the units are worth it."""
-
-LONGER = 192
-"""Rows or columns, whichever are more, from which on they are: fewer are too few parts."""
-
-MULTIPLICATIONS = 1 << 21
-"""That are worth it."""
 
 GROUP = 128
 """Rows of which sums are made by one thread, whatever the number of threads."""
@@ -71,35 +64,50 @@ def _library() -> Any:
     return library
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False, scale: float = 1.0) -> None:
+def multiply(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    *,
+    add: bool = False,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes `scale a b` to `out`, or adds it. Without a derivative.
 
     Args:
         a, b, out: `(rows, depth)`, `(depth, columns)` and `(rows, columns)`, of one type; `out`
             shares no memory with the others.
+        implementation: `native` for the matrix units, where the product is large enough.
     """
     if out.stride(1) != 1 and out.stride(0) == 1:
         a, b, out = b.t(), a.t(), out.t()
-    if by_units(a, b, out):
+    if implementation == "native" and by_units(a, b, out):
         _run(a, b, out, accumulate=add, scale=scale)
     else:
         out.addmm_(a, b, beta=float(add), alpha=scale)
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor, implementation: Implementation = "reference") -> Tensor:
     """a b, without a derivative."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    multiply(a, b, out)
+    multiply(a, b, out, implementation=implementation)
     return out
 
 
-def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+def product_with_bias(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> Tensor:
     """scale a b + bias, without a derivative. It can be traced.
 
     Args:
         bias: `(columns,)` or None.
     """
-    if is_native(a) and (bias is None or is_native(bias)):
+    if implementation == "native" and is_native(a) and (bias is None or is_native(bias)):
         out = a.new_empty((a.shape[0], b.shape[1]))
         if by_units(a, b, out):
             _run(a, b, out, scale=scale, bias=None if bias is None else bias.data_ptr())
@@ -108,15 +116,17 @@ def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
 
 
-def product_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def product_and_squares(
+    a: Tensor, b: Tensor, implementation: Implementation = "reference"
+) -> tuple[Tensor, Tensor]:
     """a b, and the sums of squares of each row of a, float64 `(rows,)`."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    if is_native(a) and by_units(a, b, out):
+    if implementation == "native" and is_native(a) and by_units(a, b, out):
         squares = a.new_zeros(len(a), dtype=torch.float64)
         _run(a, b, out, squares=squares.data_ptr())
         return out, squares
-    multiply(a, b, out)
-    return out, powers(a)
+    multiply(a, b, out, implementation=implementation)
+    return out, powers(a, implementation)
 
 
 def multiply_rectified(
@@ -153,11 +163,8 @@ def multiply_beside(
 
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
     """Whether these are large enough, and lie so that the units can be used."""
-    sizes = (*out.shape, a.shape[1])
-    long = min(sizes) >= LEAST and max(out.shape) >= LONGER
-    large = long and sizes[0] * sizes[1] * sizes[2] >= MULTIPLICATIONS
     return (
-        large
+        suit_units(out.shape[0], out.shape[1], a.shape[1])
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
         and _library() is not None

@@ -4,7 +4,8 @@ y[t, b] = act(sum_i scale_i x_i[rows_i(t), b, columns_i] W_i' + bias) * scales +
 
 This is nnet3's TdnnComponent and every affine component on an Append of Offsets. Rows are stored
 time-major, `(time, batch, dim)`, so that a splice is a range of rows. The torch code below is the
-reference and the CPU path; the kernels are in `nnet.kernels.affine.gpu.forward`.
+reference, and, with products by matrix units, the native one; the kernels are in
+`nnet.kernels.affine.gpu.forward`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.autograd import Function
 
 from nnet.kernels.affine.product import multiply, product, product_with_bias
 from nnet.kernels.functions import FUNCTIONS
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, uses_native, uses_triton
 from nnet.kernels.windows.windows import resident
 
 
@@ -101,6 +102,7 @@ def spliced_affine(
         weight, bias = weight.to(dtype), bias if bias is None else bias.to(dtype)
     epilogue = epilogue or Epilogue()
     triton = uses_triton(implementation, weight, *sources)
+    uses_native(implementation, weight, *sources)
     differentiable = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )
@@ -108,7 +110,7 @@ def spliced_affine(
         if not triton and epilogue == Epilogue() and _is_spread(sources, terms, weight):
             from nnet.kernels.affine.spread import spread_affine
 
-            return spread_affine(sources[0], terms, weight, bias, observer)
+            return spread_affine(sources[0], terms, weight, bias, observer, implementation)
         options = (tuple(terms), epilogue.activation, observer, implementation)
         result = _SplicedAffine.apply(options, weight, bias, *sources)
         rest = epilogue._replace(activation="")
@@ -117,7 +119,7 @@ def spliced_affine(
         from nnet.kernels.affine.gpu.forward import forward
 
         return forward(sources, terms, weight, bias, epilogue)
-    return finish(_forward(sources, terms, weight, bias), sources, epilogue)
+    return finish(_forward(sources, terms, weight, bias, implementation), sources, epilogue)
 
 
 def _is_spread(sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor) -> bool:
@@ -136,7 +138,11 @@ def _rows(view: Tensor) -> Tensor:
 
 
 def _forward(
-    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, bias: Tensor | None
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    bias: Tensor | None,
+    implementation: Implementation,
 ) -> Tensor:
     count = max(term.length for term in terms)
     batch = sources[0].shape[1]
@@ -152,7 +158,7 @@ def _forward(
             part = part * term.scale if term.scale != 1.0 else part
             repeated = part if repeated is None else repeated + part
         elif result is None:
-            result = product_with_bias(rows, block, bias, term.scale)
+            result = product_with_bias(rows, block, bias, term.scale, implementation)
         else:
             result.addmm_(rows, block, alpha=term.scale)
     return _joined(result, repeated, bias, (count, batch, weight.shape[0]))
@@ -253,7 +259,9 @@ def affine_gradients(
         observer([(term.view(sources[term.source]), term.scale) for term in terms], gradient)
     if uses_triton(implementation, weight, gradient, *sources):
         return _triton_gradients(sources, terms, weight, gradient, needs_source, needs_weight)
-    weight_gradient = _weight_gradient(sources, terms, weight, gradient) if needs_weight else None
+    weight_gradient = None
+    if needs_weight:
+        weight_gradient = _weight_gradient(sources, terms, weight, gradient, implementation)
     source_gradients: list[Tensor | None] = [None] * len(sources)
     column = 0
     for term in terms:
@@ -265,9 +273,11 @@ def affine_gradients(
             block = weight[:, columns]
             if target is None:
                 source = sources[term.source]
-                source_gradients[term.source] = _first_rows(source, term, own, block)
+                source_gradients[term.source] = _first_rows(
+                    source, term, own, block, implementation
+                )
             else:
-                _add_rows(target, term, own, block)
+                _add_rows(target, term, own, block, implementation)
     return weight_gradient, source_gradients
 
 
@@ -307,22 +317,26 @@ def _once(gradient: Tensor, term: Term) -> Tensor:
 
 
 def _weight_gradient(
-    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, gradient: Tensor
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    gradient: Tensor,
+    implementation: Implementation,
 ) -> Tensor:
     views = [term.view(sources[term.source]) for term in terms]
     whole = all(
         len(view) == len(gradient) and t.scale == 1.0 for view, t in zip(views, terms, strict=True)
     )
     if whole and len(terms) > 1 and min(term.dim for term in terms) < NARROW:
-        return _of_products(_rows(gradient), _rows(torch.cat(views, dim=-1)))
+        return _of_products(_rows(gradient), _rows(torch.cat(views, dim=-1)), implementation)
     if whole and len(terms) == 1:
-        return _of_products(_rows(gradient), _rows(views[0]))
+        return _of_products(_rows(gradient), _rows(views[0]), implementation)
     result = torch.empty_like(weight)
     column = 0
     for term, view in zip(terms, views, strict=True):
         part = result[:, column : column + term.dim]
         column += term.dim
-        part.copy_(_of_products(_rows(_once(gradient, term)), _rows(view)))
+        part.copy_(_of_products(_rows(_once(gradient, term)), _rows(view), implementation))
         if term.scale != 1.0:
             part.mul_(term.scale)
     return result
@@ -332,29 +346,33 @@ MANY_ROWS = 2048
 """From so many rows on, the order of a weight's gradient in memory matters more than a copy."""
 
 
-def _of_products(gradient: Tensor, rows: Tensor) -> Tensor:
+def _of_products(gradient: Tensor, rows: Tensor, implementation: Implementation) -> Tensor:
     """gradient' rows. Of many rows, the result's longer side is last in memory: that is faster."""
     if rows.shape[1] < gradient.shape[1] and len(rows) >= MANY_ROWS:
-        return product(rows.t(), gradient).t()
-    return product(gradient.t(), rows)
+        return product(rows.t(), gradient, implementation).t()
+    return product(gradient.t(), rows, implementation)
 
 
-def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:
+def _first_rows(
+    source: Tensor, term: Term, gradient: Tensor, block: Tensor, implementation: Implementation
+) -> Tensor:
     """A source's gradient from its first term: where that is a range of rows, written at once."""
     whole = term.positions is None and term.step == 1 and term.dim == source.shape[-1]
     if not (whole and source.is_contiguous()):
         target = torch.zeros_like(source)
-        _add_rows(target, term, gradient, block)
+        _add_rows(target, term, gradient, block, implementation)
         return target
     target = torch.empty_like(source)
     target[: term.start].zero_()
     target[term.start + term.length :].zero_()
     rows = _rows(term.view(target))
-    multiply(_rows(gradient), block, rows, scale=term.scale)
+    multiply(_rows(gradient), block, rows, scale=term.scale, implementation=implementation)
     return target
 
 
-def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> None:
+def _add_rows(
+    target: Tensor, term: Term, gradient: Tensor, block: Tensor, implementation: Implementation
+) -> None:
     """Adds `scale * gradient block` to the rows of `target` that the term reads."""
     if term.positions is not None:
         part = torch.matmul(gradient, block).mul_(term.scale)
@@ -366,6 +384,7 @@ def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> No
     if rows is None and view.is_contiguous():
         rows = view.view(-1, view.shape[-1])
     if rows is not None:
-        multiply(_rows(gradient), block, rows, add=True, scale=term.scale)
+        given = _rows(gradient)
+        multiply(given, block, rows, add=True, scale=term.scale, implementation=implementation)
     else:
         view.add_(torch.matmul(gradient, block), alpha=term.scale)

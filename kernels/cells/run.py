@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,16 +12,17 @@ from torch import Tensor
 from nnet.kernels.cells.cell import Program
 from nnet.kernels.cells.cpu import LIBRARY, native_parts
 from nnet.kernels.cells.parts import MatrixProduct, Part, parts_between_products, width_of
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native_rows import runs_natively
 from nnet.kernels.recurrence.program import Recurrence, SumName
 from nnet.kernels.recurrence.run import Loop, run, run_rows, sums_over_rows
 
-Way = Literal["reference", "native", "triton"]
 
-
-def way_for(*tensors: Tensor) -> Way:
-    """C++ where it takes all of these tensors, plain torch else."""
-    return "native" if runs_natively(LIBRARY, *tensors) else "reference"
+def way_for(implementation: Implementation, *tensors: Tensor) -> Implementation:
+    """Plain torch where C++ does not take all of these tensors; else what is asked for."""
+    if implementation == "native" and not runs_natively(LIBRARY, *tensors):
+        return "reference"
+    return implementation
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class CellRun:
         memory: of `way` "native", float32 with adjacent columns (`way_for`).
     """
 
-    def __init__(self, program: Program, memory: Memory, way: Way) -> None:
+    def __init__(self, program: Program, memory: Memory, way: Implementation) -> None:
         self.program, self.memory, self.way = program, memory, way
         self.parts = parts_between_products(program.recurrence)
         like = next(iter(memory.buffers.values()))
@@ -111,14 +111,9 @@ class CellRun:
         buffers, column, matrix = self.memory.buffers, product.source.column, self.matrices[product]
         source = buffers[product.source.buffer][..., column : column + product.columns]
         result = buffers[product.result]
-        batch = source.shape[1]
         if _is_dense(source) and _is_dense(result):
-            source, result = source.flatten(0, 1), result.flatten(0, 1)
-            places = [(first * batch, (end - first) * batch) for first, end in ranges]
-            return [
-                partial(torch.mm, source.narrow(0, *rows), matrix, out=result.narrow(0, *rows))
-                for rows in places
-            ]
+            pairs = zip(_views(source, ranges), _views(result, ranges), strict=True)
+            return [partial(torch.mm, rows, matrix, out=out) for rows, out in pairs]
         return [
             partial(_multiply, source[first:end], matrix, result[first:end])
             for first, end in ranges
@@ -159,6 +154,21 @@ def _in_order(works: Sequence[Callable[[], object]]) -> None:
 def _is_dense(rows: Tensor) -> bool:
     """Whether rows (time, batch, columns) are rows of one matrix."""
     return rows.stride(0) == rows.shape[1] * rows.stride(1)
+
+
+def _views(rows: Tensor, ranges: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
+    """The rows of steps, (rows, columns), of dense ones."""
+    flat, batch = rows.flatten(0, 1), rows.shape[1]
+    ordered = sorted(ranges)
+    firsts, ends = zip(*ordered, strict=True)
+    if firsts[1:] != ends[:-1] or len(set(ranges)) < len(ranges):
+        return [flat[first * batch : end * batch] for first, end in ranges]
+    start, sizes = firsts[0] * batch, [(end - first) * batch for first, end in ordered]
+    views = flat[start : ends[-1] * batch].split(sizes)  # much faster than one by one
+    if ordered == list(ranges):
+        return views
+    found = dict(zip(ordered, views, strict=True))
+    return [found[own] for own in ranges]
 
 
 def _multiply(source: Tensor, matrix: Tensor, result: Tensor) -> None:

@@ -2,10 +2,10 @@
 
     z = max(x + bias, 0)     y = (z - mean) scale + bypass_scale bypass
 
-Each pass does all that there is to do while a row is in the cache: in C++
-(relu_batch_norm_cpu.cpp) in float32, and by torch's operations where there is no compiler and in
-other types. Matrices are `(rows, dim)`, contiguous; sums over rows are float64 and are added to
-what is there. What the passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
+Each pass does all that there is to do while a row is in the cache: as `native` in C++
+(relu_batch_norm_cpu.cpp), in float32, as `reference` by torch's operations. Matrices are
+`(rows, dim)`, contiguous; sums over rows are float64 and are added to what is there. What the
+passes belong to is in `nnet.kernels.normalization.affine_batch_norm`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ctypes import CDLL, c_float, c_int64, c_void_p
 import torch
 from torch import Tensor
 
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native, native_library
 
 
@@ -34,8 +35,10 @@ def _library() -> CDLL | None:
     return library
 
 
-def _native(*tensors: Tensor | None) -> CDLL | None:
-    """The library, if it can compute with these tensors."""
+def _native(implementation: Implementation, *tensors: Tensor | None) -> CDLL | None:
+    """The library, if it is to compute with these tensors, and their columns are adjacent."""
+    if implementation != "native":
+        return None
     usable = all(tensor is None or is_native(tensor) for tensor in tensors)
     return _library() if usable else None
 
@@ -48,7 +51,13 @@ def _sizes(matrix: Tensor) -> tuple[int, int, int]:
     return (*matrix.shape, torch.get_num_threads())
 
 
-def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
+def relu_sums(
+    x: Tensor,
+    bias: Tensor | None,
+    z: Tensor,
+    sums: Tensor,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes z, which may be x, and adds up what batch-norm and the unit's statistics need.
 
     Args:
@@ -56,7 +65,7 @@ def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
         bias: `(dim,)` or None.
         sums: `(3, dim)`, of z, of its square, and of z > 0.
     """
-    library = _native(x, bias, z)
+    library = _native(implementation, x, bias, z)
     if library is not None:
         library.relu_sums(_at(x), _at(bias), _at(z), *_sizes(x), _at(sums))
         return
@@ -68,7 +77,13 @@ def relu_sums(x: Tensor, bias: Tensor | None, z: Tensor, sums: Tensor) -> None:
 
 
 def normalize(
-    z: Tensor, mean: Tensor, scale: Tensor, bypass: Tensor | None, bypass_scale: float, y: Tensor
+    z: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    bypass: Tensor | None,
+    bypass_scale: float,
+    y: Tensor,
+    implementation: Implementation = "reference",
 ) -> None:
     """Writes y.
 
@@ -77,7 +92,7 @@ def normalize(
         mean, scale: `(dim,)`.
         bypass: `(times, batch, dim)` with as many rows, or None.
     """
-    library = _native(z, mean, scale, bypass, y)
+    library = _native(implementation, z, mean, scale, bypass, y)
     if library is not None:
         batch, time, sequence = 1, 0, 0
         if bypass is not None:
@@ -91,9 +106,15 @@ def normalize(
         y.view(bypass.shape).add_(bypass, alpha=bypass_scale)
 
 
-def gradient_sums(gradient: Tensor, z: Tensor, mean: Tensor, sums: Tensor) -> None:
+def gradient_sums(
+    gradient: Tensor,
+    z: Tensor,
+    mean: Tensor,
+    sums: Tensor,
+    implementation: Implementation = "reference",
+) -> None:
     """Adds to sums `(2, dim)` of the gradient for y, and of its products with z - mean."""
-    library = _native(gradient, z, mean)
+    library = _native(implementation, gradient, z, mean)
     if library is not None:
         library.gradient_sums(_at(gradient), _at(z), _at(mean), *_sizes(z), _at(sums))
         return
@@ -108,6 +129,7 @@ def input_gradient(
     vectors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
     target: Tensor,
     sums: Tensor,
+    implementation: Implementation = "reference",
 ) -> None:
     """From the gradient for y to that for x: of d = scale (gradient - average - (z - mean) product)
     what passes the unit, plus repair.
@@ -117,7 +139,7 @@ def input_gradient(
         vectors: mean, scale, average, product and repair, `(dim,)`.
         sums: `(3, dim)`, of the result, of its square, and of the square of d.
     """
-    library = _native(gradient, z, *vectors, target)
+    library = _native(implementation, gradient, z, *vectors, target)
     if library is not None:
         given = (_at(gradient), _at(z), *map(_at, vectors))
         library.input_gradient(*given, _at(target), *_sizes(z), _at(sums))
@@ -130,10 +152,10 @@ def input_gradient(
     sums[2] += d.double().square().sum(0)
 
 
-def powers(x: Tensor) -> Tensor:
+def powers(x: Tensor, implementation: Implementation = "reference") -> Tensor:
     """The sums of squares of `x[0]`, `x[1]`, ..., float64; x may be strided."""
     x = x.contiguous()
-    library = _native(x)
+    library = _native(implementation, x)
     if library is None:
         return x.double().square().flatten(1).sum(1)
     result = x.new_empty(len(x), dtype=torch.float64)

@@ -58,7 +58,7 @@ def convert(
     """
     from nnet.converters.convert import ConvertOptions, convert_legacy
     from nnet.converters.sources import Source, read_source
-    from nnet.converters.targets import TargetOptions, check_target, write_target
+    from nnet.converters.targets.registry import TargetOptions, check_target, write_target
 
     check_target(to)
     found = read_source(source, from_)

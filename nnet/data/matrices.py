@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnet.data.streams import ByteReader, printable
 from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
+from nnet.modelfile.tokens import as_float32
 
 Floats = NDArray[np.float32]
 KINDS = "a matrix (FM, DM, CM, CM2, CM3 or text in [ ])"
@@ -79,9 +80,12 @@ def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
             expected="rows of one length",
         )
     try:
-        return np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else 0)
-    except ValueError as error:
-        raise reader.error(f"in a matrix of text: {error}", expected="numbers") from None
+        numbers = np.array(rows, dtype=np.float64)
+    except ValueError:
+        wrong = next(word for row in rows for word in row if not _is_number(word))
+        found = f"found '{printable(wrong)}' in a matrix of text"
+        raise reader.error(found, expected="numbers") from None
+    return as_float32(numbers).reshape(len(rows), -1 if rows else 0)
 
 
 def skip_matrix(reader: ByteReader) -> tuple[int, int]:
@@ -163,7 +167,17 @@ def _read_numbers(reader: ByteReader, header: Header) -> Floats:
     rows, columns = header.rows, header.columns
     if header.token in STEPS:
         return uncompress(header.token, header.minimum, header.range, rows, columns, data)
-    return np.frombuffer(data, ELEMENT[header.token]).reshape(rows, columns).astype(np.float32)
+    numbers = np.frombuffer(data, ELEMENT[header.token]).reshape(rows, columns)
+    with np.errstate(over="ignore"):  # as in `as_float32`, and always a copy
+        return numbers.astype(np.float32)
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _int32(value: int) -> bytes:

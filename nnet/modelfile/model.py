@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.base import Component
 from nnet.graph.build import parse_nodes
 from nnet.graph.check import check_network
@@ -61,6 +62,7 @@ def read_model(source: str | os.PathLike[str] | bytes, name: str = "<bytes>") ->
     Raises:
         NnetError: the file can not be read or is not a valid model; with the byte offset.
     """
+    check_argument(source, (str, os.PathLike, bytes), "source", "a file's name, or its content")
     return parse_model(open_bytes(source, name) if isinstance(source, bytes) else open_file(source))
 
 
@@ -127,6 +129,12 @@ def write_model(
         path: the file.
         binary: in Kaldi's binary form, or as text.
     """
+    check_argument(
+        model,
+        (Model, Network),
+        "model",
+        "a Model or a Network, then the file's name; of a compiled module, module.to_network()",
+    )
     save_bytes(model_bytes(model, binary=binary), path)
 
 

@@ -20,6 +20,7 @@ from nnet.modelfile.compressed import compressed_size, uncompress
 END = "the end of the file"
 
 BINARY_HEADER = b"\0B"
+LONGEST_INTEGER = 12  # characters
 UNSIGNED = b"\xfc"  # announces a uint32
 
 _TOKEN = re.compile(rb"\s*(\S+)(\s?)")
@@ -133,11 +134,11 @@ class Reader(ABC):
 
     def vector(self) -> np.ndarray:
         """A vector, as float32 (dim,)."""
-        return _single(self.double_vector())
+        return as_float32(self.double_vector())
 
     def matrix(self) -> np.ndarray:
         """A matrix, as float32 (rows, columns)."""
-        return _single(self.double_matrix())
+        return as_float32(self.double_matrix())
 
     @abstractmethod
     def double_vector(self) -> np.ndarray:
@@ -148,7 +149,8 @@ class Reader(ABC):
         """A matrix, as float64 (rows, columns), or as float32 if it is stored so."""
 
 
-def _single(values: np.ndarray) -> np.ndarray:
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """The same numbers as float32; those that are too large become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
@@ -198,7 +200,8 @@ class BinaryReader(Reader):
         return records["value"].tolist()
 
     def real(self) -> float:
-        return float(np.float32(self.double()))
+        with np.errstate(over="ignore"):
+            return float(np.float32(self.double()))
 
     def double(self) -> float:
         size = self.data[self.position : self.position + 1]
@@ -272,7 +275,7 @@ class BinaryReader(Reader):
 
 def _fits(word: bytes) -> bool:
     """Whether the text of an integer is one of 32 bits."""
-    return len(word) <= 12 and -(2**31) <= int(word) < 2**31
+    return len(word) <= LONGEST_INTEGER and -(2**31) <= int(word) < 2**31
 
 
 class TextReader(Reader):
@@ -296,10 +299,10 @@ class TextReader(Reader):
 
     def unsigned(self) -> int:
         start = self.position
-        value = int(self._word(_INTEGER, "an unsigned integer"))
-        if not 0 <= value < 2**32:
+        word = self._word(_INTEGER, "an unsigned integer")
+        if len(word) > LONGEST_INTEGER or not 0 <= int(word) < 2**32:
             self.fail("an unsigned integer of 32 bits", at=start)
-        return value
+        return int(word)
 
     def real(self) -> float:
         with np.errstate(over="ignore"):

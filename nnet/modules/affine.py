@@ -35,23 +35,16 @@ class AnyAffine(ComponentModule):
     """Set by an optimizer that wants to see the rows that the gradient comes from."""
 
     def transposed(self, first: int, dim: int) -> Tensor:
-        """Columns of the matrix, transposed: kept as long as the matrix stays as it is."""
-        kept = self.__dict__.setdefault("_transposed", {})
-        state = (self.linear.data_ptr(), self.linear._version, self.linear.dtype)
-        if kept.get((first, dim), (None, None))[0] != state:
-            block = self.linear.detach().narrow(1, first, dim)
-            kept[first, dim] = (state, block.t().contiguous())
-        found: Tensor = kept[first, dim][1]
-        return found
+        """Columns of the matrix, transposed, as they are now."""
+        return self.linear.detach().narrow(1, first, dim).t().contiguous()
 
     def packed(self, terms: Parts, bf16: bool = False) -> Tensor:
-        """Parts of the matrix, packed for C++; the same tensor until the matrix changes."""
-        kept = self.__dict__.setdefault("_packed", {})
-        state = (self.linear.data_ptr(), self.linear._version)
-        if kept.get((terms, bf16), (None, None))[0] != state:
-            kept[terms, bf16] = (state, pack(self._cut(terms), bf16=bf16))
-        found: Tensor = kept[terms, bf16][1]
-        return found
+        """Parts of the matrix, packed for C++, as they are now.
+
+        A trained matrix changes with every step, and in ways that leave no trace (through `.data`,
+        as many optimizers and averages do), so nothing that is made of it is kept.
+        """
+        return pack(self._cut(terms), bf16=bf16)
 
     def _cut(self, terms: Parts) -> list[Tensor]:
         matrix = self.linear.detach().t()
@@ -61,7 +54,7 @@ class AnyAffine(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         observed = self.observer is not None and torch.is_grad_enabled()
-        if self.implementation == "reference" and not observed:
+        if self.implementation != "triton" and not observed:
             return functional.linear(x, self.linear, self.bias)
         whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])
         return spliced_affine(
@@ -109,7 +102,11 @@ def _spread(matrix: Tensor) -> Tensor:
 
 @implements("FixedAffineComponent", "FoldedAffine")
 class FixedAffine(AnyAffine):
-    """Not trained.
+    """Not trained: `linear` and `bias` are buffers, and what is made of them is kept.
+
+    It is made anew after `load_state_dict`, `to` and the like, and where another tensor has taken
+    their place or one was changed in place. A change through `.data`, which leaves no trace in a
+    tensor, has to be told by `forget`.
 
     Attributes:
         version: grows when the matrix changes.
@@ -120,7 +117,21 @@ class FixedAffine(AnyAffine):
         self.register_buffer("linear", constant(self.spec.linear))
         self.register_buffer("bias", constant(self.spec.bias))
         self.version = 0
-        self._blocks: dict[object, list[Tensor]] = {}
+        self._kept: dict[object, Any] = {}
+
+    def transposed(self, first: int, dim: int) -> Tensor:
+        key = ("transposed", first, dim)
+        if key not in self._kept:
+            self._kept[key] = super().transposed(first, dim)
+        found: Tensor = self._kept[key]
+        return found
+
+    def packed(self, terms: Parts, bf16: bool = False) -> Tensor:
+        key = ("packed", terms, bf16)
+        if key not in self._kept:
+            self._kept[key] = super().packed(terms, bf16)
+        found: Tensor = self._kept[key]
+        return found
 
     def blocks(self, terms: Parts, dtype: torch.dtype | None = None) -> list[Tensor]:
         """The matrix in parts for `BlockedAffine`: each term's columns, scaled, transposed.
@@ -129,19 +140,24 @@ class FixedAffine(AnyAffine):
             terms: which parts. The same list is given until the matrix changes.
             dtype: of the parts; the matrix's by default.
         """
-        key = (terms, dtype)
-        if key not in self._blocks:
-            self._blocks[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
-        return self._blocks[key]
+        key = ("blocks", terms, dtype)
+        if key not in self._kept:
+            self._kept[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
+        found: list[Tensor] = self._kept[key]
+        return found
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Lets go of what was made of the matrix."""
         self.version += 1
-        self._blocks.clear()
+        self._kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": {}}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._forget()
+        self.forget()
         super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._forget()
+        self.forget()
         return super()._apply(*args, **kwargs)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from nnet.kernels.cells.cell import FED, INNER, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
-from nnet.kernels.cells.run import CellRun, Memory, Way, way_for
+from nnet.kernels.cells.run import CellRun, Memory, way_for
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native_rows import step_ranges
 from nnet.modules.base import Split, StepFunction, StepGradients
 from nnet.modules.statistics import SumsModule
@@ -64,10 +65,13 @@ class CellModule(SumsModule):
         named = dict(zip(self.cell.inputs, blocks, strict=False))
         return {name: named.get(name, named["previous"]) for name in self.cell.inputs}
 
-    def _way(self, *rows: Tensor) -> Way:
-        return "triton" if self.implementation == "triton" else way_for(*rows, self.trained)
+    def way(self, *rows: Tensor) -> Implementation:
+        """What carries it out for these rows: C++ takes float32 with adjacent columns alone."""
+        return way_for(self.implementation, *rows, self.trained)
 
-    def start(self, x: Sequence[Tensor], out: Tensor, way: Way, kept: Tensor | None) -> CellRun:
+    def start(
+        self, x: Sequence[Tensor], out: Tensor, way: Implementation, kept: Tensor | None
+    ) -> CellRun:
         """What computes rows.
 
         Args:
@@ -91,7 +95,7 @@ class CellModule(SumsModule):
         targets: Sequence[Tensor],
         alone: Sequence[bool],
         repair: Tensor | None,
-        way: Way,
+        way: Implementation,
     ) -> CellRun:
         """What computes the gradient for the input.
 
@@ -128,7 +132,7 @@ class CellModule(SumsModule):
         x = _adjacent(x)
         blocks = x.split(self.spec.input_blocks, dim=-1)
         with torch.no_grad():
-            self.start(blocks, out, self._way(x), None)(0, len(x))
+            self.start(blocks, out, self.way(x), None)(0, len(x))
         return out
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
@@ -148,7 +152,7 @@ class CellModule(SumsModule):
         buffers = self._named(x.split(blocks, dim=-1))
         buffers |= {OUTPUT: y, gradient_of(OUTPUT): gradient}
         targets = found.split(blocks, dim=-1)
-        way = self._way(x, y, gradient)
+        way = self.way(x, y, gradient)
         run = self.start_backward(buffers, targets, [True] * len(targets), repair, way)
         run(0, len(x))
         return found, run
@@ -234,7 +238,7 @@ class CellSteps:
         if keep and module.cell.kept:
             kept = x[0] if overwrite else torch.empty_like(x[0])
         self.overwrites = kept is not None and overwrite
-        self.run = module.start(x, out, way_for(*x, out, module.trained), kept)
+        self.run = module.start(x, out, module.way(*x, out), kept)
         self.ranges = step_ranges(out, split(out))
         self.steps = self.run.steps(self.ranges)
 
@@ -257,9 +261,7 @@ class CellDerivative:
             if not module.repairs_steps:
                 self._repair(self.output)
         targets, alone = gradients.targets, gradients.alone
-        way = way_for(given, *targets, module.trained)
-        if forward.run.way == "reference":
-            way = "reference"
+        way = module.way(*forward.run.memory.buffers.values(), given, *targets)
         self.run = module.start_backward(buffers, targets, alone, self.repair, way)
         self.steps = self.run.steps(self.ranges)
 

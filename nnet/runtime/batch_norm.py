@@ -102,7 +102,7 @@ class ReluBatchNorm:
             usual
             and real
             and self.batch_norm.uses_minibatch
-            and self.batch_norm.implementation == "reference"
+            and self.batch_norm.implementation != "triton"
             and not (_has_hooks(self.relu) or _has_hooks(self.batch_norm))
             and all(t.device.type == "cpu" and t.dtype == dtype for t in tensors)
         )
@@ -145,6 +145,7 @@ class ReluBatchNorm:
             bypass=self.bypass,
             observer=None if module is None else module.observer,
             watch=self._watch(),
+            implementation=self.batch_norm.implementation,
         )
 
     def _made(

@@ -76,7 +76,7 @@ def outputs_of(executor: Executor, results: Mapping[str, Tensor]) -> dict[str, O
     for name, value, _ in layout.results:
         operation = plan.operations[value]
         if isinstance(operation, ir.Logits):
-            module = executor.modules[operation.component]
+            module = executor.bound.module(value, operation.component)
             assert isinstance(module, LogSoftmax)
             rows, consume = results[name].transpose(0, 1), _is_consumable(plan, operation)
             outputs[name] = Logits(rows, layout.times[value], module, consume)

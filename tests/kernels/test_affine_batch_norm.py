@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from nnet.kernels import native
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums
 from nnet.kernels.affine.spliced import Term
-from nnet.kernels.normalization import relu_batch_norm_cpu
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.normalization.affine_batch_norm import Layer, Normalization, affine_batch_norm
 from nnet.training.natural_gradient.vectors import Vectors
 
@@ -111,7 +111,9 @@ def case(
     ]
 
 
-def compare(layer: Layer, tensors: list[Tensor | None], tolerance: float) -> None:
+def compare(
+    layer: Layer, tensors: list[Tensor | None], tolerance: float, how: Implementation
+) -> None:
     """Values, statistics and all gradients against float64."""
     exact = [None if t is None else t.clone().double().requires_grad_() for t in tensors]
     unit = Unit(layer.watch.repair())
@@ -121,6 +123,8 @@ def compare(layer: Layer, tensors: list[Tensor | None], tolerance: float) -> Non
     direction = torch.randn(y.shape, dtype=torch.float64, generator=generator)
     (y * direction).sum().backward()
     given = [None if t is None else t.detach().clone().requires_grad_() for t in tensors]
+    how = how if tensors[3].dtype == torch.float32 else "reference"
+    layer = dataclasses.replace(layer, implementation=how)
     found, statistics = affine_batch_norm(layer, given[3:], *given[:3])
     (found * direction.to(found.dtype)).sum().backward()
     close(found, y, tolerance)
@@ -148,57 +152,65 @@ KINDS = ["", "strided", "scaled", "indexed", "once", "blocks"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dims", [(7,), (5, 5), (300, 4)])
-def test_values_statistics_and_gradients(dims: tuple[int, ...], kind: str) -> None:
-    compare(*case(23, 3, dims, 18, kind=kind), 3e-6)
+def test_values_statistics_and_gradients(
+    dims: tuple[int, ...], kind: str, small_blocks: Implementation
+) -> None:
+    compare(*case(23, 3, dims, 18, kind=kind), 3e-6, small_blocks)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.integers(1, 40), st.integers(1, 5), st.lists(st.integers(1, 9), min_size=1, max_size=3),
     st.integers(1, 70), st.sampled_from(KINDS[:-1]), st.integers(0, 100),
 )  # fmt: skip
-def test_any_size(times: int, batch: int, dims: list[int], dim: int, kind: str, seed: int) -> None:
+def test_any_size(
+    small_blocks: Implementation,
+    times: int,
+    batch: int,
+    dims: list[int],
+    dim: int,
+    kind: str,
+    seed: int,
+) -> None:
     layer, tensors = case(times, batch, tuple(dims), dim, kind=kind, seed=seed)
-    compare(layer, [t if t is None else t.double() for t in tensors], 1e-9)
+    compare(layer, [t if t is None else t.double() for t in tensors], 1e-9, small_blocks)
     if times * batch > 4:  # with fewer rows, what is normalised is mostly rounding
-        compare(layer, tensors, 1e-4)
+        compare(layer, tensors, 1e-4, small_blocks)
 
 
-def test_without_an_affine_transform() -> None:
+def test_without_an_affine_transform(small_blocks: Implementation) -> None:
     layer, tensors = case(23, 3, (7,), 18)
     layer = dataclasses.replace(layer, terms=())
-    compare(layer, [None, None, tensors[2], torch.randn(23, 3, 18)], 3e-6)
+    compare(layer, [None, None, tensors[2], torch.randn(23, 3, 18)], 3e-6, small_blocks)
 
 
-def test_without_bias_and_bypass() -> None:
+def test_without_bias_and_bypass(small_blocks: Implementation) -> None:
     layer, tensors = case(23, 3, (7,), 18)
     layer = dataclasses.replace(layer, bypass=None)
-    compare(layer, [tensors[0], None, None, tensors[3]], 3e-6)
+    compare(layer, [tensors[0], None, None, tensors[3]], 3e-6, small_blocks)
 
 
-def test_a_mean_that_is_large_beside_the_deviation() -> None:
+def test_a_mean_that_is_large_beside_the_deviation(small_blocks: Implementation) -> None:
     layer, tensors = case(200, 4, (7,), 18)
     tensors[1] = torch.full((18,), 300.0)
+    layer = dataclasses.replace(layer, implementation=small_blocks)
     _, statistics = affine_batch_norm(layer, tensors[3:], *tensors[:3])
     exact = [None if t is None else t.double().requires_grad_() for t in tensors]
     _, _, variance, _ = by_definition(layer, exact[3:], *exact[:3])
     close(statistics.variance, variance, 1e-4)
 
 
-def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relu_batch_norm_cpu, "_library", lambda: None)
-    compare(*case(23, 3, (5, 5), 18), 3e-6)
-
-
 def test_there_is_a_compiler_here() -> None:
     assert native.native_library("relu_batch_norm_cpu") is not None
 
 
-def test_two_threads_give_what_one_gives() -> None:
+def test_two_threads_give_what_one_gives(small_blocks: Implementation) -> None:
     results = []
     for threads in (1, 2):
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         layer, tensors = case(23, 3, (5, 5), 18)
+        layer = dataclasses.replace(layer, implementation=small_blocks)
         given = [t.requires_grad_() for t in tensors]
         y, statistics = affine_batch_norm(layer, given[3:], *given[:3])
         y.square().sum().backward()
@@ -228,12 +240,15 @@ class Observer(ScatterObserver):
 
 
 @pytest.mark.parametrize("kind", ["", "scaled", "indexed"])
-def test_natural_gradient_gets_the_sums_of_what_it_would_see(kind: str) -> None:
+def test_natural_gradient_gets_the_sums_of_what_it_would_see(
+    kind: str, small_blocks: Implementation
+) -> None:
     wanted = Projection(torch.randn(2, 11), True, ones=True), Projection(torch.randn(3, 18), True)
     seen = []
     for asked in (None, wanted):
         layer, tensors = case(23, 3, (5, 5), 18, kind=kind)
-        layer = dataclasses.replace(layer, observer=Observer(asked))
+        observer = Observer(asked)
+        layer = dataclasses.replace(layer, observer=observer, implementation=small_blocks)
         given = [t.requires_grad_() for t in tensors]
         y, _ = affine_batch_norm(layer, given[3:], *given[:3])
         y.square().sum().backward()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nnet.kernels.cells import cell as cells
 from nnet.kernels.cells.cell import FED, INNER, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
-from nnet.kernels.cells.run import CellRun, Memory, Way, way_for
+from nnet.kernels.cells.run import CellRun, Memory, way_for
+from nnet.kernels.implementation import Implementation
 from tests.kernels.triton_cases import DEVICE
 from tools import render_cells
 
@@ -21,12 +22,12 @@ PRODUCT = "product 0"
 WAYS = ("reference", "native", "triton")
 
 
-def device_of(way: Way) -> str:
+def device_of(way: Implementation) -> str:
     """Where rows have to be."""
     return DEVICE if way == "triton" else "cpu"
 
 
-def apart(dim: int, way: Way = "reference") -> Tensor:
+def apart(dim: int, way: Implementation = "reference") -> Tensor:
     """Rows (time, batch, dim) that lie apart in memory, between NaN."""
     whole = torch.full((TIMES, SEQUENCES + 1, dim + 7), math.nan, device=device_of(way))
     return whole[:, :SEQUENCES, 2 : 2 + dim]
@@ -70,7 +71,9 @@ class Case:
         return Memory(buffers | {PRODUCT: out[..., : self.units]}, {}, {0: self.weights})
 
 
-def case(kind: str, units: int, states: int = 0, size: float = 2.0, way: Way = "reference") -> Case:
+def case(
+    kind: str, units: int, states: int = 0, size: float = 2.0, way: Implementation = "reference"
+) -> Case:
     torch.manual_seed(units)
     device = device_of(way)
     cell = {
@@ -104,7 +107,7 @@ CASES = [
 ] + [("gru", 1, 1), ("gru", 16, 16), ("gru", 63, 17), ("gru", 130, 64)]
 
 
-def forward(given: Case, way: Way, out: Tensor, kept: Tensor | None = None) -> CellRun:
+def forward(given: Case, way: Implementation, out: Tensor, kept: Tensor | None = None) -> CellRun:
     run = CellRun(given.cell.forward(keeps=kept is not None), given.memory(out, kept), way)
     for step in run.steps([(0, 1), (1, TIMES)]):
         step()
@@ -114,7 +117,9 @@ def forward(given: Case, way: Way, out: Tensor, kept: Tensor | None = None) -> C
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize(("kind", "units", "states"), CASES)
-def test_values_and_gradients(kind: str, units: int, states: int, in_place: bool, way: Way) -> None:
+def test_values_and_gradients(
+    kind: str, units: int, states: int, in_place: bool, way: Implementation
+) -> None:
     """In place, what is kept, and then the gradient for the gates, takes the gates' place; without
     it, the derivative computes it again."""
     given = case(kind, units, states, way=way)
@@ -122,7 +127,7 @@ def test_values_and_gradients(kind: str, units: int, states: int, in_place: bool
     exact_weights = given.weights.double().requires_grad_()
     expected, _ = formula(kind, exact, exact_weights)
     out = apart(2 * units, way)
-    assert way != "native" or way_for(out, *given.rows.values()) == "native"
+    assert way != "native" or way_for(way, out, *given.rows.values()) == "native"
     kept = given.rows.get("gates") if in_place else None
     run = forward(given, way, out, kept)
     close = {"rtol": 3e-6, "atol": 3e-6}
@@ -165,7 +170,9 @@ def test_values_and_gradients(kind: str, units: int, states: int, in_place: bool
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("kind", ["lstm", "lstm_dropout", "output_gru", "gru"])
-def test_self_repair_is_added_before_each_nonlinearity(kind: str, kept: bool, way: Way) -> None:
+def test_self_repair_is_added_before_each_nonlinearity(
+    kind: str, kept: bool, way: Implementation
+) -> None:
     """As a push to the middle of its input; LSTMs count results too."""
     units = 33
     given = case(kind, units, 7, way=way)
@@ -207,7 +214,7 @@ def test_self_repair_is_added_before_each_nonlinearity(kind: str, kept: bool, wa
     ("way", "dtype"),
     [("reference", torch.bfloat16), ("reference", torch.float64), ("triton", torch.bfloat16)],
 )
-def test_rows_of_other_types(way: Way, dtype: torch.dtype) -> None:
+def test_rows_of_other_types(way: Implementation, dtype: torch.dtype) -> None:
     given = case("lstm", 33, way=way)
     expected, _ = formula("lstm", {k: v.double() for k, v in given.rows.items()}, given.weights)
     given.rows = {name: rows.to(dtype) for name, rows in given.rows.items()}

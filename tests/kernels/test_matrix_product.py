@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -11,15 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nnet.kernels.affine import product as matrix_product
-from nnet.kernels.affine.product import (
-    by_units,
-    multiply,
-    multiply_beside,
-    multiply_rectified,
-    product,
-    product_and_squares,
-    product_with_bias,
-)
+from nnet.kernels.affine import sizes as least_sizes
+from nnet.kernels.affine.product import by_units, multiply_beside, multiply_rectified
+
+multiply = partial(matrix_product.multiply, implementation="native")
+product = partial(matrix_product.product, implementation="native")
+product_and_squares = partial(matrix_product.product_and_squares, implementation="native")
+product_with_bias = partial(matrix_product.product_with_bias, implementation="native")
 
 sizes = st.sampled_from([2, 5, 16, 17, 32, 63, 96, 130, 300])
 
@@ -27,7 +26,7 @@ sizes = st.sampled_from([2, 5, 16, 17, 32, 63, 96, 130, 300])
 @pytest.fixture(autouse=True)
 def everything_by_units(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LEAST", "LONGER", "MULTIPLICATIONS"):
-        monkeypatch.setattr(matrix_product, name, 2)
+        monkeypatch.setattr(least_sizes, name, 2)
 
 
 def matrix(rows: int, columns: int, turned: bool, spare: int = 0) -> Tensor:
@@ -167,6 +166,11 @@ def test_squares_of_rows(shape: tuple[int, int, int], rows_are_adjacent: bool) -
     found, squares = product_and_squares(a, b)
     torch.testing.assert_close(squares, a.double().square().sum(1), rtol=1e-6, atol=0)
     assert torch.equal(found, product(a, b))
+
+
+def test_the_reference_is_torchs_product() -> None:
+    a, b = torch.randn(300, 300), torch.randn(300, 300)
+    assert torch.equal(matrix_product.product(a, b), a @ b)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -18,6 +18,7 @@ from nnet.modules.gradient import BackpropTruncation
 from nnet.modules.gru import AnyGruNonlinearity
 from nnet.modules.lstm import LstmNonlinearity
 from nnet.modules.statistics import Nonlinearity
+from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.runtime.whole.repair import store_gradients, store_steps
 from nnet.runtime.whole.rows import Lanes, Rows, operand_lanes
@@ -196,11 +197,13 @@ class Gradients:
             module.store_rows([self.values(lanes) for lanes in self.recurrence.results[value]])
         if not module.weights.requires_grad:
             return []
+        operation = self.loop.plan.operations[value]
+        assert isinstance(operation, ir.Apply)
         weights = torch.zeros_like(module.weights)
         row = weights.view(1, -1)
         for number, found in self._sums.items():
             part = self.recurrence.vectors[number]
-            if self.loop.named[part.component] is module:
+            if part.component == operation.component:
                 row[:, part.columns] += found
         return [weights]
 

@@ -6,9 +6,13 @@ import io
 import warnings
 from typing import TYPE_CHECKING
 
+from nnet.converters.targets.registry import Content, TargetOptions, file_target
+from nnet.converters.targets.remarks import segment_remarks
 from nnet.errors import NnetError
 from nnet.graph.network import InputNode, Network
-from nnet.plan.request import Request
+from nnet.graph.segments import makes_segments
+from nnet.modelfile.model import Model
+from nnet.plan.request import Request, TimeRange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +26,13 @@ FRAMES = 50
 LARGEST_BATCH = 65_536
 
 
+@file_target("torch-export")
+def torch_export_file(model: Model, options: TargetOptions) -> Content:
+    network = model.network
+    data = torch_export_bytes(network, subsampling=options.subsampling, frames=options.frames)
+    return Content(data, segment_remarks(network))
+
+
 def torch_export_bytes(
     network: Network, *, subsampling: int = 1, frames: int = FRAMES, output: str = "output"
 ) -> bytes:
@@ -30,6 +41,8 @@ def torch_export_bytes(
     Its inputs are `input` (batch, left context + frames + right context, dim), in the order of
     time from the first frame of the left context, and if the network has one, `ivector`
     (batch, 1, dim). Its output is (batch, frames / subsampling, dim). Recurrent parts are unrolled.
+    Of a network for segments (`makes_segments`), `input` is (batch, frames, dim) and the output
+    one vector for each, (batch, dim).
 
     Raises:
         NnetError: the network cannot be run, or `frames` or `subsampling` is not positive.
@@ -55,7 +68,11 @@ def _exported(
     import torch
     from torch import nn
 
-    request = compiled.chunk_request(frames, subsampling=subsampling, outputs=(output,))
+    segment = makes_segments(compiled.network, output)
+    if segment:
+        request = Request.of({"input": TimeRange(0, frames)}, {output: TimeRange(0, 1)})
+    else:
+        request = compiled.chunk_request(frames, subsampling=subsampling, outputs=(output,))
 
     class Chunk(nn.Module):
         """The network on one request, its inputs in order."""
@@ -67,7 +84,7 @@ def _exported(
         def forward(self, *inputs: Tensor) -> Tensor:
             names = (name for name, _ in request.inputs)
             result: Tensor = self.network(dict(zip(names, inputs, strict=True)), request)[output]
-            return result
+            return result.squeeze(1) if segment else result
 
     example = tuple(torch.zeros(2, *shape) for shape in _shapes(compiled.network, request))
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)

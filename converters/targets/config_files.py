@@ -20,10 +20,12 @@ from nnet.components.base import Component
 from nnet.components.field import Kind
 from nnet.components.normalize import BatchNorm
 from nnet.components.tdnn import Tdnn
+from nnet.converters.targets.registry import TargetOptions, folder_target
 from nnet.errors import NnetError
 from nnet.graph.canonical import canonical
 from nnet.graph.lines import node_lines
 from nnet.graph.network import ComponentNode, Network, Node
+from nnet.modelfile.model import Model
 from nnet.modelfile.writing import BinaryWriter, TextWriter, save_bytes
 from nnet.text.syntax import Append, Offset
 
@@ -53,6 +55,11 @@ FILE_KEYS: dict[str, Callable[[Any], np.ndarray]] = {
     "bias": lambda c: c.bias,
 }
 """What the files of config keys hold."""
+
+
+@folder_target("nnet3-config")
+def config_folder(model: Model, folder: str, options: TargetOptions) -> list[str]:
+    return write_config_files(model.network, folder, binary=options.binary)
 
 
 def write_config_files(network: Network, folder: str, *, binary: bool = True) -> list[str]:
