@@ -46,6 +46,8 @@ class ConvertOptions:
         transition_model: any file that begins with a transition model; makes a `.mdl`.
         log_softmax: put out logarithms of probabilities; by default if the result is a `.mdl`.
         clamp_splices: nnet1: repeat the edge frames of each layer, for whole utterances only.
+        ivector_input: nnet2: the constant columns of the first splice, which are an i-vector,
+            become an input `ivector`, of which the row at time 0 is read.
         kaldi_compatible: refuse results that Kaldi cannot load.
     """
 
@@ -54,6 +56,7 @@ class ConvertOptions:
     transition_model: Path | None = None
     log_softmax: bool | None = None
     clamp_splices: bool = False
+    ivector_input: bool = True
     kaldi_compatible: bool = False
 
 
@@ -123,6 +126,7 @@ def _converted(
 ) -> tuple[Assembly, Network, bool]:
     """The network with all that was booked, and whether its output is a logarithm."""
     assembly = Assembly(source.components[0].input_dim, clamp=clamp)
+    assembly.ivector_input = options.ivector_input
     result = _assemble(source, assembly)
     acoustic = source.transition_model is not None
     wanted = acoustic if options.log_softmax is None else options.log_softmax

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
-from nnet.kernels.native import native_library
+from nnet.kernels.native import constant_while_tracing, loaded
 
 Implementation = Literal["reference", "native", "triton"]
 """`reference` is plain torch and nothing else, on any device. `native` is our C++ on a CPU, in
@@ -28,15 +29,25 @@ compile_only = False
 are not interpreted."""
 
 
+def triton_file(name: str) -> Any:
+    """The module `nnet.kernels.NAME` with kernels in Triton's language.
+
+    It is imported when it is first used, here and nowhere else: triton need not be installed, and
+    to import it, and to declare kernels, takes longer than most commands.
+    """
+    return importlib.import_module(f"nnet.kernels.{name}")
+
+
 @cache
 def triton_is_installed() -> bool:
     """Whether `triton` can be asked for at all."""
     return importlib.util.find_spec("triton") is not None
 
 
+@constant_while_tracing
 def native_is_available() -> bool:
     """Whether our C++ is at hand."""
-    return native_library("packed_affine_cpu") is not None
+    return loaded() is not None
 
 
 def uses_native(implementation: Implementation, *tensors: Tensor | None) -> bool:

@@ -41,9 +41,14 @@ HEAD = """\
 namespace {
 
 // Rows of a buffer, and whether results are added to what is there.
-struct Buffer {
+struct CellBuffer {
     Rows rows;
     int64_t adds;
+};
+
+// Numbers that are the same for all rows, (dim).
+struct CellVector {
+    const float* data;
 };
 
 // What a program runs on.
@@ -51,8 +56,8 @@ struct Cell {
     int64_t threads, batch;
     int64_t dim;                  // columns
     int64_t adds;                 // whether results are added to what is in any buffer
-    const Buffer* buffers;
-    const float* const* vectors;  // (dim) each
+    const CellBuffer* buffers;
+    const CellVector* vectors;
     double* sums;                 // (sums, dim), added to
     float* scratch;               // (threads, sums, dim)
 };
@@ -77,6 +82,16 @@ void run(const Cell* cell, int64_t first, int64_t end, int64_t sums, Row row) {
     for (int64_t thread = 0; thread < cell->threads; ++thread)
         for (int64_t k = 0; k < size; ++k) cell->sums[k] += scratch[thread * size + k];
 }
+"""
+
+LAYOUTS = """\
+}  // namespace
+
+NNET_LAYOUT(CellBuffer, rows, adds)
+NNET_LAYOUT(CellVector, data)
+NNET_LAYOUT(Cell, threads, batch, dim, adds, buffers, vectors, sums, scratch)
+
+extern "C" {
 """
 
 NAMES = {"sigmoid": "sigmoid", "tanh": "hyperbolic_tangent"}
@@ -108,9 +123,7 @@ def render() -> str:
             name = function_name(program, number)
             rows.append(_Row(name, part.program).text())
             functions.append(_function(name, part.program))
-    return "\n".join(
-        [HEAD, *rows, '}  // namespace\n\nextern "C" {\n', *functions, '}  // extern "C"\n']
-    )
+    return "\n".join([HEAD, *rows, LAYOUTS, *functions, '}  // extern "C"\n'])
 
 
 def _function(name: str, program: Recurrence) -> str:
@@ -173,7 +186,7 @@ class _Row:
             if self._may_add(buffer):
                 self.lines.append(f"    const bool adds_{name} = adds && {place}.adds;")
         for number in range(len(self.vectors)):
-            self.lines.append(f"    const float* w{number} = cell->vectors[{number}];")
+            self.lines.append(f"    const float* w{number} = cell->vectors[{number}].data;")
         for value, operation in enumerate(self.program.operations):
             if isinstance(operation, RowGiven):
                 self.known[value] = f"{_name(operation.buffer)}_{operation.column}"

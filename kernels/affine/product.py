@@ -6,7 +6,7 @@ the ones before left. A product then is
     x y = x1 y1 + (x1 y2 + x2 y1) + (x1 y3 + x2 y2 + x3 y1) + ...
 
 and what is left out is 2^-26 of it at most, less than float32's own rounding. Six products of
-x86's matrix units (AMX) take less than half the time of one in float32: matrix_product_amx_cpu.cpp.
+x86's matrix units (AMX) take less than half the time of one in float32: product.cpp.
 (Henry, Tang & Heinecke: Leveraging the bfloat16 artificial intelligence datatype for
 higher-precision computations, 2019.) Elsewhere, and for small matrices, it is torch's product.
 """
@@ -14,27 +14,29 @@ higher-precision computations, 2019.) Elsewhere, and for small matrices, it is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, byref, c_double, c_int64, c_void_p
-from functools import cache
-from typing import Any
+from ctypes import c_double, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
 from nnet.kernels.affine.sizes import suit_units
+from nnet.kernels.affine.squares import powers
 from nnet.kernels.implementation import Implementation
-from nnet.kernels.native import is_native, native_library
-from nnet.kernels.normalization.relu_batch_norm_cpu import powers
-
-LIBRARY = "matrix_product_amx_cpu"
+from nnet.kernels.native import (
+    Int,
+    NativeFunction,
+    Struct,
+    has_matrix_units,
+    is_native,
+    is_traceable,
+    operator,
+)
 
 GROUP = 128
 """Rows of which sums are made by one thread, whatever the number of threads."""
 
 
-class _Product(Structure):
-    """The structure of the same name in C++."""
-
+class _Product(Struct):
     _fields_ = (
         *((name, c_int64) for name in ("rows", "columns", "depth")),
         ("a", c_void_p),
@@ -53,15 +55,7 @@ class _Product(Structure):
     )
 
 
-@cache
-def _library() -> Any:
-    """The library, where the processor has matrix units that can be used; otherwise None."""
-    library: Any = native_library(LIBRARY)
-    if library is None or not library.usable():
-        return None
-    library.multiply_matrices.argtypes = (c_void_p, c_int64)
-    library.multiply_matrices.restype = None
-    return library
+_multiply_matrices = NativeFunction("multiply_matrices", _Product, Int)
 
 
 def multiply(
@@ -107,13 +101,26 @@ def product_with_bias(
     Args:
         bias: `(columns,)` or None.
     """
-    if implementation == "native" and is_native(a) and (bias is None or is_native(bias)):
-        out = a.new_empty((a.shape[0], b.shape[1]))
-        if by_units(a, b, out):
-            _run(a, b, out, scale=scale, bias=None if bias is None else bias.data_ptr())
-            return out
+    if implementation == "native":
+        given = (a, b if b.stride(1) == 1 else b.t(), *(() if bias is None else (bias,)))
+        large = suit_units(len(a), b.shape[1], a.shape[1])
+        if large and all(map(is_traceable, given)) and has_matrix_units():
+            return _with_bias(a, b, bias, scale)
     start = a.new_zeros(()) if bias is None else bias
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
+
+
+def _fake_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return a.new_empty((a.shape[0], b.shape[1]))
+
+
+@operator(
+    "product_with_bias(Tensor a, Tensor b, Tensor? bias, float scale) -> Tensor", _fake_with_bias
+)
+def _with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    out = _fake_with_bias(a, b, bias, scale)
+    _run(a, b, out, scale=scale, bias=bias)
+    return out
 
 
 def product_and_squares(
@@ -123,7 +130,7 @@ def product_and_squares(
     out = a.new_empty((a.shape[0], b.shape[1]))
     if implementation == "native" and is_native(a) and by_units(a, b, out):
         squares = a.new_zeros(len(a), dtype=torch.float64)
-        _run(a, b, out, squares=squares.data_ptr())
+        _run(a, b, out, squares=squares)
         return out, squares
     multiply(a, b, out, implementation=implementation)
     return out, powers(a, implementation)
@@ -141,8 +148,7 @@ def multiply_rectified(
             square, and of its being above 0.
     """
     parts = sums.new_zeros((-(-len(out) // GROUP), *sums.shape))
-    pointer = None if bias is None else bias.data_ptr()
-    _run(a, b, out, scale=scale, rectify=True, bias=pointer, sums=parts.data_ptr())
+    _run(a, b, out, scale=scale, rectify=True, bias=bias, sums=parts)
     sums += parts.sum(0)
 
 
@@ -158,7 +164,7 @@ def multiply_beside(
     """
     rows = torch.tensor([0 if x is None else x.data_ptr() for x in beside])
     batch = len(out) // len(beside)
-    _run(a, b, out, beside=rows.data_ptr(), batch=batch, beside_scale=scale)
+    _run(a, b, out, beside=rows, batch=batch, beside_scale=scale)
 
 
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
@@ -167,7 +173,7 @@ def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
         suit_units(out.shape[0], out.shape[1], a.shape[1])
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
-        and _library() is not None
+        and has_matrix_units()
     )
 
 
@@ -176,15 +182,15 @@ def _run(a: Tensor, b: Tensor, out: Tensor, *, scale: float = 1.0, **more: objec
         rows=out.shape[0],
         columns=out.shape[1],
         depth=a.shape[1],
-        a=a.data_ptr(),
+        a=a,
         a_row=a.stride(0),
         a_depth=a.stride(1),
-        b=b.data_ptr(),
+        b=b,
         b_depth=b.stride(0),
         b_column=b.stride(1),
-        out=out.data_ptr(),
+        out=out,
         stride=out.stride(0),
         scale=scale,
         **more,
     )
-    _library().multiply_matrices(byref(what), torch.get_num_threads())
+    _multiply_matrices(what, torch.get_num_threads())

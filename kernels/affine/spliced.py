@@ -10,68 +10,27 @@ reference, and, with products by matrix units, the native one; the kernels are i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from nnet.kernels.affine.product import multiply, product, product_with_bias
+from nnet.kernels.affine.spread import is_spread, spread_affine
+from nnet.kernels.affine.terms import (
+    NARROW,
+    Epilogue,
+    Observer,
+    Term,
+    as_matrix,
+    column_sums,
+)
 from nnet.kernels.functions import FUNCTIONS
-from nnet.kernels.implementation import Implementation, uses_native, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_native, uses_triton
 from nnet.kernels.windows.windows import resident
-
-
-class Term(NamedTuple):
-    """Which rows and columns of which source.
-
-    Rows `start, start + step, ...` (`length` of them; step 0 repeats one row), or those at
-    `positions`; columns `offset` .. `offset + dim`; all times `scale`.
-    """
-
-    source: int
-    start: int
-    step: int
-    length: int
-    positions: Tensor | None
-    offset: int
-    dim: int
-    scale: float = 1.0
-
-    def view(self, source: Tensor) -> Tensor:
-        """The term's rows `(length or 1, batch, dim)`, a view wherever strides can express it."""
-        if self.offset or self.dim != source.shape[-1]:
-            source = source.narrow(-1, self.offset, self.dim)
-        if self.positions is not None:
-            return source.index_select(0, resident(self.positions, source.device))
-        if self.step == 0:
-            return source[self.start : self.start + 1]
-        if self.start == 0 and self.step == 1 and self.length == source.shape[0]:
-            return source
-        return source[self.start : self.start + (self.length - 1) * self.step + 1 : self.step]
-
-
-class Epilogue(NamedTuple):
-    """What follows the affine transform before the result is stored.
-
-    `activation` is '' or a name in `nnet.kernels.functions.FUNCTIONS`; `scales` and `offsets` are
-    `(dim,)` or None; `bypass` terms of the same columns as the result are added last.
-    """
-
-    activation: str = ""
-    scales: Tensor | None = None
-    offsets: Tensor | None = None
-    bypass: tuple[Term, ...] = ()
-
-
-Rows = tuple[Tensor, float]
-"""A term's rows `(count or 1, batch, dim)` and their scale."""
-
-Observer = Callable[[Sequence[Rows], Tensor], None]
-"""Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
-result: what natural gradient is computed from."""
 
 
 def spliced_affine(
@@ -108,33 +67,23 @@ def spliced_affine(
     )
     if differentiable:
         if not triton and epilogue == Epilogue() and _is_spread(sources, terms, weight):
-            from nnet.kernels.affine.spread import spread_affine
-
             return spread_affine(sources[0], terms, weight, bias, observer, implementation)
         options = (tuple(terms), epilogue.activation, observer, implementation)
         result = _SplicedAffine.apply(options, weight, bias, *sources)
         rest = epilogue._replace(activation="")
         return result if rest == Epilogue() else finish(result.clone(), sources, rest)
     if triton:
-        from nnet.kernels.affine.gpu.forward import forward
-
+        forward = triton_file("affine.gpu.forward").forward
         return forward(sources, terms, weight, bias, epilogue)
     return finish(_forward(sources, terms, weight, bias, implementation), sources, epilogue)
 
 
 def _is_spread(sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor) -> bool:
     """Whether this is trained on a CPU, in a way that reads the rows of a source once."""
-    from nnet.kernels.affine.spread import is_spread
-
     source, exact = sources[0], (torch.float32, torch.float64)
     alike = source.dtype == weight.dtype and weight.dtype in exact
     on_cpu = weight.device.type == source.device.type == "cpu"
     return alike and on_cpu and len(sources) == 1 and is_spread(terms, weight, source)
-
-
-def _rows(view: Tensor) -> Tensor:
-    """A term as a matrix: `(count * batch, dim)`, without a copy if strides allow."""
-    return view.squeeze(1) if view.shape[1] == 1 else view.reshape(-1, view.shape[-1])
 
 
 def _forward(
@@ -152,7 +101,7 @@ def _forward(
     for term in terms:
         block = weight[:, column : column + term.dim].t()
         column += term.dim
-        rows = _rows(term.view(sources[term.source]))
+        rows = as_matrix(term.view(sources[term.source]))
         if term.step == 0 and term.positions is None and count > 1:
             part = torch.mm(rows, block)
             part = part * term.scale if term.scale != 1.0 else part
@@ -232,12 +181,6 @@ class _SplicedAffine(Function):
         return (None, found[0], bias_gradient, *found[1])
 
 
-def column_sums(rows: Tensor) -> Tensor:
-    """The sum of rows `(count, batch, dim)`, as a matrix product: several times faster."""
-    matrix = _rows(rows)
-    return torch.mm(matrix.new_ones((1, matrix.shape[0])), matrix).squeeze(0)
-
-
 def affine_gradients(
     sources: Sequence[Tensor],
     terms: Sequence[Term],
@@ -289,9 +232,8 @@ def _triton_gradients(
     needs_source: Sequence[bool],
     needs_weight: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    from nnet.kernels.affine.gpu.source import source_gradient
-    from nnet.kernels.affine.gpu.weight import weight_gradient
-
+    source_gradient = triton_file("affine.gpu.source").source_gradient
+    weight_gradient = triton_file("affine.gpu.weight").weight_gradient
     first = [0, *accumulate(term.dim for term in terms)]
     of_weight = weight_gradient(sources, terms, gradient) if needs_weight else None
     of_sources: list[Tensor | None] = []
@@ -302,11 +244,6 @@ def _triton_gradients(
         found = source_gradient(source, read, columns, weight, gradient) if needed else None
         of_sources.append(found)
     return of_weight, of_sources
-
-
-NARROW = 256
-"""Terms of fewer columns are put side by side with others for the weight's gradient: a product with
-few columns is slower than a copy of them."""
 
 
 def _once(gradient: Tensor, term: Term) -> Tensor:
@@ -328,15 +265,17 @@ def _weight_gradient(
         len(view) == len(gradient) and t.scale == 1.0 for view, t in zip(views, terms, strict=True)
     )
     if whole and len(terms) > 1 and min(term.dim for term in terms) < NARROW:
-        return _of_products(_rows(gradient), _rows(torch.cat(views, dim=-1)), implementation)
+        return _of_products(
+            as_matrix(gradient), as_matrix(torch.cat(views, dim=-1)), implementation
+        )
     if whole and len(terms) == 1:
-        return _of_products(_rows(gradient), _rows(views[0]), implementation)
+        return _of_products(as_matrix(gradient), as_matrix(views[0]), implementation)
     result = torch.empty_like(weight)
     column = 0
     for term, view in zip(terms, views, strict=True):
         part = result[:, column : column + term.dim]
         column += term.dim
-        part.copy_(_of_products(_rows(_once(gradient, term)), _rows(view), implementation))
+        part.copy_(_of_products(as_matrix(_once(gradient, term)), as_matrix(view), implementation))
         if term.scale != 1.0:
             part.mul_(term.scale)
     return result
@@ -365,8 +304,8 @@ def _first_rows(
     target = torch.empty_like(source)
     target[: term.start].zero_()
     target[term.start + term.length :].zero_()
-    rows = _rows(term.view(target))
-    multiply(_rows(gradient), block, rows, scale=term.scale, implementation=implementation)
+    rows = as_matrix(term.view(target))
+    multiply(as_matrix(gradient), block, rows, scale=term.scale, implementation=implementation)
     return target
 
 
@@ -384,7 +323,7 @@ def _add_rows(
     if rows is None and view.is_contiguous():
         rows = view.view(-1, view.shape[-1])
     if rows is not None:
-        given = _rows(gradient)
+        given = as_matrix(gradient)
         multiply(given, block, rows, add=True, scale=term.scale, implementation=implementation)
     else:
         view.add_(torch.matmul(gradient, block), alpha=term.scale)

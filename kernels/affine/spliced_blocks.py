@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.product import multiply
-from nnet.kernels.affine.spliced import NARROW, Term
+from nnet.kernels.affine.terms import NARROW, Term
 from nnet.kernels.implementation import Implementation
 
 BLOCK_BYTES = 12 << 20

@@ -27,11 +27,11 @@ from nnet.kernels.affine.product import (
     product_and_squares,
 )
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums, wanted_of
-from nnet.kernels.affine.spliced import NARROW, Observer, Term, column_sums
 from nnet.kernels.affine.spliced_blocks import add_rows, time_blocks
+from nnet.kernels.affine.squares import powers
+from nnet.kernels.affine.terms import NARROW, Observer, Term, column_sums
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native
-from nnet.kernels.normalization.relu_batch_norm_cpu import powers
 
 
 def is_spread(terms: Sequence[Term], weight: Tensor, source: Tensor) -> bool:

@@ -5,9 +5,14 @@
 namespace {
 
 // Rows of a buffer, and whether results are added to what is there.
-struct Buffer {
+struct CellBuffer {
     Rows rows;
     int64_t adds;
+};
+
+// Numbers that are the same for all rows, (dim).
+struct CellVector {
+    const float* data;
 };
 
 // What a program runs on.
@@ -15,8 +20,8 @@ struct Cell {
     int64_t threads, batch;
     int64_t dim;                  // columns
     int64_t adds;                 // whether results are added to what is in any buffer
-    const Buffer* buffers;
-    const float* const* vectors;  // (dim) each
+    const CellBuffer* buffers;
+    const CellVector* vectors;
     double* sums;                 // (sums, dim), added to
     float* scratch;               // (threads, sums, dim)
 };
@@ -47,9 +52,9 @@ void lstm_forward_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const float* gates = cell->buffers[0].rows.at(t, b);
     const float* previous = cell->buffers[1].rows.at(t, b);
     float* output = cell->buffers[2].rows.at(t, b);
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float previous_0 = previous[k];
@@ -66,9 +71,9 @@ void lstm_forward_keeping_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const float* previous = cell->buffers[1].rows.at(t, b);
     float* kept = cell->buffers[2].rows.at(t, b);
     float* output = cell->buffers[3].rows.at(t, b);
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float v1 = hyperbolic_tangent(gates[2 * dim + k]);
@@ -98,9 +103,9 @@ void lstm_backward_row(const Cell* cell, int64_t t, int64_t b, float* sum) {
     const bool adds_of_gates = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float output_0 = output[k];
@@ -139,14 +144,14 @@ void lstm_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, float* s
     const bool adds_of_gates = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
-    const float* w3 = cell->vectors[3];
-    const float* w4 = cell->vectors[4];
-    const float* w5 = cell->vectors[5];
-    const float* w6 = cell->vectors[6];
-    const float* w7 = cell->vectors[7];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
+    const float* w3 = cell->vectors[3].data;
+    const float* w4 = cell->vectors[4].data;
+    const float* w5 = cell->vectors[5].data;
+    const float* w6 = cell->vectors[6].data;
+    const float* w7 = cell->vectors[7].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float output_0 = output[k];
@@ -195,9 +200,9 @@ void lstm_backward_from_kept_row(const Cell* cell, int64_t t, int64_t b, float* 
     const bool adds_of_gates = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float output_0 = output[k];
@@ -236,14 +241,14 @@ void lstm_backward_from_kept_repaired_row(const Cell* cell, int64_t t, int64_t b
     const bool adds_of_gates = adds && cell->buffers[4].adds;
     float* of_previous = cell->buffers[5].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[5].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
-    const float* w3 = cell->vectors[3];
-    const float* w4 = cell->vectors[4];
-    const float* w5 = cell->vectors[5];
-    const float* w6 = cell->vectors[6];
-    const float* w7 = cell->vectors[7];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
+    const float* w3 = cell->vectors[3].data;
+    const float* w4 = cell->vectors[4].data;
+    const float* w5 = cell->vectors[5].data;
+    const float* w6 = cell->vectors[6].data;
+    const float* w7 = cell->vectors[7].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float output_0 = output[k];
@@ -287,9 +292,9 @@ void lstm_dropout_forward_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const float* previous = cell->buffers[1].rows.at(t, b);
     const float* masks = cell->buffers[2].rows.at(t, b);
     float* output = cell->buffers[3].rows.at(t, b);
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
     const float masks_2 = masks[2];
@@ -310,9 +315,9 @@ void lstm_dropout_forward_keeping_row(const Cell* cell, int64_t t, int64_t b, fl
     const float* masks = cell->buffers[2].rows.at(t, b);
     float* kept = cell->buffers[3].rows.at(t, b);
     float* output = cell->buffers[4].rows.at(t, b);
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
     const float masks_2 = masks[2];
@@ -346,9 +351,9 @@ void lstm_dropout_backward_row(const Cell* cell, int64_t t, int64_t b, float* su
     const bool adds_of_gates = adds && cell->buffers[5].adds;
     float* of_previous = cell->buffers[6].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[6].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
     const float masks_2 = masks[2];
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
@@ -391,14 +396,14 @@ void lstm_dropout_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, 
     const bool adds_of_gates = adds && cell->buffers[5].adds;
     float* of_previous = cell->buffers[6].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[6].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
-    const float* w3 = cell->vectors[3];
-    const float* w4 = cell->vectors[4];
-    const float* w5 = cell->vectors[5];
-    const float* w6 = cell->vectors[6];
-    const float* w7 = cell->vectors[7];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
+    const float* w3 = cell->vectors[3].data;
+    const float* w4 = cell->vectors[4].data;
+    const float* w5 = cell->vectors[5].data;
+    const float* w6 = cell->vectors[6].data;
+    const float* w7 = cell->vectors[7].data;
     const float masks_2 = masks[2];
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
@@ -451,9 +456,9 @@ void lstm_dropout_backward_from_kept_row(const Cell* cell, int64_t t, int64_t b,
     const bool adds_of_gates = adds && cell->buffers[5].adds;
     float* of_previous = cell->buffers[6].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[6].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
     const float masks_2 = masks[2];
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
@@ -496,14 +501,14 @@ void lstm_dropout_backward_from_kept_repaired_row(const Cell* cell, int64_t t, i
     const bool adds_of_gates = adds && cell->buffers[5].adds;
     float* of_previous = cell->buffers[6].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[6].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
-    const float* w2 = cell->vectors[2];
-    const float* w3 = cell->vectors[3];
-    const float* w4 = cell->vectors[4];
-    const float* w5 = cell->vectors[5];
-    const float* w6 = cell->vectors[6];
-    const float* w7 = cell->vectors[7];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
+    const float* w2 = cell->vectors[2].data;
+    const float* w3 = cell->vectors[3].data;
+    const float* w4 = cell->vectors[4].data;
+    const float* w5 = cell->vectors[5].data;
+    const float* w6 = cell->vectors[6].data;
+    const float* w7 = cell->vectors[7].data;
     const float masks_2 = masks[2];
     const float masks_1 = masks[1];
     const float masks_0 = masks[0];
@@ -550,7 +555,7 @@ void output_gru_forward_row(const Cell* cell, int64_t t, int64_t b, float*) {
     const float* previous = cell->buffers[1].rows.at(t, b);
     const float* update = cell->buffers[2].rows.at(t, b);
     float* output = cell->buffers[3].rows.at(t, b);
-    const float* w0 = cell->vectors[0];
+    const float* w0 = cell->vectors[0].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float previous_0 = previous[k];
@@ -575,7 +580,7 @@ void output_gru_backward_row(const Cell* cell, int64_t t, int64_t b, float* sum)
     const bool adds_of_inner = adds && cell->buffers[6].adds;
     float* of_previous = cell->buffers[7].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[7].adds;
-    const float* w0 = cell->vectors[0];
+    const float* w0 = cell->vectors[0].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float previous_0 = previous[k];
@@ -607,8 +612,8 @@ void output_gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, fl
     const bool adds_of_inner = adds && cell->buffers[6].adds;
     float* of_previous = cell->buffers[7].rows.at(t, b);
     const bool adds_of_previous = adds && cell->buffers[7].adds;
-    const float* w0 = cell->vectors[0];
-    const float* w1 = cell->vectors[1];
+    const float* w0 = cell->vectors[0].data;
+    const float* w1 = cell->vectors[1].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float previous_0 = previous[k];
@@ -716,7 +721,7 @@ void gru_backward_repaired_row(const Cell* cell, int64_t t, int64_t b, float*) {
     float* before_tanh = cell->buffers[6].rows.at(t, b);
     float* of_inner = cell->buffers[7].rows.at(t, b);
     const bool adds_of_inner = adds && cell->buffers[7].adds;
-    const float* w0 = cell->vectors[0];
+    const float* w0 = cell->vectors[0].data;
 #pragma GCC ivdep
     for (int64_t k = 0; k < dim; ++k) {
         float of_output_1 = of_output[dim + k];
@@ -752,6 +757,10 @@ void gru_backward_repaired_1_row(const Cell* cell, int64_t t, int64_t b, float*)
 }
 
 }  // namespace
+
+NNET_LAYOUT(CellBuffer, rows, adds)
+NNET_LAYOUT(CellVector, data)
+NNET_LAYOUT(Cell, threads, batch, dim, adds, buffers, vectors, sums, scratch)
 
 extern "C" {
 

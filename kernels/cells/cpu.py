@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from ctypes import POINTER, Structure, c_int64, c_void_p
+from ctypes import POINTER, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
 from nnet.kernels.cells.parts import Part, parts_between_products, width_of
-from nnet.kernels.native_rows import Rows, address, over_rows
+from nnet.kernels.native import Struct, adjacent
+from nnet.kernels.native_rows import Rows, over_rows
 from nnet.kernels.recurrence.program import Recurrence
 
 LIBRARY = "cells"
 
 
-class _Buffer(Structure):
+class _CellBuffer(Struct):
     _fields_ = (("rows", Rows), ("adds", c_int64))
 
 
-class _Cell(Structure):
+class _CellVector(Struct):
+    _fields_ = (("data", c_void_p),)
+
+
+class _Cell(Struct):
     _fields_ = (
         ("threads", c_int64),
         ("batch", c_int64),
         ("dim", c_int64),
         ("adds", c_int64),
-        ("buffers", POINTER(_Buffer)),
-        ("vectors", POINTER(c_void_p)),
+        ("buffers", POINTER(_CellBuffer)),
+        ("vectors", POINTER(_CellVector)),
         ("sums", c_void_p),
         ("scratch", c_void_p),
     )
@@ -72,11 +77,10 @@ def native_parts(
             own[0].shape[1],
             dim,
             any(flags),
-            (_Buffer * len(own))(*map(_Buffer, map(Rows.of, own), flags)),
-            (c_void_p * len(read))(*map(address, read)),
-            address(total),
-            address(scratch),
+            adjacent([_CellBuffer(Rows.of(x), flag) for x, flag in zip(own, flags, strict=True)]),
+            adjacent([_CellVector(vector) for vector in read]) if read else None,
+            total,
+            scratch,
         )
-        tensors = (*own, *read, total, scratch)
-        found.append(over_rows(LIBRARY, function_name(program, number), struct, *tensors))
+        found.append(over_rows(function_name(program, number), struct))
     return found

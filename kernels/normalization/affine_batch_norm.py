@@ -23,18 +23,23 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.affine.derivative_products import Products, derivative_products, makes_products
 from nnet.kernels.affine.product import by_units, multiply, multiply_rectified, product
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums, wanted_of
-from nnet.kernels.affine.spliced import Observer, Term, affine_gradients
+from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.spliced_blocks import SplicedBlocks, add_rows, add_to_sources, time_blocks
 from nnet.kernels.affine.spread import Left, is_range, reader_of
+from nnet.kernels.affine.squares import powers
+from nnet.kernels.affine.terms import Observer, Term
 from nnet.kernels.implementation import Implementation, uses_native
-from nnet.kernels.normalization.relu_batch_norm_cpu import (
+from nnet.kernels.normalization.derivative_products import (
+    Products,
+    derivative_products,
+    makes_products,
+)
+from nnet.kernels.normalization.relu_batch_norm import (
     gradient_sums,
     input_gradient,
     normalize,
-    powers,
     relu_sums,
 )
 

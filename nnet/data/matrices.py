@@ -15,6 +15,7 @@ from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
 from nnet.modelfile.tokens import as_float32
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 KINDS = "a matrix (FM, DM, CM, CM2, CM3 or text in [ ])"
 ELEMENT: dict[str, np.dtype[Any]] = {
     "FM": np.dtype("<f4"),
@@ -61,6 +62,11 @@ def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
         reader: stands after the utterance's name, or after `first_line`.
         first_line: what was read already.
     """
+    return as_float32(_read_text_numbers(reader, first_line))
+
+
+def _read_text_numbers(reader: ByteReader, first_line: bytes = b"") -> Doubles:
+    """A matrix in brackets, with all its digits."""
     lines = [first_line or reader.line()]
     while not lines[0].strip() and reader.peek():
         lines[0] = reader.line()
@@ -85,7 +91,19 @@ def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
         wrong = next(word for row in rows for word in row if not _is_number(word))
         found = f"found '{printable(wrong)}' in a matrix of text"
         raise reader.error(found, expected="numbers") from None
-    return as_float32(numbers).reshape(len(rows), -1 if rows else 0)
+    return numbers.reshape(len(rows), -1 if rows else 0)
+
+
+def read_double_matrix(reader: ByteReader) -> Doubles:
+    """Reads one matrix, shape (rows, columns), such as CMVN statistics, with all its digits."""
+    if not begins_binary(reader):
+        return _read_text_numbers(reader)
+    header = _read_header(reader)
+    if header.token in ELEMENT and header.token[1:] == "M":
+        data = reader.take(header.bytes_that_follow)
+        numbers = np.frombuffer(data, ELEMENT[header.token])
+        return numbers.reshape(header.rows, header.columns).astype(np.float64)
+    raise reader.error(f"found the token '{header.token}'", expected="a matrix (FM or DM)")
 
 
 def skip_matrix(reader: ByteReader) -> tuple[int, int]:
@@ -105,7 +123,7 @@ def read_vector_or_matrix(reader: ByteReader) -> Floats:
     return _read_numbers(reader, _read_header(reader))
 
 
-def write_matrix(stream: BinaryIO, matrix: Floats, binary: bool = True) -> None:
+def write_matrix(stream: BinaryIO, matrix: NDArray[Any], binary: bool = True) -> None:
     """Writes a float32 matrix, shape (rows, columns), byte for byte as Kaldi does."""
     rows, columns = matrix.shape
     if binary:
@@ -116,6 +134,16 @@ def write_matrix(stream: BinaryIO, matrix: Floats, binary: bool = True) -> None:
     else:
         body = "".join("\n  " + _row(row) for row in matrix)
         stream.write(f" [{body}]\n".encode())
+
+
+def write_double_matrix(stream: BinaryIO, matrix: Doubles, binary: bool = True) -> None:
+    """Writes a float64 matrix, shape (rows, columns), such as CMVN statistics."""
+    if not binary:
+        write_matrix(stream, matrix, binary=False)
+        return
+    rows, columns = matrix.shape
+    stream.write(b"\0BDM " + _int32(rows) + _int32(columns))
+    stream.write(np.ascontiguousarray(matrix, "<f8").tobytes())
 
 
 def write_vector(stream: BinaryIO, vector: Floats, binary: bool = True) -> None:
@@ -184,5 +212,5 @@ def _int32(value: int) -> bytes:
     return struct.pack("<bi", 4, value)
 
 
-def _row(row: Floats) -> str:
+def _row(row: NDArray[Any]) -> str:
     return "".join(f"{value:.7g} " for value in row.tolist())

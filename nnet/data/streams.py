@@ -57,6 +57,11 @@ class ByteReader:
         with self._reading():
             return self._stream.peek(1)[:1]
 
+    def beginning(self) -> bytes:
+        """What comes next, as far as it is at hand, not consumed."""
+        with self._reading():
+            return self._stream.peek()
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Errors of the disk or of a folder in a file's place, as errors at the present place."""

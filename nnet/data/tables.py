@@ -16,6 +16,7 @@ from nnet.data.matrices import Floats, read_matrix, skip_matrix
 from nnet.data.specifiers import Rspecifier, parse_rspecifier
 from nnet.data.streams import ByteReader, open_input
 from nnet.errors import quoted
+from nnet.modelfile.kinds import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +190,8 @@ class _LeftOut:
 
 def _archive(spec: Rspecifier, read: Callable[[ByteReader], T]) -> Iterator[tuple[str, T]]:
     with open_input(spec.path) as reader:
+        beginning = reader.beginning()
+        first = True
         while reader.skip_whitespace():
             try:
                 reader.utterance = None
@@ -196,6 +199,8 @@ def _archive(spec: Rspecifier, read: Callable[[ByteReader], T]) -> Iterator[tupl
                 reader.utterance = utterance
                 value = read(reader)
             except TableError as error:
+                if first:
+                    _refuse_other_kinds(spec, beginning)
                 if not spec.permissive:
                     raise
                 log.warning(
@@ -203,7 +208,20 @@ def _archive(spec: Rspecifier, read: Callable[[ByteReader], T]) -> Iterator[tupl
                     quoted(spec.text), error,
                 )  # fmt: skip
                 return
+            first = False
             yield utterance, value
+
+
+def _refuse_other_kinds(spec: Rspecifier, beginning: bytes) -> None:
+    """Raises TableError if a file whose first entry cannot be read is something else."""
+    kind = kind_of(beginning)
+    if kind is not None and "(an archive)" not in kind.name:
+        raise TableError(
+            spec.path,
+            f"this is {kind.name}",
+            expected="a Kaldi archive: NAME, a space, an object",
+            hint=kind.use,
+        )
 
 
 def _name(reader: ByteReader) -> str:

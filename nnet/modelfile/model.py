@@ -16,6 +16,7 @@ from nnet.graph.info import acoustic_model_info, network_info
 from nnet.graph.lines import node_lines
 from nnet.graph.network import Network
 from nnet.modelfile.component import read_component, write_component
+from nnet.modelfile.kinds import named_instead
 from nnet.modelfile.loading import open_bytes, open_file
 from nnet.modelfile.tokens import Reader, shortened
 from nnet.modelfile.transitions import (
@@ -78,8 +79,9 @@ def parse_model(reader: Reader) -> Model:
 
 def _read_acoustic(reader: Reader) -> Model:
     transition_model = read_transition_model(reader)
-    if reader.peek_token() == "<Nnet>":
-        reader.fail("<Nnet3>", "<Nnet>: the acoustic model is one of nnet2")
+    if reader.peek_token() != "<Nnet3>" and (named := named_instead(reader.data)):
+        found = shortened((reader.peek_token() or "").encode("latin-1"))
+        reader.fail("<Nnet3> after the transition model", f"{found}: {named}")
     network = read_network(reader)
     reader.expect("<LeftContext>")
     left = reader.integer()

@@ -16,6 +16,7 @@ import numpy as np
 
 from nnet.errors import NnetError
 from nnet.modelfile.compressed import compressed_size, uncompress
+from nnet.modelfile.kinds import named_instead
 
 END = "the end of the file"
 
@@ -55,6 +56,8 @@ class Reader(ABC):
         if found is None:
             found = shortened(self.data[at : at + 40])
         hint = "; the file was cut short" if found.endswith(END) else ""
+        if at <= len(BINARY_HEADER) and (named := named_instead(self.data)):
+            hint = f"; {named}"
         raise NnetError(f"{self.name}: byte {at}: expected {expected}, found {found}{hint}")
 
     def token(self, expected: str = "a token") -> str:
@@ -221,10 +224,19 @@ class BinaryReader(Reader):
         return byte == b"T"
 
     def integers(self) -> tuple[int, ...]:
+        if self.ahead(1) == b"F":  # an old PermuteComponent stores floats
+            return self._integers_as_floats()
         if self.take(1, "the size of an integer") != b"\x04":
             self.fail("the size byte 4 of int32", at=self.position - 1)
         count = self._count("the length of a vector")
         return struct.unpack(f"<{count}i", self.take(4 * count, "a vector of integers"))
+
+    def _integers_as_floats(self) -> tuple[int, ...]:
+        start = self.position
+        values = self.vector()
+        if not (np.abs(values) < 2**24).all() or (values != np.round(values)).any():
+            self.fail("a vector of integers", "a vector of other numbers", at=start)
+        return tuple(int(value) for value in values)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         if self.take(1, "the size of an integer") != b"\x04":

@@ -87,9 +87,10 @@ class ComponentModule(nn.Module):
         return view
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is nobody's: what an optimizer set on this module is not part of it."""
+        """A copy is nobody's: what an optimizer set on this module, or what was made of its
+        parameters, is not part of it."""
         state = self.__dict__.copy()
-        for name in ("observer", "row_observers"):
+        for name in ("observer", "row_observers", "_copies"):
             state.pop(name, None)
         return state
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Observer
+from nnet.kernels.affine.terms import Observer
 from nnet.kernels.cells import cell as cells
 from nnet.kernels.cells.cell import FED, INNER
 from nnet.kernels.cells.run import CellRun

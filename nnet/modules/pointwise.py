@@ -11,7 +11,7 @@ from torch.nn import functional
 from nnet.components.nonlinearity import UNSET_THRESHOLD
 from nnet.kernels.functions import FUNCTIONS, ElementFunction
 from nnet.kernels.normalization.renorm import renorm, renorm_gradient
-from nnet.kernels.softmax.log_softmax import AnyTargets, LogLikelihood, log_likelihood
+from nnet.kernels.softmax.reference import AnyTargets, LogLikelihood, log_likelihood
 from nnet.modules.base import ComponentModule, Split, StepFunction, StepGradients
 from nnet.modules.registry import implements
 from nnet.modules.statistics import Nonlinearity

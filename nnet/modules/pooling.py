@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from nnet.kernels.implementation import Implementation
-from nnet.kernels.windows import sums as kernels
-from nnet.kernels.windows.sums import Members
-from nnet.kernels.windows.sums_cpu import native_deviations, native_sum
+from nnet.kernels.windows import reference as kernels
+from nnet.kernels.windows.cpu import native_deviations, native_sum
+from nnet.kernels.windows.reference import Members
 from nnet.modules.base import WindowModule
 from nnet.modules.registry import implements
 from nnet.plan.windows import WindowRows

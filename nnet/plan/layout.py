@@ -147,8 +147,9 @@ class _Binding:
                 raise NnetError(
                     f"'{operation.origin}' cannot be computed at t = {Times.of_frames(missing)}: "
                     f"of the frames from {window.first:+d} to {window.last:+d} around it, the "
-                    "inputs given do not provide those that it needs; give more frames of context "
-                    "(--extra-left-context, --extra-right-context)"
+                    "inputs given do not provide those that it needs; give more frames at once "
+                    "(--frames-per-chunk) or of context (--extra-left-context, "
+                    "--extra-right-context)"
                 )
 
     def _stored_input(self, operation: ir.Input, need: Times) -> Times:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nnet.kernels.affine.blocked import BlockedAffine
 from nnet.kernels.affine.chain import AffineChain, Link
-from nnet.kernels.affine.spliced import Epilogue, Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Epilogue, Term
 from nnet.modules.affine import AnyAffine, FixedAffine, Part
 from nnet.modules.elementwise import ScaleOffset
 from nnet.plan.ir import SplicedAffine, Value

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.normalization.affine_batch_norm import Layer, Normalization, affine_batch_norm
 from nnet.kernels.normalization.batch_norm import batch_norm
 from nnet.modules.affine import AnyAffine

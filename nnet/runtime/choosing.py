@@ -31,22 +31,24 @@ def situation_of(rows: Mapping[str, Tensor], *, fixed: bool) -> Situation:
             is trained, and there are no loops.
     """
     tensors = list(rows.values())
-    device, batch = tensors[0].device.type, tensors[0].shape[1]
-    types = {str(x.dtype).removeprefix("torch.") for x in tensors}
-    rounded = autocast_dtype(device)
-    if rounded is not None:
-        types = {str(rounded).removeprefix("torch.")}
-    ordinary = all(type(x) in (Tensor, Parameter) for x in tensors)
-    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting() or not ordinary
+    first = tensors[0]
+    device, batch = first.device.type, first.shape[1]
+    types = {x.dtype for x in tensors}
+    dtype = autocast_dtype(device) or (types.pop() if len(types) == 1 else None)
+    tracing = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    traced = tracing or any(type(x) not in (Tensor, Parameter) for x in tensors)
     return Situation(
         device=device,
-        dtype=types.pop() if len(types) == 1 else "mixed",
+        dtype="mixed" if dtype is None else _NAMES[dtype],
         gradient=torch.is_grad_enabled(),
         batch=1 if fixed and device == "cpu" else batch,
-        precision=_precision(tensors[0]),
+        precision=_precision(first),
         traced=traced,
-        abilities=abilities_here(),
+        abilities=Abilities(native=False) if traced else abilities_here(),
     )
+
+
+_NAMES = {getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64")}
 
 
 def machine_of(situation: Situation) -> Machine:

@@ -350,7 +350,7 @@ class CompiledNetwork(nn.Module):
 
     def _follow(self) -> None:
         """Lets go of what was made of components that are others now."""
-        changed = self._executors.follow({n: self._component(n) for n in self.plan.components})
+        changed = self._executors.follow(self.components)
         if changed and self._graphs is not None:
             self._graphs.clear()
 

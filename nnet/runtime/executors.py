@@ -8,7 +8,7 @@ made of them before is then made anew.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -37,32 +37,37 @@ class Executors:
     def __init__(self, plan: Plan, kernels: Kernels, *, exact: bool) -> None:
         self.plan, self.kernels, self.exact = plan, kernels, exact
         self._modules: dict[str, ComponentModule] = {}
-        self._fixed = Unchanged(())
+        self._seen: list[nn.Module] = []
+        self._kinds: list[type] = []
+        self._is_parametrized = False
+        self._fixed = Fixed([])
         self._is_fixed = not exact and not looping(plan)
         self._layouts: OrderedDict[Request, Layout] = OrderedDict()
         self._made: OrderedDict[tuple[Request, Situation], Executor] = OrderedDict()
 
-    def follow(self, modules: dict[str, ComponentModule]) -> bool:
+    def follow(self, components: nn.ModuleDict) -> bool:
         """Takes the components as they are now, before a run.
+
+        Args:
+            components: of the plan, in its order.
 
         Returns:
             Whether what was made before had to be forgotten.
         """
-        before, now = self._modules.values(), modules.values()
-        same = len(before) == len(now) and all(
-            one is other for one, other in zip(before, now, strict=True)
-        )
-        fixed = tuple(_fixed_tensors(now))
-        parametrized = any(map(is_parametrized, now))
-        if same and not parametrized and self._fixed.are(fixed):
+        now = list(components._modules.values())
+        kinds = [module.__class__ for module in now]  # a parametrization changes a module's class
+        same = now == self._seen and kinds == self._kinds and not self._is_parametrized
+        if same and self._fixed.is_unchanged():
             return False
-        if not same or parametrized:
-            self._modules = {name: as_computed(module) for name, module in modules.items()}
+        if not same:
+            modules = [module for module in now if isinstance(module, ComponentModule)]
+            self._seen, self._kinds = list(modules), kinds
+            self._is_parametrized = any(map(is_parametrized, modules))
+            computed = map(as_computed, modules)
+            self._modules = dict(zip(self.plan.components, computed, strict=True))
             self._made.clear()
-        for module in self._modules.values():
-            if isinstance(module, FixedAffine):
-                module.forget()
-        self._fixed = Unchanged(fixed)
+        self._fixed = Fixed(self._modules.values())
+        self._fixed.forget()
         return True
 
     def __call__(self, request: Request, rows: Mapping[str, Tensor]) -> Executor:
@@ -109,35 +114,40 @@ class Executors:
         return layout
 
 
-def _fixed_tensors(modules: Iterable[ComponentModule]) -> Iterator[Tensor | None]:
-    """The tensors that something is made of and kept."""
-    for module in modules:
-        if isinstance(module, FixedAffine | ScaleOffset):
-            yield from module._buffers.values()
-
-
-class Unchanged:
-    """Tensors as they were, by identity, place in memory and version; they live as long as this.
-
-    What changes the elements through `.data` leaves no trace here.
+class Fixed:
+    """The tensors of components that something is made of and kept, as they were: by identity,
+    place in memory and version. What changes their elements through `.data` leaves no trace here.
     """
 
-    def __init__(self, tensors: tuple[Tensor | None, ...]) -> None:
-        self._tensors = tensors
-        self._states = [_state(tensor) for tensor in tensors]
+    def __init__(self, modules: Iterable[ComponentModule]) -> None:
+        self._modules = [m for m in modules if isinstance(m, FixedAffine | ScaleOffset)]
+        self._places = [
+            (module._buffers, name)
+            for module in self._modules
+            for name, tensor in module._buffers.items()
+            if tensor is not None
+        ]
+        self._tensors = self._now()
+        self._ids, self._states = _states(self._tensors)
 
-    def are(self, tensors: tuple[Tensor | None, ...]) -> bool:
-        """Whether tensors are those, and as they were."""
-        return len(tensors) == len(self._tensors) and all(
-            one is other and _state(one) == state
-            for one, other, state in zip(tensors, self._tensors, self._states, strict=True)
-        )
+    def _now(self) -> list[Tensor]:
+        return [tensor for held, name in self._places if (tensor := held[name]) is not None]
+
+    def is_unchanged(self) -> bool:
+        """Whether there are the same tensors as they were."""
+        return _states(self._now()) == (self._ids, self._states)
+
+    def forget(self) -> None:
+        """Lets components let go of what they keep."""
+        for module in self._modules:
+            if isinstance(module, FixedAffine):
+                module.forget()
 
 
-def _state(tensor: Tensor | None) -> tuple[int, int] | None:
-    if tensor is None:
-        return None
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+def _states(tensors: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Identities, places in memory and versions."""
+    versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+    return [id(tensor) for tensor in tensors], versions
 
 
 def is_parametrized(module: nn.Module) -> bool:

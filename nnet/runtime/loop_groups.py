@@ -65,11 +65,15 @@ class LoopGroups:
         first, second = self._wholes.get(one.values), self._wholes.get(other.values)
         return first is not None and second is not None and first.pairs_with(second)
 
+    def are_whole(self, loops: tuple[Loop, ...]) -> bool:
+        """Whether one kernel each way runs loops."""
+        return all(loop.values in self._wholes for loop in loops)
+
     def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], Run]:
         """The values of loops that are wanted outside, and what makes them."""
         visible = tuple(value for loop in loops for value in self._visible[loop.values])
-        wholes = [self._wholes[loop.values] for loop in loops if loop.values in self._wholes]
-        if len(wholes) == len(loops):
+        if self.are_whole(loops):
+            wholes = [self._wholes[loop.values] for loop in loops]
             return visible, partial(_run_wholes, wholes)
         steppings = [LoopRunner(self.bound, loop, self._visible[loop.values]) for loop in loops]
         return visible, partial(_run_steps, steppings)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.windows.windows import resident
 from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule, WindowModule

@@ -262,7 +262,7 @@ def test_a_gzipped_file_needs_a_pipe(tmp_path: Path) -> None:
         (b"u \x80\7\n", r"found '\x80\x07'"),
         (b"u \0B\xe9M \4\2\0\0\0", r"found the token '\xe9M'"),
         (b"\xff\xfe\0\0 x", "where an utterance name should be"),
-        (b"<Nnet3> \n", "found ''"),
+        (b"<Nnet3> \n", "this is a network of nnet3 (.raw)"),
     ],
 )
 def test_damage_is_reported_with_its_place(tmp_path: Path, data: bytes, message: str) -> None:

@@ -11,7 +11,7 @@ from tests.fuzz.guard import outcome
 from tests.fuzz.targets import TARGETS
 
 FAULTS = Path(__file__).parents[1] / "golden" / "faults"
-FILES = sorted(path.name for path in FAULTS.iterdir())
+FILES = sorted(path.name for path in FAULTS.glob("*.bin"))
 WHOLE = "components/affine/init.raw"
 
 

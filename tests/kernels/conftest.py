@@ -1,8 +1,11 @@
 """Options of the tests of kernels."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
+from nnet.kernels import native
 from nnet.kernels.affine import sizes, spliced_blocks
 from nnet.kernels.implementation import Implementation
 
@@ -15,6 +18,13 @@ def poisoned_memory():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(before)
+
+
+@pytest.fixture(params=native.available())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each library that this machine can run, in turn."""
+    with native.forced(request.param):
+        yield request.param
 
 
 @pytest.fixture(params=["native", "reference"])

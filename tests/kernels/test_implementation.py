@@ -8,7 +8,8 @@ import torch
 
 from nnet.errors import NnetError
 from nnet.kernels import implementation
-from nnet.kernels.affine.spliced import Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.normalization.renorm import renorm
 
 X = torch.ones(2, 1, 4)

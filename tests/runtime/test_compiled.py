@@ -145,7 +145,7 @@ def test_wrong_inputs_are_named(tdnnf):
         tdnnf(some_inputs(9), request)
     with pytest.raises(NnetError, match=r"input 'ivector' \(dim 10\) is not given"):
         tdnnf({"input": torch.zeros(1, 29, 20)}, request)
-    with pytest.raises(NnetError, match="expected an input named 'input'"):
+    with pytest.raises(NnetError, match="no input 'features'; its inputs are"):
         tdnnf({"features": torch.zeros(1, 29, 20)})
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from nnet.kernels.affine.packed import pack
 from nnet.kernels.affine.sizes import PACKED_ROWS
-from nnet.kernels.affine.spliced import affine_gradients, column_sums
+from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.steps import AffineSteps
+from nnet.kernels.affine.terms import column_sums
 from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.native import is_native
 from nnet.modules.affine import AnyAffine, Part

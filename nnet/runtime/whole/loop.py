@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.recurrence.gradient import Both, Runnable, differentiate, forward_of
 from nnet.kernels.recurrence.program import Given, Id, Place
 from nnet.kernels.recurrence.run import Loop as KernelLoop
