@@ -46,7 +46,7 @@ def test_the_best_library_that_runs_here_is_taken() -> None:
 
 
 def test_only_files_that_there_are_have_libraries() -> None:
-    assert native.native_library("cells/lstm_cpu") is native.native_library("lstm_cpu")
+    assert native.native_library("cells/limit_cpu") is native.native_library("limit_cpu")
     with pytest.raises(ValueError, match=r"there is no no_such\.cpp"):
         native.native_library("no_such")
 

@@ -104,7 +104,7 @@ def test_a_wheel_is_for_a_kind_of_machine_and_any_python(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert f"nnet/kernels/{LIBRARIES}/{MANIFEST}" in names
     assert "nnet/kernels/native.cpp" in names
-    assert "nnet/kernels/cells/lstm_cpu.cpp" in names
+    assert "nnet/kernels/cells/cells.cpp" in names
 
 
 SCRIPT = """
