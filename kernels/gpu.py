@@ -175,9 +175,9 @@ class Kernel:
         self.function[grid(choice.constants)](**arguments, **choice.constants, **choice.options)
 
     def _choose(self, grid: Grid, like: Hashable, arguments: Mapping[str, Any]) -> Configuration:
-        found = self.chosen.get(like)
-        if found is not None:
-            return found
+        known = self.chosen.get(like)
+        if known is not None:
+            return known
         major, minor = torch.cuda.get_device_capability()
         able = [c for c in self.configurations if self.fits(c, arguments, 10 * major + minor)]
         if len(able) == 1 or torch.cuda.is_current_stream_capturing():
@@ -247,10 +247,10 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
     def register(launch: Callable[..., Any]) -> Any:
         name = schema.partition("(")[0]
         _LIBRARY.define(schema)
-        made = getattr(torch.ops.nnet, name).default
+        overload = getattr(torch.ops.nnet, name).default
         written = [
             number
-            for number, argument in enumerate(made._schema.arguments)
+            for number, argument in enumerate(overload._schema.arguments)
             if argument.alias_info is not None and argument.alias_info.is_write
         ]
 
@@ -263,7 +263,7 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
         for device in ("CPU", "CUDA"):
             _LIBRARY.impl(name, run if written else launch, device)
         torch.library.register_fake(f"nnet::{name}", fake, lib=_LIBRARY)
-        return made
+        return overload
 
     return register
 

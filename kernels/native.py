@@ -188,9 +188,9 @@ def _plain(value: object) -> Any:
 
 def adjacent(structures: Sequence[Struct]) -> Any:
     """The same structures one after the other, as C++ reads several; at least one."""
-    made: Any = (type(structures[0]) * len(structures))(*structures)
-    made._held = tuple(structures)
-    return made
+    array: Any = (type(structures[0]) * len(structures))(*structures)
+    array._held = tuple(structures)
+    return array
 
 
 class Address:
@@ -277,10 +277,10 @@ def operator(
         _OPERATORS.define(schema)
         _OPERATORS.impl(name, function, "CPU")
         torch.library.register_fake(f"nnet::{name}", fake, lib=_OPERATORS)
-        made = getattr(torch.ops.nnet, name).default
+        overload = getattr(torch.ops.nnet, name).default
 
         def call(*arguments: Any) -> Tensor:
-            result: Tensor = (made if torch.compiler.is_compiling() else function)(*arguments)
+            result: Tensor = (overload if torch.compiler.is_compiling() else function)(*arguments)
             return result
 
         return call

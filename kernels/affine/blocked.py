@@ -72,11 +72,11 @@ class BlockedAffine:
         others = [(_split(view, times, length), scale) for view, scale in beside]
         scratch = result.new_empty((times * batch, result.shape[-1])) if replace else None
         for number, rows in enumerate(_split(result, times, length)):
-            made = rows if scratch is None else scratch[: rows.shape[0]]
-            _multiply(made, [(part[number], block) for part, block in parts], once)
-            _activate(made, self.epilogue)
+            product = rows if scratch is None else scratch[: rows.shape[0]]
+            _multiply(product, [(part[number], block) for part, block in parts], once)
+            _activate(product, self.epilogue)
             for other, scale in others:
-                torch.add(made, other[number], alpha=scale, out=rows)
+                torch.add(product, other[number], alpha=scale, out=rows)
         return result if late is None else result.add_(late)
 
     def _products(self, sources: Sequence[Tensor], length: int) -> tuple[list[Part], Tensor | None]:
@@ -147,11 +147,11 @@ def _multiply(out: Tensor, parts: Sequence[Part], once: Tensor | None) -> None:
         out.view(-1, *once.shape).add_(once)
 
 
-def _activate(made: Tensor, epilogue: Epilogue) -> None:
+def _activate(rows: Tensor, epilogue: Epilogue) -> None:
     """Activation, scales and offsets, in place."""
     if epilogue.activation:
-        FUNCTIONS[epilogue.activation].in_place(made)
+        FUNCTIONS[epilogue.activation].in_place(rows)
     if epilogue.scales is not None:
-        made.mul_(epilogue.scales)
+        rows.mul_(epilogue.scales)
     if epilogue.offsets is not None:
-        made.add_(epilogue.offsets)
+        rows.add_(epilogue.offsets)

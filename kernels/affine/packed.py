@@ -149,9 +149,9 @@ class _Shelves:
             if ahead + count > len(self._shelf):  # numpy asks for huge pages, torch does not
                 self._shelf = torch.from_numpy(np.empty(max(SHELF, count + LINE), dtype=np.float32))
                 ahead = self._ahead()
-            found = self._shelf[ahead : ahead + count]
+            room = self._shelf[ahead : ahead + count]
             self._shelf = self._shelf[ahead + count :]
-        return found
+        return room
 
     def _ahead(self) -> int:
         return -(self._shelf.data_ptr() // self._shelf.element_size()) % LINE

@@ -103,8 +103,8 @@ class ScatterObserver:
 
 def wanted_of(observer: object, dtype: torch.dtype) -> tuple[Projection, Projection] | None:
     """What an observer wants in place of a call, in the type of the rows."""
-    found = observer.projections() if isinstance(observer, ScatterObserver) else None
-    if found is None:
+    projections = observer.projections() if isinstance(observer, ScatterObserver) else None
+    if projections is None:
         return None
-    inputs, derivatives = (p._replace(matrix=p.matrix.to(dtype)) for p in found)
+    inputs, derivatives = (p._replace(matrix=p.matrix.to(dtype)) for p in projections)
     return inputs, derivatives

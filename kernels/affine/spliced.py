@@ -167,7 +167,7 @@ class _SplicedAffine(Function):
         needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
         if activation:
             gradient = FUNCTIONS[activation].backward(gradient, kept)
-        found = affine_gradients(
+        gradients = affine_gradients(
             sources,
             terms,
             weight,
@@ -178,7 +178,7 @@ class _SplicedAffine(Function):
             implementation=implementation,
         )
         bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
-        return (None, found[0], bias_gradient, *found[1])
+        return (None, gradients[0], bias_gradient, *gradients[1])
 
 
 def affine_gradients(
@@ -241,8 +241,8 @@ def _triton_gradients(
         own = [i for i, term in enumerate(terms) if term.source == number]
         read = [terms[i]._replace(source=0) for i in own]
         columns = [first[i] for i in own]
-        found = source_gradient(source, read, columns, weight, gradient) if needed else None
-        of_sources.append(found)
+        of_source = source_gradient(source, read, columns, weight, gradient) if needed else None
+        of_sources.append(of_source)
     return of_weight, of_sources
 
 

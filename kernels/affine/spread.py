@@ -93,10 +93,10 @@ class Left:
 
     def rows(self, times: int) -> list[Tensor | None]:
         """For each time of the source its rows of the gradient, without the scale."""
-        found: list[Tensor | None] = [None] * times
+        rows: list[Tensor | None] = [None] * times
         _, start, step, length, *_ = self.term
-        found[start : start + (length - 1) * step + 1 : step] = self.gradient.unbind()
-        return found
+        rows[start : start + (length - 1) * step + 1 : step] = self.gradient.unbind()
+        return rows
 
     def write(self, target: Tensor, block: slice) -> None:
         """Writes the gradient for the times `block` of the source to `target`."""
@@ -164,11 +164,11 @@ class _SpreadAffine(Function):
         of_weight, of_bias, of_source = ctx.needs_input_grad[2:]
         left = ctx.left.pop() if ctx.left else None
         given = gradient.contiguous()
-        made = _Gradients(ctx.terms, weight, source, given, ctx.shown.implementation)
-        found = made.of_source(left) if of_source else None
-        whole = made.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
+        gradients = _Gradients(ctx.terms, weight, source, given, ctx.shown.implementation)
+        source_gradient = gradients.of_source(left) if of_source else None
+        whole = gradients.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
         bias = column_sums(gradient) if of_bias and ctx.has_bias else None
-        return None, None, whole, bias, found
+        return None, None, whole, bias, source_gradient
 
 
 def _stacked(weight: Tensor, terms: Sequence[Term]) -> Tensor:

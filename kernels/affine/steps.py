@@ -67,5 +67,5 @@ class AffineSteps:
 
 def _addresses(rows: Tensor, firsts: np.ndarray) -> np.ndarray:
     """Where rows begin."""
-    found: np.ndarray = rows.data_ptr() + rows.element_size() * rows.stride(0) * firsts
-    return found
+    addresses: np.ndarray = rows.data_ptr() + rows.element_size() * rows.stride(0) * firsts
+    return addresses

@@ -135,11 +135,11 @@ def _forward(
         at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width) + key_dim
         value = tl.load(at[:, None] + v[None, :], mask=there, other=0.0)
         total += _column(share, n, POSITIONS)[:, None] * value.to(tl.float32)
-    made = m.to(tl.int64) * heads + head
+    head_row = m.to(tl.int64) * heads + head
     mask = valid[:, None] & (v < value_dim)[None, :]
-    tl.store(y + made[:, None] * value_dim + v[None, :], total, mask=mask)
+    tl.store(y + head_row[:, None] * value_dim + v[None, :], total, mask=mask)
     mask = valid[:, None] & (p < positions)[None, :]
-    tl.store(weights + made[:, None] * positions + p[None, :], share, mask=mask)
+    tl.store(weights + head_row[:, None] * positions + p[None, :], share, mask=mask)
 
 
 @kernel(
@@ -179,12 +179,12 @@ def _score_gradient(
     head = tl.program_id(1)
     v, p = tl.arange(0, VALUE), tl.arange(0, POSITIONS)
     width = 2 * key_dim + value_dim + positions
-    made = m.to(tl.int64) * heads + head
+    head_row = m.to(tl.int64) * heads + head
     value_mask = valid[:, None] & (v < value_dim)[None, :]
-    at = of_result + made[:, None] * value_dim + v[None, :]
+    at = of_result + head_row[:, None] * value_dim + v[None, :]
     given = tl.load(at, mask=value_mask, other=0.0).to(tl.float32)
     mask = valid[:, None] & (p < positions)[None, :]
-    at = made[:, None] * positions + p[None, :]
+    at = head_row[:, None] * positions + p[None, :]
     share = tl.load(weights + at, mask=mask, other=0.0).to(tl.float32)
     of_share = tl.load(of_weights + at, mask=mask, other=0.0).to(tl.float32)
     for n in range(positions):
@@ -247,22 +247,22 @@ def _collect(
         time = tl.load(readers + mine * positions + n)  # that reads this row under number n
         there = time >= 0
         time = tl.maximum(time, 0)
-        made = _place(time, entry, head, batch, heads)
-        of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
+        head_row = _place(time, entry, head, batch, heads)
+        of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         row = tl.load(index + time * positions + here)
         query_at = x + _row(row, entry, head, batch, heads, width) + key_dim + value_dim
         query_mask = there[:, None] & key_mask
         query = tl.load(query_at[:, None] + k[None, :], mask=query_mask, other=0.0)
         of_key += of_score[:, None] * query.to(tl.float32)
-        share = tl.load(weights + made * positions + n, mask=there, other=0.0).to(tl.float32)
-        result_at = of_result + made[:, None] * value_dim + v[None, :]
+        share = tl.load(weights + head_row * positions + n, mask=there, other=0.0).to(tl.float32)
+        result_at = of_result + head_row[:, None] * value_dim + v[None, :]
         result_mask = there[:, None] & (v < value_dim)[None, :]
         given = tl.load(result_at, mask=result_mask, other=0.0)
         of_value += share[:, None] * given.to(tl.float32)
         row = tl.load(index + safe_own * positions + n)
         there = (own >= 0) & (row >= 0)
-        made = _place(safe_own, entry, head, batch, heads)
-        of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
+        head_row = _place(safe_own, entry, head, batch, heads)
+        of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         key_at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width)
         key = tl.load(key_at[:, None] + k[None, :], mask=there[:, None] & key_mask, other=0.0)
         of_query += of_score[:, None] * key.to(tl.float32)

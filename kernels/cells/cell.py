@@ -90,11 +90,11 @@ class Cell:
 
     def _places(self, keeps: bool) -> dict[Id, list[Place]]:
         dim = self.source.dim(self.outputs[0])
-        found = {v: [Place(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
-        found |= {value: [place] for value, place in self.stores}
+        places = {v: [Place(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
+        places |= {value: [place] for value, place in self.stores}
         if keeps:
-            found |= {value: [Place(KEPT, n * dim)] for n, value in enumerate(self.kept)}
-        return found
+            places |= {value: [Place(KEPT, n * dim)] for n, value in enumerate(self.kept)}
+        return places
 
 
 @cache
@@ -154,17 +154,17 @@ class _Source:
 def lstm(cells: int, *, dropout: bool = False) -> Cell:
     """nnet3's LstmNonlinearityComponent: from x_i, x_f, x_g and x_o side by side (`gates`), c'
     (`previous`) and three columns (`masks`) to c and m. Its weights are the peepholes."""
-    made = _Source()
-    gates, (previous,) = made.given("gates", cells, 4), made.given("previous", cells)
-    masks = [made.builder.add(RowGiven("masks", n)) for n in range(3)] if dropout else []
-    outputs = definitions.lstm(made.builder, gates, previous, made.weigh, made.bend, masks)
+    unit = _Source()
+    gates, (previous,) = unit.given("gates", cells, 4), unit.given("previous", cells)
+    masks = [unit.builder.add(RowGiven("masks", n)) for n in range(3)] if dropout else []
+    outputs = definitions.lstm(unit.builder, gates, previous, unit.weigh, unit.bend, masks)
     repairs = frozenset(range(REPAIRS, REPAIRS + 5))
     return Cell(
         "lstm_dropout" if dropout else "lstm",
         ("gates", "previous", "masks") if dropout else ("gates", "previous"),
-        made.source,
+        unit.source,
         outputs,
-        kept=tuple(made.bent[n] for n in range(4)),
+        kept=tuple(unit.bent[n] for n in range(4)),
         weights=frozenset(range(3)),
         repairs=repairs,
         counted=repairs,
@@ -175,16 +175,16 @@ def lstm(cells: int, *, dropout: bool = False) -> Cell:
 def output_gru(cells: int) -> Cell:
     """nnet3's OutputGruNonlinearityComponent: from z (`update`), x_h (`inner`) and c' (`previous`)
     to h and c; w c' feeds back."""
-    made = _Source()
+    unit = _Source()
     update, inner, previous = (
-        lane for name in ("update", "inner", "previous") for lane in made.given(name, cells)
+        lane for name in ("update", "inner", "previous") for lane in unit.given(name, cells)
     )
-    fed = made.builder.total([(inner, 1.0), (made.weigh(previous, 0), 1.0)])
-    outputs = definitions.gru(made.builder, update, fed, previous, made.bend)
+    fed = unit.builder.total([(inner, 1.0), (unit.weigh(previous, 0), 1.0)])
+    outputs = definitions.gru(unit.builder, update, fed, previous, unit.bend)
     return Cell(
         "output_gru",
         ("update", "inner", "previous"),
-        made.source,
+        unit.source,
         outputs,
         inner=inner,
         weights=frozenset([0]),
@@ -196,18 +196,18 @@ def output_gru(cells: int) -> Cell:
 def gru(cells: int, states: int) -> Cell:
     """nnet3's GruNonlinearityComponent: from z (`update`), r (`reset`), x_h (`inner`), c'
     (`previous`) and s' (`state`) to h and c; W (r s') feeds back, and r s' is left in `fed`."""
-    made = _Source()
+    unit = _Source()
     (update,), (inner,), (previous,) = (
-        made.given(name, cells) for name in ("update", "inner", "previous")
+        unit.given(name, cells) for name in ("update", "inner", "previous")
     )
-    (reset,), (state,) = made.given("reset", states), made.given("state", states)
-    fed = made.multiply(reset, state)
-    total = made.builder.total([(inner, 1.0), (made.builder.add(Product(cells, fed, 0)), 1.0)])
-    outputs = definitions.gru(made.builder, update, total, previous, made.bend)
+    (reset,), (state,) = unit.given("reset", states), unit.given("state", states)
+    fed = unit.multiply(reset, state)
+    total = unit.builder.total([(inner, 1.0), (unit.builder.add(Product(cells, fed, 0)), 1.0)])
+    outputs = definitions.gru(unit.builder, update, total, previous, unit.bend)
     return Cell(
         "gru",
         ("update", "reset", "inner", "previous", "state"),
-        made.source,
+        unit.source,
         outputs,
         stores=((fed, Place(FED)),),
         inner=inner,

@@ -63,7 +63,7 @@ def native_parts(
         added: buffers to which results are added.
         sums: of each part that has some, (sums, columns) float64; is added to.
     """
-    found = []
+    functions = []
     for number, part in enumerate(parts_between_products(program.recurrence)):
         own = [buffers[name] for name in buffers_of(part.program)]
         flags = [name in added for name in buffers_of(part.program)]
@@ -82,5 +82,5 @@ def native_parts(
             total,
             scratch,
         )
-        found.append(over_rows(function_name(program, number), struct))
-    return found
+        functions.append(over_rows(function_name(program, number), struct))
+    return functions

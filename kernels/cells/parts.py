@@ -96,13 +96,13 @@ class _Part:
             place = Place(source.buffer, source.column)
         name = f"product {product.matrix}"
         columns = self.program.dim(product.of)
-        made = MatrixProduct(place, columns, product.matrix, product.transposed, name)
-        if made not in self.products:
-            self.products.append(made)
+        matrix_product = MatrixProduct(place, columns, product.matrix, product.transposed, name)
+        if matrix_product not in self.products:
+            self.products.append(matrix_product)
         return self.builder.add(Given(product.dim, name))
 
 
 def width_of(program: Recurrence) -> int:
     """The columns that a program of one part works on, which have to be the same everywhere."""
-    (found,) = {o.dim for o in program.operations if isinstance(o, Columns)}
-    return found
+    (width,) = {o.dim for o in program.operations if isinstance(o, Columns)}
+    return width

@@ -99,9 +99,9 @@ class CellRun:
     def sum_of(self, name: SumName, number: int) -> Tensor:
         """A sum over all rows so far, (columns,) float64, by its name and number."""
         for part, sums in self.sums.items():
-            for total, found in zip(part.program.sums, sums, strict=True):
+            for total, total_sum in zip(part.program.sums, sums, strict=True):
                 if (total.name, total.number) == (name, number):
-                    return found
+                    return total_sum
         raise KeyError(f"{self.program.name} has no sum of {name} {number}")
 
     def _products(
@@ -135,8 +135,8 @@ class CellRun:
         if program.sums:
             self._count(part, sums_over_rows(program, loop))
         for name in apart:
-            found = flat[name].view(rows[name].shape)
-            rows[name].add_(found) if name in added else rows[name].copy_(found)
+            result = flat[name].view(rows[name].shape)
+            rows[name].add_(result) if name in added else rows[name].copy_(result)
 
     def _loop(self, buffers: Mapping[str, Tensor], rows: int, added: frozenset[str]) -> Loop:
         return Loop(rows, max(1, rows), False, buffers, {}, self.memory.vectors, added)
@@ -167,8 +167,8 @@ def _views(rows: Tensor, ranges: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
     views = flat[start : ends[-1] * batch].split(sizes)  # much faster than one by one
     if ordered == list(ranges):
         return views
-    found = dict(zip(ordered, views, strict=True))
-    return [found[own] for own in ranges]
+    by_range = dict(zip(ordered, views, strict=True))
+    return [by_range[own] for own in ranges]
 
 
 def _multiply(source: Tensor, matrix: Tensor, result: Tensor) -> None:

@@ -59,10 +59,10 @@ def _weighted_sum(
         arc = first + tl.arange(0, ARCS)  # [ARCS]
         place = tl.load(places + arc, mask=arc < end, other=0)
         used = (arc < end)[:, None] & inside[None, :]  # [ARCS, SEQUENCES]
-        found = tl.load(values + place[:, None] * sequences + column[None, :], used, other=0.0)
+        weighted = tl.load(values + place[:, None] * sequences + column[None, :], used, other=0.0)
         if weights is not None:
-            found *= tl.load(weights + arc, mask=arc < end, other=0.0)[:, None]
-        total += found
+            weighted *= tl.load(weights + arc, mask=arc < end, other=0.0)[:, None]
+        total += weighted
     return tl.sum(total, 0)
 
 

@@ -52,8 +52,8 @@ def image_convolution(
     ending = Epilogue(activation, scales, offsets)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in (x, filters, bias))
     if not uses_triton(implementation, x, filters):
-        made = _convolved(x, filters, bias, image, taps, windows)
-        return _ended(made, ending) if differentiable else finish(made, (), ending)
+        convolved = _convolved(x, filters, bias, image, taps, windows)
+        return _ended(convolved, ending) if differentiable else finish(convolved, (), ending)
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, filters, bias = x.to(dtype), filters.to(dtype), bias.to(dtype)

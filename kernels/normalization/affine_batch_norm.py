@@ -147,9 +147,9 @@ class _AffineBatchNorm(Function):
         ctx.layer, ctx.middle, ctx.inverse = layer, middle, inverse
         ctx.beside = None if beside is None else beside.shape
         ctx.save_for_backward(z, weight, bias, *sources)
-        found = mean.float(), variance.float()
-        ctx.mark_non_differentiable(*found)
-        return y, *found
+        statistics = mean.float(), variance.float()
+        ctx.mark_non_differentiable(*statistics)
+        return y, *statistics
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
@@ -167,11 +167,11 @@ class _AffineBatchNorm(Function):
         before = _Derivative(gradient, z, ctx.middle, ctx.inverse, layer)
         if weight is None:
             return None, None, None, beside, before.whole()
-        made = _gradients(before, sources, weight, needs)
+        gradients = _gradients(before, sources, weight, needs)
         found_bias = None
         if bias is not None and needs[1]:
             found_bias = before.totals[0].to(bias.dtype)
-        return None, made[0], found_bias, beside, *made[1]
+        return None, gradients[0], found_bias, beside, *gradients[1]
 
 
 def _rectified(
@@ -257,11 +257,11 @@ class _Derivative:
         gradient_sums(*given, middle, sums, layer.implementation)
         count = self.rows * dim // layer.norm.block_dim
         average, product = _folded(sums, layer.norm.block_dim) / count
-        found = (layer.norm.target_rms * inverse, average, inverse.square() * product)
+        vectors = (layer.norm.target_rms * inverse, average, inverse.square() * product)
         repair = None if layer.watch is None else layer.watch.repair()
         if repair is None:
             repair = z.new_zeros(dim)
-        scale, mean, slope = (_wide(vector, dim).to(z.dtype) for vector in found)
+        scale, mean, slope = (_wide(vector, dim).to(z.dtype) for vector in vectors)
         self._vectors = (middle, scale, mean, slope, repair.to(z.dtype))
         self.totals = z.new_zeros((3, dim), dtype=torch.float64)
 
@@ -274,9 +274,9 @@ class _Derivative:
     def products(self, matrix: Tensor, x: Tensor, rank: int) -> Products:
         """All of it times `matrix`, and x times all of it; see `derivative_products`."""
         gradient, z = self.gradient.flatten(0, 1), self.z.flatten(0, 1)
-        found = derivative_products(gradient, z, self._vectors, matrix, x, rank)
-        self.totals += found.sums
-        return found
+        products = derivative_products(gradient, z, self._vectors, matrix, x, rank)
+        self.totals += products.sums
+        return products
 
     def whole(self) -> Tensor:
         """All of it."""
@@ -330,10 +330,10 @@ def _in_blocks(
     of_weight = weight.new_zeros((weight.shape[1], dim)) if needs[0] else None
     columns = weight.shape[1] if any(needs[3:]) else 0
     matrix = _with_projection(weight[:, :columns], wanted)
-    made = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
+    products_of_rows = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
     sums = None if wanted is None else [ScatterSums.of(p, how) for p in wanted]
     for block in time_blocks(before.z, 2 * dim + weight.shape[1]):
-        x, products = spliced.rows(group, block), made[block].flatten(0, 1)
+        x, products = spliced.rows(group, block), products_of_rows[block].flatten(0, 1)
         derivative = weight.new_empty((len(x), dim))
         before.make(block, derivative)
         if of_weight is not None:
@@ -349,11 +349,11 @@ def _in_blocks(
         inputs, derivatives = sums
         derivatives.power += before.totals[1].sum()
         observer.take(inputs, derivatives)
-    found: Sequence[Tensor | None] = [None] * len(spliced.sources)
+    of_sources: Sequence[Tensor | None] = [None] * len(spliced.sources)
     if columns:
-        of_rows = made[..., :columns]
-        found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
-    return None if of_weight is None else of_weight.t().contiguous(), found
+        of_rows = products_of_rows[..., :columns]
+        of_sources = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
+    return None if of_weight is None else of_weight.t().contiguous(), of_sources
 
 
 def _at_once(
@@ -376,15 +376,15 @@ def _at_once(
     if wanted is not None and isinstance(observer, ScatterObserver):
         inputs, scaled = ScatterSums.of(wanted[0], "native"), x * scale if scale != 1.0 else x
         inputs.add(scaled, power=powers(scaled, "native").sum())
-        h, power = products.made[:, columns:], before.totals[1].sum()
+        h, power = products.of_rows[:, columns:], before.totals[1].sum()
         weighted = products.of_made if rank else None
         derivatives = ScatterSums(wanted[1], len(h), power, product(h.t(), h, "native"), weighted)
         observer.take(inputs, derivatives)
-    found: Sequence[Tensor | None] = [None] * len(spliced.sources)
+    of_sources: Sequence[Tensor | None] = [None] * len(spliced.sources)
     if columns:
-        of_rows = products.made[:, :columns].view(spliced.times, spliced.batch, columns)
-        found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
-    return (products.of_inputs * scale).t().contiguous() if needs[0] else None, found
+        of_rows = products.of_rows[:, :columns].view(spliced.times, spliced.batch, columns)
+        of_sources = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
+    return (products.of_inputs * scale).t().contiguous() if needs[0] else None, of_sources
 
 
 def _with_projection(matrix: Tensor, wanted: _Wanted) -> Tensor:

@@ -69,7 +69,7 @@ def batch_norm(
 @torch.no_grad()
 def merge_statistics(
     stored: tuple[Tensor, Tensor, Tensor],
-    found: tuple[Tensor, Tensor],
+    other: tuple[Tensor, Tensor],
     rows: int,
     *,
     implementation: Implementation = "reference",
@@ -80,11 +80,11 @@ def merge_statistics(
 
     Args:
         stored: count `()`, mean and variance `(dim,)` of the first set; will be those of both.
-        found: mean and variance of the second set.
+        other: mean and variance of the second set.
         rows: in the second set.
     """
     count, stored_mean, stored_variance = stored
-    mean, variance = found
+    mean, variance = other
     if uses_triton(implementation, stored_mean, mean):
         merge = triton_file("normalization.gpu.batch_norm").merge
         merge(count, stored_mean, stored_variance, mean, variance, rows)
@@ -143,14 +143,14 @@ class _BatchNorm(Function):
         backward = triton_file("normalization.gpu.batch_norm_gradient").backward
         x, mean, variance = ctx.saved_tensors
         target_rms, epsilon, relu, bypass_scale, watch = ctx.options
-        found = None
+        of_input = None
         if ctx.needs_input_grad[1]:
             repair = None if watch is None else watch.repair()
             repair = None if repair is None else repair.float()
             settings = (target_rms, epsilon, relu, watch is not None)
             known = (gradient.contiguous(), x, mean, variance, repair)
-            found, squares = backward(*known, *settings)
+            of_input, squares = backward(*known, *settings)
             if watch is not None:
                 watch.backward(squares, len(x))
         of_bypass = gradient * bypass_scale if ctx.needs_input_grad[2] else None
-        return None, found, of_bypass
+        return None, of_input, of_bypass

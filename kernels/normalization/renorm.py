@@ -55,8 +55,8 @@ def renorm_gradient(
     """The gradient for `x`, given that for the result: nnet3's Backprop, without a graph."""
     if uses_triton(implementation, x, gradient):
         backward = triton_file("normalization.gpu.renorm").backward
-        found: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
-        return found
+        of_input: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
+        return of_input
     blocks = x.unflatten(-1, (-1, block_dim))
     power = blocks.square().mean(dim=-1, keepdim=True) / target_rms**2
     varies = (power > POWER_FLOOR).to(x.dtype)
@@ -87,5 +87,5 @@ class _Renorm(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        found = renorm_gradient(x, gradient, *ctx.options, implementation="triton")
-        return found, None, None, None
+        of_input = renorm_gradient(x, gradient, *ctx.options, implementation="triton")
+        return of_input, None, None, None

@@ -62,11 +62,11 @@ def forward_of(source: Recurrence, stores: Places, kept: Iterable[Id] = ()) -> R
 
 def _renamed(places: Places, names: Mapping[Id, Id]) -> Places:
     """The places of values that have other names now; some may have the same."""
-    found: dict[Id, list[Place]] = {}
+    renamed: dict[Id, list[Place]] = {}
     for value, where in places.items():
         if value in names:
-            found.setdefault(names[value], []).extend(where)
-    return found
+            renamed.setdefault(names[value], []).extend(where)
+    return renamed
 
 
 def _without_truncations(source: Recurrence) -> tuple[Recurrence, dict[Id, Id]]:
@@ -235,8 +235,10 @@ class _Derivative:
             for member, operation in enumerate(self.source.operations)
             if isinstance(operation, Truncated) and operation.truncation == number
         ]
-        totals = [found for member in members if (found := self._sum_up(member)) is not None]
-        sums = tuple(self.builder.add(RowSum(found, found)) for found in totals)
+        totals = [
+            norm_square for member in members if (norm_square := self._sum_up(member)) is not None
+        ]
+        sums = tuple(self.builder.add(RowSum(norm_square, norm_square)) for norm_square in totals)
         numbers = (truncation.scale, truncation.threshold, truncation.zeroing)
         factor = self.builder.add(Factor("truncation", sums, numbers, truncation.boundaries))
         self.add(of, Scaled(dim, total, factor))

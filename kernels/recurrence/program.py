@@ -307,18 +307,18 @@ class Recurrence:
     @cached_property
     def places(self) -> dict[Id, Place]:
         """Where values are read that are stored, once each."""
-        found: dict[Id, Place] = {}
+        places: dict[Id, Place] = {}
         for value, place in self.stores:
-            found.setdefault(value, place)
-        return found
+            places.setdefault(value, place)
+        return places
 
     @cached_property
     def widths(self) -> dict[str, int]:
         """The columns of every buffer."""
-        found: dict[str, int] = {}
+        widths: dict[str, int] = {}
         for buffer, end in self._ends():
-            found[buffer] = max(found.get(buffer, 0), end)
-        return found
+            widths[buffer] = max(widths.get(buffer, 0), end)
+        return widths
 
     def _ends(self) -> Iterator[tuple[str, int]]:
         for operation in self.operations:
@@ -344,8 +344,8 @@ class Recurrence:
     @cached_property
     def given(self) -> tuple[str, ...]:
         """The buffers that are only read."""
-        found = dict.fromkeys((*self.widths, *self.boundaries))
-        return tuple(name for name in found if name not in self.written)
+        buffers = dict.fromkeys((*self.widths, *self.boundaries))
+        return tuple(name for name in buffers if name not in self.written)
 
     @cached_property
     def vectors(self) -> dict[int, int]:
@@ -356,12 +356,12 @@ class Recurrence:
     @cached_property
     def matrices(self) -> dict[int, tuple[int, int]]:
         """The matrices that are read, and their rows and columns."""
-        found: dict[int, tuple[int, int]] = {}
+        shapes: dict[int, tuple[int, int]] = {}
         for operation in self.operations:
             if isinstance(operation, Product):
                 shape = (operation.dim, self.dim(operation.of))
-                found[operation.matrix] = shape[::-1] if operation.transposed else shape
-        return found
+                shapes[operation.matrix] = shape[::-1] if operation.transposed else shape
+        return shapes
 
 
 class Builder:

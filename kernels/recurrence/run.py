@@ -97,8 +97,8 @@ def run_rows(program: Recurrence, loop: Loop, rows: slice, step: int = 0) -> lis
     """
     values = _Values(program, loop, rows, step)
     sums = [values.summed(total) for total in program.sums]
-    made = [(values[value], place) for value, place in program.stores]
-    for result, place in made:  # all is read before anything is written over it
+    results = [(values[value], place) for value, place in program.stores]
+    for result, place in results:  # all is read before anything is written over it
         own = loop.buffers[place.buffer][rows]
         own = own[..., place.column : place.column + result.shape[-1]]
         if place.buffer in loop.added:
@@ -168,8 +168,8 @@ class _Values:
                 return self.stored(of, -1)
             case Product(of=of, matrix=number, transposed=transposed):
                 matrix, source = self.loop.matrices[number], self[of]
-                found = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
-                return found.to(source.dtype)
+                result = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
+                return result.to(source.dtype)
             case RowSum(of=of, second=second, earlier=True):
                 return (self.stored(of, -1) * self.stored(second, -1)).sum(-1, keepdim=True)
             case RowSum(of=of, second=second):
@@ -181,8 +181,8 @@ class _Values:
                 if not parts:
                     like = self._like()[self.rows]
                     return like.new_full((*like.shape[:-1], dim), constant)
-                found = sum(parts[1:], parts[0])
-                return found + constant if constant else found
+                result = sum(parts[1:], parts[0])
+                return result + constant if constant else result
         return self._column_by_column(operation)
 
     def _column_by_column(self, operation: Operation) -> Tensor:
@@ -214,13 +214,13 @@ class _Values:
             return (total / factor.numbers[0]).clamp_min(POWER_FLOOR).rsqrt()
         scale, threshold, zeroing = factor.numbers
         norm = total.sqrt() * abs(scale)
-        found = torch.full_like(norm, scale)
+        factors = torch.full_like(norm, scale)
         if threshold > 0:
-            found = found / (norm / threshold).clamp_min(1)
+            factors = factors / (norm / threshold).clamp_min(1)
         if factor.boundaries:
             marked = self.loop.buffers[factor.boundaries][self.rows].bool()
-            found = found.masked_fill(marked & (norm > zeroing), 0.0)
-        return found
+            factors = factors.masked_fill(marked & (norm > zeroing), 0.0)
+        return factors
 
 
 class _Stored(_Values):
@@ -243,9 +243,9 @@ PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
 def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All buffers of a program: the known ones, and new ones; new memory is not filled in."""
     like = next(b for b in known.values() if b.is_floating_point())
-    made = {
+    new = {
         name: like.new_empty((rows, width))
         for name, width in program.widths.items()
         if name not in known
     }
-    return {**known, **made}
+    return {**known, **new}

@@ -71,19 +71,19 @@ def _forward(x, z, mass, weights, ids, scales, objective, best, dim, pairs, BLOC
     reference = tl.where(top == float("-inf"), 0.0, top)
     log_sum = reference + tl.log(tl.sum(total * tl.exp(largest - reference), axis=0))
     all_weights = tl.sum(weighed, axis=0)
-    found = tl.sum(product, axis=0) - log_sum * all_weights
+    log_likelihood = tl.sum(product, axis=0) - log_sum * all_weights
     if ids is not None:
         for pair in range(pairs):
             wanted = tl.load(x + tl.load(ids + row * pairs + pair)).to(tl.float32)
             one = tl.load(weights + row * pairs + pair)
-            found += one * (wanted - log_sum)
+            log_likelihood += one * (wanted - log_sum)
             all_weights += one
     if scales is not None:
-        found *= tl.load(scales + row)
+        log_likelihood *= tl.load(scales + row)
         all_weights *= tl.load(scales + row)
     tl.store(z + row, log_sum)
     tl.store(mass + row, all_weights)
-    tl.store(objective + row, found)
+    tl.store(objective + row, log_likelihood)
     tl.store(best + row, tl.min(tl.where(largest == top, place, dim), axis=0).to(tl.int64))
 
 
@@ -103,15 +103,17 @@ def _backward(x, z, mass, weights, ids, scales, gradient, result, dim, pairs, BL
     for start in range(0, dim, BLOCK):
         inside = start + column < dim
         values = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)
-        found = -total * tl.exp(values - log_sum)
+        derivative = -total * tl.exp(values - log_sum)
         if ids is None:
             weight = tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
-            found += weight * scale
+            derivative += weight * scale
         else:
             for pair in range(pairs):
                 weight = tl.load(weights + row * pairs + pair) * scale
-                found += tl.where(start + column == tl.load(ids + row * pairs + pair), weight, 0.0)
-        tl.store(result + start + column, found, mask=inside)
+                derivative += tl.where(
+                    start + column == tl.load(ids + row * pairs + pair), weight, 0.0
+                )
+        tl.store(result + start + column, derivative, mask=inside)
 
 
 def _fake_forward(

@@ -59,13 +59,13 @@ def _forward(
         total += value
         if SQUARES:
             squares += value * value
-    made = y + window.to(tl.int64) * columns * (1 + SQUARES)
+    sums_at = y + window.to(tl.int64) * columns * (1 + SQUARES)
     if SQUARES:
-        made += column // dim * (2 * dim) + column % dim
-        tl.store(made + dim, tl.sum(squares, 0), mask=here)
+        sums_at += column // dim * (2 * dim) + column % dim
+        tl.store(sums_at + dim, tl.sum(squares, 0), mask=here)
     else:
-        made += column
-    tl.store(made, tl.sum(total, 0), mask=here)
+        sums_at += column
+    tl.store(sums_at, tl.sum(total, 0), mask=here)
 
 
 @kernel(

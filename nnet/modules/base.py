@@ -180,14 +180,14 @@ class ComponentModule(nn.Module):
         raise NotImplementedError
 
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, of_input: Tensor | None = None
     ) -> Sequence[Tensor | None]:
         """The gradients for the trainable parameters, in the order of `parameters()`.
 
         Loops call it once, with the rows of all steps; arguments as for `derivative`.
 
         Args:
-            found: the gradient for `x`, if it is known.
+            of_input: the derivative with respect to `x`, if it is known.
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         with torch.enable_grad():
@@ -256,8 +256,8 @@ def indexed(rows: WindowRows) -> Windows:
     if windows is None:
         index = torch.from_numpy(np.ascontiguousarray(rows.index))
         windows = _INDEXED[rows] = Windows(rows.own.count, index=index)
-    found: Windows = windows
-    return found
+    with_index: Windows = windows
+    return with_index
 
 
 def _show(

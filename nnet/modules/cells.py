@@ -147,27 +147,27 @@ class CellModule(SumsModule):
     ) -> tuple[Tensor, CellRun]:
         """The gradient for all of the input, and the run that made it."""
         x, y, gradient = map(_adjacent, (x, y, gradient))
-        found = torch.empty_like(x, memory_format=torch.contiguous_format)
+        of_input = torch.empty_like(x, memory_format=torch.contiguous_format)
         blocks = self.spec.input_blocks
         buffers = self._named(x.split(blocks, dim=-1))
         buffers |= {OUTPUT: y, gradient_of(OUTPUT): gradient}
-        targets = found.split(blocks, dim=-1)
+        targets = of_input.split(blocks, dim=-1)
         way = self.way(x, y, gradient)
         run = self.start_backward(buffers, targets, [True] * len(targets), repair, way)
         run(0, len(x))
-        return found, run
+        return of_input, run
 
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         return self.differentiated(x, y, gradient, self._repair(y))[0]
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradients for `x` and, if that is wanted, `trained`; statistics are stored."""
-        found, run = self.differentiated(x, y, gradient, self._repair(y))
-        return found, self.weights_after(run)
+        of_input, run = self.differentiated(x, y, gradient, self._repair(y))
+        return of_input, self.weights_after(run)
 
     @torch.no_grad()
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, of_input: Tensor | None = None
     ) -> Sequence[Tensor | None]:
         repair = None if self.repairs_steps else self._repair(y)
         weights = self.weights_after(self.differentiated(x, y, gradient, repair)[1])

@@ -96,11 +96,11 @@ class Operation:
         return tuple(operand.value for operand in self._operands())
 
     def _operands(self) -> list[Rows | Source]:
-        found: list[Rows | Source] = []
+        operands: list[Rows | Source] = []
         for name in self.reads:
             operand = getattr(self, name)
-            found.extend(operand if isinstance(operand, tuple) else (operand,))
-        return found
+            operands.extend(operand if isinstance(operand, tuple) else (operand,))
+        return operands
 
     def rows(self) -> tuple[Rows, ...]:
         """What the operation reads, in the order of `operands`.

@@ -61,8 +61,8 @@ class Places:
         self, descriptor: Descriptor, x: int, first: int = 0, last: int = 0
     ) -> list[Reference]:
         """What row x of a descriptor reads when it is read at times t + first .. t + last."""
-        found = self._described(descriptor, x, first, last)
-        return [reference for reference in found if self.possible(reference.place)]
+        references = self._described(descriptor, x, first, last)
+        return [reference for reference in references if self.possible(reference.place)]
 
     def _described(
         self, descriptor: Descriptor, x: int, first: int, last: int

@@ -273,9 +273,9 @@ class CompiledNetwork(nn.Module):
         self._follow()
         executor = self._executors.make(plan, joined.request, rows)
         with self._memory(rows):
-            made = executor.run(rows)
-        made = {name: result.transpose(0, 1) for name, result in made.items()}
-        results = {n: finished(output) for n, output in outputs_of(executor, made).items()}
+            by_name = executor.run(rows)
+        by_name = {name: result.transpose(0, 1) for name, result in by_name.items()}
+        results = {n: finished(output) for n, output in outputs_of(executor, by_name).items()}
         split: list[dict[str, Tensor]] = [{} for _ in requests]
         for name, result in results.items():
             first = 0

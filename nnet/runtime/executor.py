@@ -87,19 +87,19 @@ class Executor:
         """
         copying = (ir.SplicedAffine, ir.Append)
         viewed = set(kept)
-        made = set()
+        computed = set()
         for group in groups:
             for value in self._loops.members(group):
                 operation = self.plan.operations[value]
                 if isinstance(group, tuple) or not isinstance(operation, copying):
                     viewed.update(operation.operands)
                 elif isinstance(operation, ir.SplicedAffine):
-                    made.add(value)
+                    computed.add(value)
         pairs = ((value, groups[position]) for value, position in last_reader.items())
         return {
             (value, reader)
             for value, reader in pairs
-            if value in made - viewed and not isinstance(reader, tuple)
+            if value in computed - viewed and not isinstance(reader, tuple)
         }
 
     def run(
@@ -123,12 +123,12 @@ class Executor:
         for value, name in self.inputs:
             values[value] = inputs[name]
         steps = self._chained(bf16) if self.bound.packed else self.steps
-        for made, step, done in steps:
-            if isinstance(made, tuple):
-                for value, rows in zip(made, step(values), strict=True):
+        for key, step, done in steps:
+            if isinstance(key, tuple):
+                for value, rows in zip(key, step(values), strict=True):
                     values[value] = rows
             else:
-                values[made] = step(values)
+                values[key] = step(values)
             for finished in done:
                 values.pop(finished, None)
         results = {name: take(values) for name, take in self.results}

@@ -32,8 +32,8 @@ class LoopGroups:
         loops = [group for group in groups if isinstance(group, Loop)]
         self._visible = {loop.values: self._read_outside(groups, loop) for loop in loops}
         ours = [loop for loop in loops if self._is_ours(loop)]
-        found = [(loop, self._whole(loop)) for loop in ours]
-        self._wholes = {loop.values: made for loop, made in found if made is not None}
+        pairs = [(loop, self._whole(loop)) for loop in ours]
+        self._wholes = {loop.values: whole for loop, whole in pairs if whole is not None}
         self.groups: list[Group] = with_pairs(plan, groups, self._are_alike)
 
     def members(self, group: Group | Loop) -> list[Value]:
@@ -81,8 +81,8 @@ class LoopGroups:
 
 def _run_wholes(wholes: Sequence[WholeLoop], values: Values, like: Tensor) -> list[Tensor]:
     """Runs loops by one kernel."""
-    made = run_together(wholes, _taken(values, wholes), like)
-    return [rows for own in made for rows in own]
+    results = run_together(wholes, _taken(values, wholes), like)
+    return [rows for own in results for rows in own]
 
 
 def _run_steps(steppings: Sequence[LoopRunner], values: Values, like: Tensor) -> list[Tensor]:

@@ -190,7 +190,7 @@ def forward(
 ) -> Tensor:
     """`nnet.kernels.affine.spliced.spliced_affine`, without a derivative."""
     positions, numbers, scales = flatten((*terms, *epilogue.bypass))
-    made: Tensor = spliced_affine(
+    result: Tensor = spliced_affine(
         list(sources),
         positions,
         numbers,
@@ -202,7 +202,7 @@ def forward(
         epilogue.scales,
         epilogue.offsets,
     )
-    return made
+    return result
 
 
 def _fake(

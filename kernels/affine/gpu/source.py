@@ -139,8 +139,8 @@ def _source_gradient(
         if SCALED:
             total *= scales[i]
     inside = (time < times)[:, None] & (c < dim)[None, :]
-    made = target + (time * batch + entry)[:, None].to(tl.int64) * dim + c[None, :]
-    tl.store(made, total, mask=inside)
+    rows_at = target + (time * batch + entry)[:, None].to(tl.int64) * dim + c[None, :]
+    tl.store(rows_at, total, mask=inside)
 
 
 @kernel(
@@ -209,10 +209,10 @@ def source_gradient(
         gradient: for the result, `(length, batch, dim)`.
     """
     positions, numbers, scales = flatten(terms)
-    made: Tensor = spliced_affine_source(
+    gradient_of_source: Tensor = spliced_affine_source(
         [source], positions, numbers, scales, list(columns), weight, gradient
     )
-    return made
+    return gradient_of_source
 
 
 def _fake_source(sources: Sequence[Tensor], *others: object) -> Tensor:

@@ -58,11 +58,11 @@ def unflatten(
     positions: Sequence[Tensor | None], places: Sequence[int], scales: Sequence[float]
 ) -> list[Term]:
     """What `flatten` was given."""
-    found = []
+    terms = []
     for i, (where, scale) in enumerate(zip(positions, scales, strict=True)):
         source, start, step, length, offset, dim = places[6 * i : 6 * i + 6]
-        found.append(Term(source, start, step, length, where, offset, dim, scale))
-    return found
+        terms.append(Term(source, start, step, length, where, offset, dim, scale))
+    return terms
 
 
 def packed(tensor: Tensor) -> Tensor:
@@ -89,13 +89,13 @@ class Run(NamedTuple):
 
 def runs(terms: Sequence[Term]) -> list[Run]:
     """Consecutive terms joined where they can be."""
-    found: list[Run] = []
+    joined: list[Run] = []
     for term in terms:
-        if found and (longer := _joined(found[-1], term)) is not None:
-            found[-1] = longer
+        if joined and (longer := _joined(joined[-1], term)) is not None:
+            joined[-1] = longer
         else:
-            found.append(Run(term, 1, 0))
-    return found
+            joined.append(Run(term, 1, 0))
+    return joined
 
 
 def _joined(run: Run, term: Term) -> Run | None:
@@ -126,20 +126,20 @@ class Places(NamedTuple):
 
 def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> Places:
     """The rows of terms; the tensors begin at each term's first row and column."""
-    found: list[tuple[Tensor, Tensor | None, int, int, bool]] = []
+    rows: list[tuple[Tensor, Tensor | None, int, int, bool]] = []
     for term in terms:
         source = sources[term.source]
         time, batch = source.stride(0), source.stride(1)
         if term.positions is not None:
             positions = resident(term.positions, source.device)
-            found.append((source[:, :, term.offset :], positions, time, batch, False))
+            rows.append((source[:, :, term.offset :], positions, time, batch, False))
             continue
         step = term.step * time
         single = source.shape[1] == 1
         linear = single or step == source.shape[1] * batch
         first = source[term.start :, :, term.offset :]
-        found.append((first, None, step, step if single else batch, linear))
-    return Places(*zip(*found, strict=True)) if found else Places((), (), (), (), ())
+        rows.append((first, None, step, step if single else batch, linear))
+    return Places(*zip(*rows, strict=True)) if rows else Places((), (), (), (), ())
 
 
 @device_function

@@ -120,14 +120,14 @@ def _weight_gradient(
         x = tl.load(x_columns + at[:, None], mask=mask, other=0.0)  # [DEPTH, COLUMNS]
         total = dot(tl.trans(g), x, total, PRECISION)
     inside = (n < dim)[:, None] & (k < depth)[None, :]
-    made = target + part.to(tl.int64) * part_stride
-    tl.store(made + n[:, None] * target_stride + k[None, :], total * scale, mask=inside)
+    part_at = target + part.to(tl.int64) * part_stride
+    tl.store(part_at + n[:, None] * target_stride + k[None, :], total * scale, mask=inside)
 
 
 def weight_gradient(sources: Sequence[Tensor], terms: Sequence[Term], gradient: Tensor) -> Tensor:
     """The gradient for the weight, `(dim, columns)`; arguments as for `spliced_affine`."""
-    made: Tensor = spliced_affine_weight(list(sources), *flatten(terms), gradient)
-    return made
+    gradient_of_weight: Tensor = spliced_affine_weight(list(sources), *flatten(terms), gradient)
+    return gradient_of_weight
 
 
 def _fake_weight(

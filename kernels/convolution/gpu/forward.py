@@ -202,8 +202,8 @@ def _forward(
         total *= tl.load(act_scales + column, mask=mask, other=0.0).to(tl.float32)
     if act_offsets is not None:
         total += tl.load(act_offsets + column, mask=mask, other=0.0).to(tl.float32)
-    made = time.to(tl.int64) * y_time_stride + entry * y_batch_stride + height * y_height_stride
-    tl.store(y + made[:, None] + n[None, :], total, mask=mask)
+    row_at = time.to(tl.int64) * y_time_stride + entry * y_batch_stride + height * y_height_stride
+    tl.store(y + row_at[:, None] + n[None, :], total, mask=mask)
 
 
 class Ending(NamedTuple):
@@ -312,8 +312,8 @@ def forward(
 ) -> Tensor:
     """`nnet.kernels.convolution.reference.image_convolution`."""
     geometry = flatten(image, taps, windows)
-    made: Tensor = image_convolution(x, filters, bias, *Ending(*ending), *geometry)
-    return made
+    result: Tensor = image_convolution(x, filters, bias, *Ending(*ending), *geometry)
+    return result
 
 
 def _fake(

@@ -47,8 +47,8 @@ def source_gradient(
         gradient: for its result.
     """
     geometry = flatten(image, taps, windows)
-    made: Tensor = image_convolution_source(gradient, filters, stored, *geometry)
-    return made
+    of_source: Tensor = image_convolution_source(gradient, filters, stored, *geometry)
+    return of_source
 
 
 def _fake_source(
@@ -125,10 +125,10 @@ def _collect(
 def _readers(windows: Windows, window: int, stored: int) -> Windows:
     """Which output time reads a stored row as number n of its window, for each row and n."""
     if windows.index is not None:
-        found = _INVERSES.get(windows.index)
-        if found is None or found.shape != (stored, window):
-            found = _INVERSES[windows.index] = inverse(windows.index[:, :window], stored)
-        return Windows(stored, index=found)
+        readers = _INVERSES.get(windows.index)
+        if readers is None or readers.shape != (stored, window):
+            readers = _INVERSES[windows.index] = inverse(windows.index[:, :window], stored)
+        return Windows(stored, index=readers)
     if windows.step == 1:
         return Windows(stored, -windows.first, 1, -windows.shift)
     regular = (windows.count, windows.first, windows.step, windows.shift)
@@ -264,16 +264,16 @@ def _filter_gradient(
         g = tl.load(gradient + m[:, None].to(tl.int64) * dim + n[None, :], mask=mask, other=0.0)
         total = dot(tl.trans(g), a, total, PRECISION)
     mask = (n < dim)[:, None] & (k < depth)[None, :]
-    made = target + part.to(tl.int64) * dim * depth
-    tl.store(made + n[:, None] * depth + k[None, :], total, mask=mask)
+    part_at = target + part.to(tl.int64) * dim * depth
+    tl.store(part_at + n[:, None] * depth + k[None, :], total, mask=mask)
 
 
 def filter_gradient(
     x: Tensor, gradient: Tensor, image: Image, taps: Taps, windows: Windows
 ) -> Tensor:
     """The gradient for the filters, `(filters, offsets * channels)`."""
-    made: Tensor = image_convolution_filters(x, gradient, *flatten(image, taps, windows))
-    return made
+    of_filters: Tensor = image_convolution_filters(x, gradient, *flatten(image, taps, windows))
+    return of_filters
 
 
 def _fake_filters(

@@ -33,13 +33,13 @@ each multiprocessor."""
 
 def specimens(**arguments: object) -> list[Specimen]:
     """float32 with a bypass, bfloat16 without; `like_x` has the type of the rows."""
-    found = []
+    listed = []
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         given = {key: dtype if value == "like_x" else value for key, value in arguments.items()}
         if name == "bf16" and "bypass" in given:
             given["bypass"] = None
-        found.append(Specimen(name, {"rows": 9600, "dim": 1536, **given}))
-    return found
+        listed.append(Specimen(name, {"rows": 9600, "dim": 1536, **given}))
+    return listed
 
 
 @kernel(
@@ -80,10 +80,10 @@ def _sums(
         z = tl.where(mask, z - shift[None, :], 0.0)
         total += z
         squares += z * z
-    made = sums + part.to(tl.int64) * 3 * dim + column
-    tl.store(made, tl.sum(total, 0), mask=column < dim)
-    tl.store(made + dim, tl.sum(squares, 0), mask=column < dim)
-    tl.store(made + 2 * dim, tl.sum(on, 0), mask=column < dim)
+    part_at = sums + part.to(tl.int64) * 3 * dim + column
+    tl.store(part_at, tl.sum(total, 0), mask=column < dim)
+    tl.store(part_at + dim, tl.sum(squares, 0), mask=column < dim)
+    tl.store(part_at + 2 * dim, tl.sum(on, 0), mask=column < dim)
 
 
 @kernel(
@@ -169,10 +169,10 @@ def _apply(
     z = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
     if RELU:
         z = tl.where(z < 0, 0.0, z)
-    made = (z - middle[None, :]) * scale[None, :]
+    normalized = (z - middle[None, :]) * scale[None, :]
     if bypass is not None:
-        made += bypass_scale * tl.load(bypass + at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(y + at, made, mask=mask)
+        normalized += bypass_scale * tl.load(bypass + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(y + at, normalized, mask=mask)
 
 
 @kernel(

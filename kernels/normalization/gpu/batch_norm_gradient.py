@@ -66,9 +66,9 @@ def _gradient_sums(
         given = tl.load(gradient + at, mask=mask, other=0.0).to(tl.float32)
         total += given
         products += given * (z - middle[None, :]) * scale[None, :]
-    made = sums + part.to(tl.int64) * 2 * dim + column
-    tl.store(made, tl.sum(total, 0), mask=here)
-    tl.store(made + dim, tl.sum(products, 0), mask=here)
+    part_at = sums + part.to(tl.int64) * 2 * dim + column
+    tl.store(part_at, tl.sum(total, 0), mask=here)
+    tl.store(part_at + dim, tl.sum(products, 0), mask=here)
 
 
 @kernel(
@@ -92,8 +92,8 @@ def _means(sums, means, rows, columns, parts, PARTS: tl.constexpr, COLUMNS: tl.c
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
     mask = (part < parts)[:, None] & (column < columns)[None, :]
-    found = tl.load(sums + part[:, None] * columns + column[None, :], mask=mask, other=0.0)
-    tl.store(means + column, tl.sum(found, 0) / rows, mask=column < columns)
+    part_sums = tl.load(sums + part[:, None] * columns + column[None, :], mask=mask, other=0.0)
+    tl.store(means + column, tl.sum(part_sums, 0) / rows, mask=column < columns)
 
 
 LOW_TILES = (
@@ -160,15 +160,15 @@ def _apply_gradient(
         if RELU:
             z = tl.where(z < 0, 0.0, z)
         normal = (z - middle[None, :]) * scale[None, :]
-        found = given - average[None, :] - normal * product[None, :]
-        found *= (target_rms * scale)[None, :]
+        derivative = given - average[None, :] - normal * product[None, :]
+        derivative *= (target_rms * scale)[None, :]
         if squares is not None:
-            total += tl.where(mask, found * found, 0.0)
+            total += tl.where(mask, derivative * derivative, 0.0)
         if RELU:
-            found = tl.where(on, found, 0.0)
+            derivative = tl.where(on, derivative, 0.0)
         if repair is not None:
-            found += tl.load(repair + column, mask=here, other=0.0)[None, :]
-        tl.store(target + at, found, mask=mask)
+            derivative += tl.load(repair + column, mask=here, other=0.0)[None, :]
+        tl.store(target + at, derivative, mask=mask)
     if squares is not None:
         tl.store(squares + part.to(tl.int64) * dim + column, tl.sum(total, 0), mask=here)
 

@@ -34,10 +34,10 @@ def _forward(
     values = tl.load(x + block * block_dim + column, mask=inside, other=0.0).to(tl.float32)
     power = tl.sum(values * values, 1)[:, None] / (block_dim * rms * rms)  # [ROWS, 1]
     power = tl.maximum(power, 2.0**-66)
-    made = y + block * (block_dim + LOG)
-    tl.store(made + column, values * tl.rsqrt(power), mask=inside)
+    block_at = y + block * (block_dim + LOG)
+    tl.store(block_at + column, values * tl.rsqrt(power), mask=inside)
     if LOG:
-        tl.store(made + block_dim, tl.log(power * rms * rms) * 0.5, mask=block < count)
+        tl.store(block_at + block_dim, tl.log(power * rms * rms) * 0.5, mask=block < count)
 
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"ROWS": 4}, specimens=BACKWARD)
@@ -65,8 +65,8 @@ def _backward(
     if LOG:
         of_power += tl.load(of_rows + block_dim, mask=block < count, other=0.0).to(tl.float32)
     scale = tl.where(varies, of_power / (power * block_dim * rms * rms), 0.0)
-    found = given * tl.rsqrt(power) + values * scale
-    tl.store(target + block * block_dim + column, found, mask=inside)
+    derivative = given * tl.rsqrt(power) + values * scale
+    tl.store(target + block * block_dim + column, derivative, mask=inside)
 
 
 def _fake_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:

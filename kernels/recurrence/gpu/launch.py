@@ -97,8 +97,8 @@ def summed(base, row, inside, parts: tl.constexpr):
     """Sums over columns, of which each block of columns left a part, (rows,)."""
     part = tl.arange(0, parts)
     place = base + row[:, None] * parts + part[None, :]
-    found = tl.load(place, mask=inside[:, None], other=0.0, cache_modifier=".cg")
-    return tl.sum(found, axis=1)
+    part_sums = tl.load(place, mask=inside[:, None], other=0.0, cache_modifier=".cg")
+    return tl.sum(part_sums, axis=1)
 
 
 @device_function
@@ -286,27 +286,27 @@ def parts_of(program: Recurrence, value: Id) -> int:
 def constants(program: Recurrence, loop: Loop) -> dict[str, int]:
     """Distances between rows."""
     signature = signature_of(program, 1)
-    found = {f"S{n}": loop.buffers[name].stride(0) for n, name in enumerate(signature.buffers)}
+    distances = {f"S{n}": loop.buffers[name].stride(0) for n, name in enumerate(signature.buffers)}
     for n, number in enumerate(signature.vectors):
         vectors = loop.vectors[number]
-        found[f"V{n}"] = vectors.stride(0) if len(vectors) > 1 else 0
-    found |= {f"Q{n}": parts_of(program, value) for n, value in enumerate(signature.sums)}
-    return found
+        distances[f"V{n}"] = vectors.stride(0) if len(vectors) > 1 else 0
+    distances |= {f"Q{n}": parts_of(program, value) for n, value in enumerate(signature.sums)}
+    return distances
 
 
 def own_arguments(program: Recurrence, loop: Loop) -> dict[str, Tensor | int]:
     """A loop's arguments by their short names."""
     signature = signature_of(program, 1)
-    found: dict[str, Tensor | int] = {
+    arguments: dict[str, Tensor | int] = {
         f"b{n}": loop.buffers[name] for n, name in enumerate(signature.buffers)
     }
-    found |= {
+    arguments |= {
         f"w{n}": loop.matrices[number].contiguous() for n, number in enumerate(signature.matrices)
     }
-    found |= {
+    arguments |= {
         f"v{n}": loop.vectors[number].contiguous() for n, number in enumerate(signature.vectors)
     }
     like = next(b for b in loop.buffers.values() if b.is_floating_point())
     for n, value in enumerate(signature.sums):
-        found[f"p{n}"] = like.new_zeros((loop.rows, parts_of(program, value)))
-    return {**found, "rows": loop.rows, "width": loop.width, "reverse": int(loop.reverse)}
+        arguments[f"p{n}"] = like.new_zeros((loop.rows, parts_of(program, value)))
+    return {**arguments, "rows": loop.rows, "width": loop.width, "reverse": int(loop.reverse)}

@@ -139,9 +139,9 @@ def _add(
         for offset in range(0, CHUNK, BLOCK):
             place = first + offset + tl.arange(0, BLOCK)
             mask = place < size
-            made = tl.load(parameter + place, mask=mask)
-            made += multiplier * tl.load(change + place, mask=mask)
-            tl.store(parameter + place, made, mask=mask)
+            changed = tl.load(parameter + place, mask=mask)
+            changed += multiplier * tl.load(change + place, mask=mask)
+            tl.store(parameter + place, changed, mask=mask)
 
 
 class Chunks(NamedTuple):
@@ -172,8 +172,8 @@ def _chunks(sizes: tuple[int, ...], device: torch.device) -> Chunks:
 
 def _addresses(rows: Sequence[Sequence[Tensor]], device: torch.device) -> Tensor:
     """Addresses of tensors, 0 for empty ones: int64 (rows, tensors)."""
-    found = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
-    return table(torch.tensor(found, dtype=torch.int64), device)
+    addresses = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
+    return table(torch.tensor(addresses, dtype=torch.int64), device)
 
 
 def _check(tensors: Sequence[Tensor]) -> None:

@@ -38,8 +38,8 @@ def pieces(plan: Plan, values: Sequence[Value]) -> dict[Value, list[Piece]]:
                     cuts[b] |= moved
                     changed = True
     return {
-        value: [(a, b - a) for a, b in pairwise(sorted(found | {0, plan.dim(value)}))]
-        for value, found in cuts.items()
+        value: [(a, b - a) for a, b in pairwise(sorted(firsts | {0, plan.dim(value)}))]
+        for value, firsts in cuts.items()
     }
 
 

@@ -58,9 +58,9 @@ class Storage:
     @cached_property
     def gradients(self) -> GradientStorage:
         """Where gradients lie."""
-        found = GradientStorage(self.plan, self.layout, self.loop)
-        found.resolve(self.computed, self.visible)
-        return found
+        storage = GradientStorage(self.plan, self.layout, self.loop)
+        storage.resolve(self.computed, self.visible)
+        return storage
 
     def overwritable(self, place: Place) -> bool:
         """Whether the only reader of values may keep there what it likes.
@@ -68,7 +68,7 @@ class Storage:
         So it is if affine transforms made them, whose derivatives do not need them.
         """
         makers = [self.plan.operations[v] for v in self.values.made_in(place.buffer)]
-        affine = all(isinstance(made, ir.SplicedAffine | ir.Append) for made in makers)
+        affine = all(isinstance(maker, ir.SplicedAffine | ir.Append) for maker in makers)
         return affine and self.values.is_alone(place)
 
     def may_share(self, buffer: Value) -> bool:
@@ -106,9 +106,9 @@ def reads(plan: Plan, layout: Layout, value: Value) -> list[Read]:
 def _blocks(plan: Plan, operation: ir.Apply) -> tuple[int, ...]:
     """The widths of the blocks of columns that a component reads."""
     spec, source = plan.components[operation.component], operation.source.value
-    made = plan.operations[source]
-    if takes_parts(spec) and isinstance(made, ir.Append):
-        return tuple(map(plan.dim, made.operands))
+    maker = plan.operations[source]
+    if takes_parts(spec) and isinstance(maker, ir.Append):
+        return tuple(map(plan.dim, maker.operands))
     return input_blocks(spec) or (plan.dim(source),)
 
 
@@ -165,14 +165,14 @@ class Buffers:
         columns = [
             (r.value, r.offset, r.dim) for v in computed if v not in appends for r in read[v]
         ]
-        made = self._appends_made([*columns, *whole])
-        self.inside = self._written_inside(appends, made)
+        stored = self._stored_appends([*columns, *whole])
+        self.inside = self._written_inside(appends, stored)
         for key in whole:
             self._take(self.place(*key))
         for value in computed:
-            if value in appends and value not in made:
+            if value in appends and value not in stored:
                 continue
-            if value in made or self.looks_at(value) is None:
+            if value in stored or self.looks_at(value) is None:
                 self.place(value)
             for part in read[value]:
                 if self.inside.get(part.value, (None,))[0] != value:
@@ -230,21 +230,21 @@ class Buffers:
     def _take(self, place: Place) -> None:
         self._taken.setdefault(place.buffer, []).append(place)
 
-    def _appends_made(self, read: Sequence[tuple[Value, int, int]]) -> set[Value]:
+    def _stored_appends(self, read: Sequence[tuple[Value, int, int]]) -> set[Value]:
         """The appends whose columns are read across the borders of their parts."""
-        made: set[Value] = set()
+        stored: set[Value] = set()
         left = list(read)
         while left:
             value, offset, dim = left.pop()
             while seen := self.looks_at(value, offset, dim):
                 _, value, offset = seen
-            if isinstance(self.plan.operations[value], ir.Append) and value not in made:
-                made.add(value)
+            if isinstance(self.plan.operations[value], ir.Append) and value not in stored:
+                stored.add(value)
                 left += [(r.value, r.offset, r.dim) for r in self._reads(value)]
-        return made
+        return stored
 
     def _written_inside(
-        self, appends: Sequence[Value], made: Set[Value]
+        self, appends: Sequence[Value], stored: Set[Value]
     ) -> dict[Value, tuple[Value, int]]:
         """Values that are written where an append has them: the append, and the first column."""
         inside: dict[Value, tuple[Value, int]] = {}
@@ -253,7 +253,7 @@ class Buffers:
             for part in self.plan.operations[value].operands:
                 alone = part not in inside and part in self._computed and part not in appends
                 same = self.layout.times[part] == self.layout.times[value]
-                if value in made and alone and same and self.looks_at(part) is None:
+                if value in stored and alone and same and self.looks_at(part) is None:
                     inside[part] = (value, column)
                 column += self.plan.dim(part)
         return inside

@@ -148,19 +148,19 @@ class AffineStep(Step):
             started = True
 
     def _epilogue(self, number: int) -> None:
-        made = self.rows[number]
+        result = self.rows[number]
         if self.operation.activation:
             function = FUNCTIONS[self.operation.activation]
             step = slice(*self.ranges[number])
             if self.kept is not None and function.slope_of_input:
-                self.kept[step] = made
-            function.in_place(made)
+                self.kept[step] = result
+            function.in_place(result)
             if self.kept is not None and not function.slope_of_input:
-                self.kept[step] = made
+                self.kept[step] = result
         if self.scale_offset is not None:
-            made.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
+            result.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
         for rows, scale in self.bypass_rows:
-            made.add_(rows[number], alpha=scale)
+            result.add_(rows[number], alpha=scale)
 
     def differentiated(self) -> Sequence[Operand]:
         return [*(operand for operand, _, _ in self.blocks), *(o for o, _ in self.bypass)]
@@ -205,7 +205,7 @@ class AffineStep(Step):
         terms = self.operation.terms
         sources = [t.rows.tensor for t in self.terms]
         needs = [not t.inside and self.run.outer[t.value].requires_grad for t in self.terms]
-        weight, found = affine_gradients(
+        weight, of_sources = affine_gradients(
             sources,
             [
                 t.rows.term(i, r.scale)
@@ -221,5 +221,5 @@ class AffineStep(Step):
         self.run.add_parameter(self.module.linear, weight)
         if self.module.bias is not None and self.module.bias.requires_grad:
             self.run.add_parameter(self.module.bias, column_sums(self.own_gradient.all()))
-        for operand, gradient in zip(self.terms, found, strict=True):
+        for operand, gradient in zip(self.terms, of_sources, strict=True):
             self.run.add_outer(operand.value, gradient)

@@ -142,10 +142,10 @@ class ApplyStep(Step):
             self._backward(number)
             return
         column = 0
-        found = self._derivative(number)
+        of_input = self._derivative(number)
         for target in self.targets:
             dim = target.rows.place.dim
-            target.add(number, found.narrow(2, column, dim))
+            target.add(number, of_input.narrow(2, column, dim))
             column += dim
 
     def _derivative(self, number: int) -> Tensor:
@@ -170,14 +170,14 @@ class ApplyStep(Step):
             return
         if not parameters or self.mask is not None:
             return
-        found = self.module.parameter_derivatives(
+        gradients = self.module.parameter_derivatives(
             _joined([block.rows.all() for block in self.blocks]),
             self.own.all(),
             self.own_gradient.all(),
             self.times(0, self.count),
             _joined([target.rows.all() for target in self.targets]) if self.alone else None,
         )
-        self._add_parameters(parameters, found)
+        self._add_parameters(parameters, gradients)
 
     def _add_parameters(
         self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
@@ -390,8 +390,8 @@ class WindowStep(Step):
             for parameter, gradient in zip(parameters, gradients[1:], strict=True):
                 self.run.add_parameter(parameter, gradient)
             if gradients[0] is not None:
-                found = gradients[0].view(len(read), self.own.batch, -1)
-                target.all().index_add_(0, read, found)
+                of_rows = gradients[0].view(len(read), self.own.batch, -1)
+                target.all().index_add_(0, read, of_rows)
 
 
 def make_step(run: Run, value: Value, bound: Bound) -> Step:

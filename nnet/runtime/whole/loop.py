@@ -127,13 +127,13 @@ class WholeLoop:
 
     def _places(self, values: Sequence[Value], name: str) -> dict[Id, list[Place]]:
         """Places for the columns of values, in a buffer for each."""
-        found: dict[Id, list[Place]] = {}
+        places: dict[Id, list[Place]] = {}
         for number, value in enumerate(values):
             column = 0
             for lane in self.recurrence.lanes[value]:
-                found.setdefault(lane, []).append(Place(f"{name} {number}", column))
+                places.setdefault(lane, []).append(Place(f"{name} {number}", column))
                 column += self.recurrence.source.dim(lane)
-        return found
+        return places
 
     @cached_property
     def forward_alone(self) -> Runnable:
@@ -170,36 +170,36 @@ class WholeLoop:
 
     def _wanted(self) -> dict[Id, list[Place]]:
         """Where gradients are wanted: for sums of affine operations, and for rows from outside."""
-        found: dict[Id, list[Place]] = {}
+        places: dict[Id, list[Place]] = {}
         for value in self.recurrence.affines:
             column = 0
             for lane in self.recurrence.raw[value]:
-                found.setdefault(lane, []).append(
+                places.setdefault(lane, []).append(
                     Place(f"of {self.recurrence.buffer('gates', value)}", column)
                 )
                 column += self.recurrence.source.dim(lane)
         for lane, operation in enumerate(self.recurrence.source.operations):
             if isinstance(operation, Given) and operation.buffer in self.recurrence.outer:
                 place = Place(f"of {operation.buffer}", operation.column)
-                found.setdefault(lane, []).append(place)
-        return found
+                places.setdefault(lane, []).append(place)
+        return places
 
     @cached_property
     def read(self) -> tuple[Id, ...]:
         """What is read after a derivative, and whose gradients are."""
-        recurrence, found = self.recurrence, dict[Id, None]()
+        recurrence, lanes_read = self.recurrence, dict[Id, None]()
         for value in (*recurrence.cells, *recurrence.truncations):
             operation = self.plan.operations[value]
-            found |= dict.fromkeys(recurrence.lanes[value])
+            lanes_read |= dict.fromkeys(recurrence.lanes[value])
             for operand in operation.operands:
-                found |= dict.fromkeys(recurrence.lanes.get(operand, ()))
+                lanes_read |= dict.fromkeys(recurrence.lanes.get(operand, ()))
             named = (recurrence.inner.get(value, ()), recurrence.fed.get(value, ()))
             for lanes in (*named, *recurrence.results.get(value, ())):
-                found |= dict.fromkeys(lanes)
+                lanes_read |= dict.fromkeys(lanes)
         for value in recurrence.affines:
             for term in self.terms(value):
-                found |= dict.fromkeys(recurrence.lanes.get(term.value, ()))
-        return tuple(found)
+                lanes_read |= dict.fromkeys(recurrence.lanes.get(term.value, ()))
+        return tuple(lanes_read)
 
     def affine(self, value: Value) -> AnyAffine:
         """The module of an affine operation."""
@@ -213,8 +213,8 @@ class WholeLoop:
 
     def parameters(self) -> list[Tensor]:
         """The trainable parameters, once each."""
-        found = (p for m in self._used() for p in m.parameters() if p.requires_grad)
-        return list({id(p): p for p in found}.values())
+        trained = (p for m in self._used() for p in m.parameters() if p.requires_grad)
+        return list({id(p): p for p in trained}.values())
 
     def _used(self) -> list[ComponentModule]:
         scales = [
@@ -227,16 +227,16 @@ class WholeLoop:
 
     def inputs(self, values: Mapping[Value, Tensor]) -> list[Tensor]:
         """What affine operations read outside, and the rows that others do."""
-        found = [values[value] for value in self.affine_sources]
+        rows = [values[value] for value in self.affine_sources]
         for value, reader, number in self.recurrence.outer.values():
-            found.append(take(values[value], self.layout.reads[reader][number].rows))
-        return found
+            rows.append(take(values[value], self.layout.reads[reader][number].rows))
+        return rows
 
-    def results(self, made: Sequence[Tensor]) -> list[Tensor]:
+    def results(self, computed: Sequence[Tensor]) -> list[Tensor]:
         """The rows of visible values that are wanted, from all rows."""
         return [
             take(rows, self.times.select(self.layout.times[value]))
-            for rows, value in zip(made, self.visible, strict=True)
+            for rows, value in zip(computed, self.visible, strict=True)
         ]
 
 
@@ -256,14 +256,16 @@ def run_together(
     flat = [tensor for own in inputs for tensor in own]
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (*flat, *parameters))
     if tracked:
-        made = list(_WholeLoops.apply(loops, like, parameters, *flat, *parameters))
+        computed = list(_WholeLoops.apply(loops, like, parameters, *flat, *parameters))
     else:
-        made = _forward([Rows(loop, own, like) for loop, own in zip(loops, inputs, strict=True)])
-    found = []
+        computed = _forward(
+            [Rows(loop, own, like) for loop, own in zip(loops, inputs, strict=True)]
+        )
+    results = []
     for loop in loops:
-        own, made = made[: len(loop.visible)], made[len(loop.visible) :]
-        found.append(loop.results(own))
-    return found
+        own, computed = computed[: len(loop.visible)], computed[len(loop.visible) :]
+        results.append(loop.results(own))
+    return results
 
 
 def _forward(rows: Sequence[Rows]) -> list[Tensor]:
@@ -308,16 +310,16 @@ class _WholeLoops(Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        found: list[Gradients] = []
+        gradients: list[Gradients] = []
         for own, loop in zip(ctx.rows, ctx.loops, strict=True):
             count = len(own.loop.visible)
-            found.append(Gradients(own, loop, own.loop.both(ctx.repaired), given[:count]))
+            gradients.append(Gradients(own, loop, own.loop.both(ctx.repaired), given[:count]))
             given = given[count:]
-        program = found[0].program
-        run(program, *(own.backward for own in found), implementation="triton")
+        program = gradients[0].program
+        run(program, *(own.backward for own in gradients), implementation="triton")
         needs, of_inputs = list(ctx.needs_input_grad[3 : 3 + ctx.inputs]), list[Tensor | None]()
         of_parameters: dict[int, Tensor] = {}
-        for own in found:
+        for own in gradients:
             wanted, needs = needs[: len(own.rows.inputs)], needs[len(own.rows.inputs) :]
             of_inputs += own.for_inputs(wanted)
             of_parameters |= own.for_parameters()

@@ -33,11 +33,11 @@ def store_steps(module: Nonlinearity | AnyGruNonlinearity, steps: Sequence[Tenso
     scales = torch.zeros((len(steps), dim), device=steps[0].device)
     for number, rows in enumerate(steps):
         if isinstance(module, AnyGruNonlinearity):
-            found = module.repair_scales(rows.unsqueeze(0))
+            scale = module.repair_scales(rows.unsqueeze(0))
         else:
-            found = _store_step(module, rows)
-        if found is not None:
-            scales[number] = found
+            scale = _store_step(module, rows)
+        if scale is not None:
+            scales[number] = scale
     return scales
 
 

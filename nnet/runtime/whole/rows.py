@@ -83,17 +83,17 @@ class Rows:
     def _given(self) -> dict[str, Tensor]:
         """What comes from outside, `(time, batch, dim)`."""
         recurrence = self.loop.recurrence
-        found = dict(zip(recurrence.outer, self.inputs[len(self.sources) :], strict=True))
+        buffers = dict(zip(recurrence.outer, self.inputs[len(self.sources) :], strict=True))
         for value in recurrence.affines:
             if self.loop.has_outer_part(value):
-                found[recurrence.buffer("gates", value)] = self._outer_part(value)
+                buffers[recurrence.buffer("gates", value)] = self._outer_part(value)
         for value in recurrence.masks:
             module = self.loop.modules[value]
             assert isinstance(module, RandomModule)
             shape = (self.count, self.batch, self.loop.plan.dim(value))
             ones = torch.ones(shape, device=self.device)
-            found[recurrence.buffer("mask", value)] = module(ones, self.loop.times)
-        return found
+            buffers[recurrence.buffer("mask", value)] = module(ones, self.loop.times)
+        return buffers
 
     def by_row(self, tensor: Tensor) -> Tensor:
         """Rows `(time, batch, dim)` as (rows, dim), float32 and without gaps."""
@@ -118,8 +118,8 @@ class Rows:
         )
 
     def _array(self, part: Part) -> Tensor:
-        found: Tensor = getattr(self.loop.named[part.component], part.name).detach()
-        return found
+        array: Tensor = getattr(self.loop.named[part.component], part.name).detach()
+        return array
 
     def _matrix(self, part: Part) -> Tensor:
         block = self._array(part)[part.rows, part.columns]
