@@ -4,7 +4,7 @@ A kernel is a function in Triton's language under `@kernel(...)`: its configurat
 warps, stages), and specimens of its calls with which it is compiled ahead of time. An operator is a
 launcher that torch knows by schema and fake implementation.
 
-In a process without a CUDA device kernels are declared interpreted. This must be settled before
+In a process without a CUDA device kernels are declared interpreted. This must be decided before
 `triton.language` declares its own functions, so kernel files take `tl` and `triton` from here.
 """
 
@@ -93,7 +93,7 @@ def _always(choice: Configuration, arguments: Mapping[str, Any], architecture: i
 Grid = Callable[[Mapping[str, int]], tuple[int, ...]]
 
 
-def settle_interpreter() -> bool:
+def choose_interpreter() -> bool:
     """Declares Triton's own functions interpreted if ours will be; says whether they are."""
     if implementation.compile_only or torch.cuda.is_available():
         return False
@@ -105,7 +105,7 @@ def settle_interpreter() -> bool:
     return True
 
 
-INTERPRETED = settle_interpreter()
+INTERPRETED = choose_interpreter()
 
 
 def device_function(function: Callable[..., Any]) -> Any:

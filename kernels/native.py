@@ -73,10 +73,10 @@ class Library:
 
 
 class _Loaded:
-    """The library that runs, once that is settled."""
+    """The library that runs, once that is decided."""
 
     lock = threading.Lock()
-    settled = False
+    decided = False
     library: Library | None = None
 
 
@@ -104,10 +104,10 @@ def _files() -> frozenset[str]:
 
 def loaded() -> Library | None:
     """The library that runs, or None; raises as `native_library`."""
-    if not _Loaded.settled:
+    if not _Loaded.decided:
         with _Loaded.lock:  # so that one thread alone says that there is none
-            if not _Loaded.settled:
-                _settle()
+            if not _Loaded.decided:
+                _choose_library()
     return _Loaded.library
 
 
@@ -121,16 +121,16 @@ def has_matrix_units() -> bool:
 @contextmanager
 def forced(name: str) -> Iterator[None]:
     """While it lasts another library runs, or `reference`; for tests and measurements."""
-    before = _Loaded.library, _Loaded.settled
+    before = _Loaded.library, _Loaded.decided
     _Loaded.library = None if name == REFERENCE else load(name)
-    _Loaded.settled = True
+    _Loaded.decided = True
     try:
         yield
     finally:
-        _Loaded.library, _Loaded.settled = before
+        _Loaded.library, _Loaded.decided = before
 
 
-def _settle() -> None:
+def _choose_library() -> None:
     choice = native_choice.chosen()
     reason = "" if choice.asked else choice.reason
     if choice.name:
@@ -140,7 +140,7 @@ def _settle() -> None:
             reason = str(error)
     if reason:
         print(f"nnet: no native code: {reason}; {COST}", file=sys.stderr)
-    _Loaded.settled = True
+    _Loaded.decided = True
 
 
 @cache

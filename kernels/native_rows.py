@@ -14,13 +14,13 @@ from torch import Tensor
 from nnet.kernels.native import Int, NativeFunction, Struct, Table, is_native, native_library
 
 
-class Rows(Struct):
+class RowAddresses(Struct):
     """Where rows begin, and how far apart they lie."""
 
     _fields_ = (("data", c_void_p), ("time", c_int64), ("batch", c_int64))
 
     @classmethod
-    def of(cls, x: Tensor | None) -> Rows:
+    def of(cls, x: Tensor | None) -> RowAddresses:
         """The rows of (time, batch, dim); no data if there is no tensor."""
         return cls() if x is None else cls(x, x.stride(0), x.stride(1))
 

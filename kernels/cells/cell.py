@@ -9,13 +9,13 @@ from functools import cache
 from nnet.kernels.cells import definitions
 from nnet.kernels.recurrence.gradient import Both, differentiate, forward_of
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Builder,
     Function,
     FunctionName,
     Given,
     Id,
     Multiply,
-    Place,
     Product,
     Recurrence,
     RowGiven,
@@ -66,7 +66,7 @@ class Cell:
     inputs: tuple[str, ...]
     source: Recurrence
     outputs: tuple[Id, ...]
-    stores: tuple[tuple[Id, Place], ...] = ()
+    stores: tuple[tuple[Id, BufferColumns], ...] = ()
     inner: Id = -1
     kept: tuple[Id, ...] = ()
     weights: frozenset[int] = frozenset()
@@ -88,12 +88,12 @@ class Cell:
             f"{self.name}_backward{variant}", _both(self, kept, repaired).backward.program
         )
 
-    def _places(self, keeps: bool) -> dict[Id, list[Place]]:
+    def _places(self, keeps: bool) -> dict[Id, list[BufferColumns]]:
         dim = self.source.dim(self.outputs[0])
-        places = {v: [Place(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
+        places = {v: [BufferColumns(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
         places |= {value: [place] for value, place in self.stores}
         if keeps:
-            places |= {value: [Place(KEPT, n * dim)] for n, value in enumerate(self.kept)}
+            places |= {value: [BufferColumns(KEPT, n * dim)] for n, value in enumerate(self.kept)}
         return places
 
 
@@ -105,14 +105,14 @@ def _forward(cell: Cell, keeps: bool) -> Recurrence:
 @cache
 def _both(cell: Cell, kept: bool, repaired: bool) -> Both:
     dim = cell.source.dim(cell.outputs[0])
-    given = {v: Place(gradient_of(OUTPUT), n * dim) for n, v in enumerate(cell.outputs)}
+    given = {v: BufferColumns(gradient_of(OUTPUT), n * dim) for n, v in enumerate(cell.outputs)}
     wanted = {
-        value: [Place(gradient_of(operation.buffer), operation.column)]
+        value: [BufferColumns(gradient_of(operation.buffer), operation.column)]
         for value, operation in enumerate(cell.source.operations)
         if isinstance(operation, Given)
     }
     if cell.inner >= 0:
-        wanted[cell.inner].insert(0, Place(INNER))
+        wanted[cell.inner].insert(0, BufferColumns(INNER))
     return differentiate(
         cell.source,
         cell._places(kept),
@@ -209,7 +209,7 @@ def gru(cells: int, states: int) -> Cell:
         ("update", "reset", "inner", "previous", "state"),
         unit.source,
         outputs,
-        stores=((fed, Place(FED)),),
+        stores=((fed, BufferColumns(FED)),),
         inner=inner,
         repairs=frozenset([REPAIRS]),
     )

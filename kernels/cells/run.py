@@ -11,11 +11,12 @@ from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
 from nnet.kernels.cells.cpu import LIBRARY, native_parts
-from nnet.kernels.cells.parts import MatrixProduct, Part, parts_between_products, width_of
+from nnet.kernels.cells.parts import MatrixProduct, ProgramPart, parts_between_products, width_of
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.native_rows import runs_natively
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence, SumName
-from nnet.kernels.recurrence.run import Loop, run, run_rows, sums_over_rows
+from nnet.kernels.recurrence.run import run, run_rows, sums_over_rows
 
 
 def way_for(implementation: Implementation, *tensors: Tensor) -> Implementation:
@@ -119,12 +120,12 @@ class CellRun:
             for first, end in ranges
         ]
 
-    def _by_torch(self, part: Part, first: int, end: int) -> None:
+    def _by_torch(self, part: ProgramPart, first: int, end: int) -> None:
         buffers = {name: self.memory.buffers[name] for name in part.program.widths}
         loop = self._loop(buffers, end, self.memory.added)
         self._count(part, run_rows(part.program, loop, slice(first, end)))
 
-    def _by_triton(self, part: Part, first: int, end: int) -> None:
+    def _by_triton(self, part: ProgramPart, first: int, end: int) -> None:
         program, added = part.program, self.memory.added
         rows = {name: self.memory.buffers[name][first:end] for name in program.widths}
         flat = {name: own.flatten(0, 1) for name, own in rows.items()}
@@ -141,7 +142,7 @@ class CellRun:
     def _loop(self, buffers: Mapping[str, Tensor], rows: int, added: frozenset[str]) -> Loop:
         return Loop(rows, max(1, rows), False, buffers, {}, self.memory.vectors, added)
 
-    def _count(self, part: Part, sums: Sequence[Tensor]) -> None:
+    def _count(self, part: ProgramPart, sums: Sequence[Tensor]) -> None:
         for number, more in enumerate(sums):
             self.sums[part][number] += more
 

@@ -65,7 +65,7 @@ class Given(Columns):
 @dataclass(frozen=True)
 class Kept(Columns):
     """What operation `value` of the program forward computed for this row; in derivatives, until it
-    is settled what is stored and what computed again."""
+    is known what is stored and what computed again."""
 
     value: Id
 
@@ -240,7 +240,7 @@ class Truncation:
 
 
 @dataclass(frozen=True)
-class Place:
+class BufferColumns:
     """From column `column` on of a buffer."""
 
     buffer: str
@@ -288,7 +288,7 @@ class Recurrence:
     """
 
     operations: tuple[Operation, ...]
-    stores: tuple[tuple[Id, Place], ...] = ()
+    stores: tuple[tuple[Id, BufferColumns], ...] = ()
     truncations: tuple[Truncation, ...] = ()
     sums: tuple[ColumnSum, ...] = ()
 
@@ -305,9 +305,9 @@ class Recurrence:
         return hash((self.operations, self.stores, self.truncations, self.sums))
 
     @cached_property
-    def places(self) -> dict[Id, Place]:
+    def places(self) -> dict[Id, BufferColumns]:
         """Where values are read that are stored, once each."""
-        places: dict[Id, Place] = {}
+        places: dict[Id, BufferColumns] = {}
         for value, place in self.stores:
             places.setdefault(value, place)
         return places
@@ -390,10 +390,10 @@ class Builder:
         return self.add(Total(self.dim(terms[0][0]), tuple(terms), constant))
 
     def later(self, dim: int) -> Id:
-        """An `Earlier` of an operation that is not there yet; `settle` says which."""
+        """An `Earlier` of an operation that is not there yet; `connect` says which."""
         self.operations.append(Earlier(dim, -1))
         return len(self.operations) - 1
 
-    def settle(self, earlier: Id, of: Id) -> None:
+    def connect(self, earlier: Id, of: Id) -> None:
         """Says what an operation of `later` reads."""
         self.operations[earlier] = Earlier(self.dim(of), of)

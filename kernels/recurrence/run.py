@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, triton_file, uses_triton
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import (
     ColumnSum,
     Earlier,
     Factor,
     Function,
-    FunctionName,
     Given,
     Id,
     Multiply,
@@ -34,43 +33,6 @@ from nnet.kernels.recurrence.program import (
 
 POWER_FLOOR = 2.0**-66
 """Of mean squares in renorm."""
-
-
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """What a program runs on; all float32, but for matrices, which may have 16 bits. The reference
-    takes any type, and rows of several dimensions.
-
-    Attributes:
-        rows: times * sequences.
-        width: rows of a step; row j reads what was computed for row j - width, or for j + width if
-            `reverse`.
-        buffers: by name, (rows, columns) with any distance between rows; those that mark rows are
-            uint8 (rows, 1).
-        matrices: by number.
-        vectors: by number, (1, columns); those of `Push`, (steps, columns) too, in the order in
-            which this program goes through its steps of `width` rows each.
-        added: buffers to which results are added, in programs whose rows are independent.
-    """
-
-    rows: int
-    width: int
-    reverse: bool
-    buffers: Mapping[str, Tensor]
-    matrices: Mapping[int, Tensor]
-    vectors: Mapping[int, Tensor]
-    added: frozenset[str] = frozenset()
-
-    @property
-    def ahead(self) -> int:
-        """From a row to the one that reads its state."""
-        return -self.width if self.reverse else self.width
-
-    def steps(self) -> Iterator[slice]:
-        """The rows of each step, in order."""
-        for start in range(0, self.rows, self.width):
-            end = min(self.rows, start + self.width)
-            yield slice(self.rows - end, self.rows - start) if self.reverse else slice(start, end)
 
 
 def run(program: Recurrence, *loops: Loop, implementation: Implementation = "reference") -> None:
@@ -194,7 +156,7 @@ class _Values:
             case Slope(of=of, name=name):
                 return FUNCTIONS[name].slope(self[of])
             case Push(of=of, name=name, vector=vector):
-                return PUSHES[name](self[of]) * self._vector(vector)
+                return FUNCTIONS[name].push(self[of]) * self._vector(vector)
             case Weighted(of=of, vector=vector):
                 return self[of] * self._vector(vector)
             case Offset(of=of, vector=vector):
@@ -230,14 +192,6 @@ class _Stored(_Values):
         if value in self.places and value not in self.known:
             self.known[value] = self.stored(value)
         return super().__getitem__(value)
-
-
-PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: 2 * y - 1,
-    "tanh": lambda y: y,
-    "relu": torch.ones_like,
-}
-"""By name of a nonlinearity: from its result to what self-repair pushes by."""
 
 
 def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:

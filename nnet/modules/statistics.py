@@ -289,17 +289,17 @@ class Nonlinearity(StatisticsModule):
         """Forgets the stored statistics."""
         for name in AVERAGES:
             self.sums(name).zero_()
-        self._settle()
+        self._count_repaired()
         self.counts = dict.fromkeys(COUNTS, 0.0)
         self._changed = True
 
     def get_extra_state(self) -> dict[str, Any]:
         """Sums and counts; before there are any, sums are empty."""
-        self._settle()
+        self._count_repaired()
         return {"counts": dict(self.counts), "sums": {n: self.sums(n).clone() for n in AVERAGES}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._settle()
+        self._count_repaired()
         self.counts = dict(state["counts"])
         for name, value in state["sums"].items():
             sums = self.sums(name)
@@ -309,7 +309,7 @@ class Nonlinearity(StatisticsModule):
                 setattr(self, _buffer(name), value.to(sums.device).clone())
         self._changed = True
 
-    def _settle(self) -> None:
+    def _count_repaired(self) -> None:
         if self._repaired is not None:
             self.counts["num_dims_self_repaired"] += self._repaired.item()
             self._repaired.zero_()
@@ -318,7 +318,7 @@ class Nonlinearity(StatisticsModule):
         """The specification with the statistics so far; unchanged ones keep the file's bits."""
         if not self._changed:
             return self.spec
-        self._settle()
+        self._count_repaired()
         averages = {}
         for name, count in AVERAGES.items():
             total = self.sums(name).cpu().float()

@@ -68,12 +68,12 @@ class Available:
             group = self.plan.groups[self._next]
             self._next += 1
             if isinstance(group, Loop):
-                self._settle(group)
+                self._find_fixed_point(group)
             else:
                 self._known[group] = self._evaluate(self.plan.operations[group])
         return self._known[value]
 
-    def _settle(self, loop: Loop) -> None:
+    def _find_fixed_point(self, loop: Loop) -> None:
         self._known.update(dict.fromkeys(loop.values, self.horizon.none))
         changed = True
         while changed:

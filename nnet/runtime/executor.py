@@ -14,7 +14,7 @@ from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops.side_by_side import Group
 from nnet.runtime.affine import chained
-from nnet.runtime.loop_groups import LoopGroups, Run
+from nnet.runtime.loop_groups import LoopGroups, RunLoops
 from nnet.runtime.steps import Bound, step_of
 from nnet.runtime.values import LIKE, Entry, Values
 
@@ -74,7 +74,7 @@ class Executor:
             else:
                 self.steps.append((group, step_of(operation, self.bound, group), finished))
 
-    def _run_loops(self, run: Run, values: Values) -> list[Tensor]:
+    def _run_loops(self, run: RunLoops, values: Values) -> list[Tensor]:
         return run(values, values[LIKE])
 
     def _find_consumed(

@@ -13,9 +13,9 @@ from nnet.plan.loops.side_by_side import Group, with_pairs
 from nnet.runtime.stepping.loop import LoopRunner
 from nnet.runtime.steps import Bound
 from nnet.runtime.values import Values
-from nnet.runtime.whole.loop import WholeLoop, run_together
+from nnet.runtime.whole.loop import WholeLoop, run_side_by_side
 
-Run = Callable[[Values, Tensor], list[Tensor]]
+RunLoops = Callable[[Values, Tensor], list[Tensor]]
 """From all values and some input to the rows of the values that are wanted outside."""
 
 
@@ -69,7 +69,7 @@ class LoopGroups:
         """Whether one kernel each way runs loops."""
         return all(loop.values in self._wholes for loop in loops)
 
-    def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], Run]:
+    def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], RunLoops]:
         """The values of loops that are wanted outside, and what makes them."""
         visible = tuple(value for loop in loops for value in self._visible[loop.values])
         if self.are_whole(loops):
@@ -81,7 +81,7 @@ class LoopGroups:
 
 def _run_wholes(wholes: Sequence[WholeLoop], values: Values, like: Tensor) -> list[Tensor]:
     """Runs loops by one kernel."""
-    results = run_together(wholes, _taken(values, wholes), like)
+    results = run_side_by_side(wholes, _taken(values, wholes), like)
     return [rows for own in results for rows in own]
 
 

@@ -23,14 +23,14 @@ from nnet.kernels.affine.gpu.terms import (
     SCHEMA,
     SMALL,
     TILES,
-    Places,
+    RowLocations,
     activated,
     depth_block,
     flatten,
+    joined_terms,
     packed,
     places,
     row_offsets,
-    runs,
     tile,
     tile_fits,
     unflatten,
@@ -241,7 +241,7 @@ def spliced_affine(
         return y
     sources = [packed(source) for source in sources]
     terms = unflatten(positions, numbers, scales)
-    joined = runs(terms[:spliced])
+    joined = joined_terms(terms[:spliced])
     firsts = [run.term for run in joined]
     read = places(sources, firsts)
     beside = places(sources, terms[spliced:])
@@ -285,7 +285,7 @@ def _layout(count: int, dim: int, block: int) -> int:
     return -1 if count == 1 else dim
 
 
-def _read(read: Places) -> dict[str, tuple[object, ...]]:
+def _read(read: RowLocations) -> dict[str, tuple[object, ...]]:
     return {
         "sources": read.tensors,
         "positions": read.positions,

@@ -70,7 +70,7 @@ def packed(tensor: Tensor) -> Tensor:
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
-class Run(NamedTuple):
+class JoinedTerms(NamedTuple):
     """Terms of the same columns of a source whose rows are shifted by the same number each time.
 
     Element k of a run's row t is column `k % dim` of the source's row at
@@ -87,18 +87,18 @@ class Run(NamedTuple):
         return self.terms * self.term.dim
 
 
-def runs(terms: Sequence[Term]) -> list[Run]:
+def joined_terms(terms: Sequence[Term]) -> list[JoinedTerms]:
     """Consecutive terms joined where they can be."""
-    joined: list[Run] = []
+    joined: list[JoinedTerms] = []
     for term in terms:
         if joined and (longer := _joined(joined[-1], term)) is not None:
             joined[-1] = longer
         else:
-            joined.append(Run(term, 1, 0))
+            joined.append(JoinedTerms(term, 1, 0))
     return joined
 
 
-def _joined(run: Run, term: Term) -> Run | None:
+def _joined(run: JoinedTerms, term: Term) -> JoinedTerms | None:
     first = run.term
     if first.positions is not None or term.positions is not None:
         return None
@@ -107,10 +107,10 @@ def _joined(run: Run, term: Term) -> Run | None:
     shift = term.start - first.start - (run.terms - 1) * run.shift
     if run.terms > 1 and shift != run.shift:
         return None
-    return Run(first, run.terms + 1, shift)
+    return JoinedTerms(first, run.terms + 1, shift)
 
 
-class Places(NamedTuple):
+class RowLocations(NamedTuple):
     """Where the rows of terms or runs lie, one element of each tuple for each, as kernels take it.
 
     Row m = (t, b) begins at element `t * time_stride + b * batch_stride` of the tensor; where times
@@ -124,7 +124,7 @@ class Places(NamedTuple):
     linear: tuple[bool, ...]
 
 
-def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> Places:
+def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> RowLocations:
     """The rows of terms; the tensors begin at each term's first row and column."""
     rows: list[tuple[Tensor, Tensor | None, int, int, bool]] = []
     for term in terms:
@@ -139,7 +139,7 @@ def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> Places:
         linear = single or step == source.shape[1] * batch
         first = source[term.start :, :, term.offset :]
         rows.append((first, None, step, step if single else batch, linear))
-    return Places(*zip(*rows, strict=True)) if rows else Places((), (), (), (), ())
+    return RowLocations(*zip(*rows, strict=True)) if rows else RowLocations((), (), (), (), ())
 
 
 @device_function

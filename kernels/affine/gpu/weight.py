@@ -14,14 +14,14 @@ from nnet.kernels.affine.gpu.terms import (
     SCHEMA,
     SMALL,
     TILES,
-    Run,
+    JoinedTerms,
     depth_block,
     flatten,
+    joined_terms,
     packed,
     places,
     row_offsets,
     row_parts,
-    runs,
     tile,
     tile_fits,
     unflatten,
@@ -162,14 +162,14 @@ def spliced_affine_weight(
     parts = row_parts(dim, width, rows, gradient)
     target = result if parts == 1 else gradient.new_empty((parts, dim, width), dtype=torch.float32)
     column = 0
-    for run in runs(unflatten(positions, numbers, scales)):
+    for run in joined_terms(unflatten(positions, numbers, scales)):
         _launch(sources, run, gradient, target[..., column:], parts)
         column += run.depth
     return result if parts == 1 else target.sum(dim=0).to(result.dtype)
 
 
 def _launch(
-    sources: Sequence[Tensor], run: Run, gradient: Tensor, target: Tensor, parts: int
+    sources: Sequence[Tensor], run: JoinedTerms, gradient: Tensor, target: Tensor, parts: int
 ) -> None:
     """Writes a run's columns of every part."""
     length, batch, dim = gradient.shape

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nnet.kernels.recurrence.gpu.signature import Signature, Text
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Columns,
     Earlier,
     Factor,
@@ -16,7 +17,6 @@ from nnet.kernels.recurrence.program import (
     Multiply,
     Offset,
     Operation,
-    Place,
     Product,
     Push,
     Recurrence,
@@ -48,7 +48,7 @@ class Surroundings(Protocol):
     def width(self, effect: Id) -> int:
         """The columns that something which is left in memory is made of."""
 
-    def buffer(self, place: Place, when: str = "") -> tuple[str, str]:
+    def buffer(self, place: BufferColumns, when: str = "") -> tuple[str, str]:
         """The distance between rows of a buffer, and where the step's first row begins."""
 
 
@@ -248,7 +248,7 @@ class _Expressions:
             self.block.text.add(f"{self.known[value]} = {line}")
         return self.known[value]
 
-    def _read(self, place: Place, when: str = "") -> str:
+    def _read(self, place: BufferColumns, when: str = "") -> str:
         stride, base = self.block.kernel.buffer(place, when)
         return f"tile({base}, lane, {stride}, {self.column}, inside{when}, {self.used})"
 
@@ -264,7 +264,7 @@ class _Expressions:
         match operation:
             case Given(buffer=buffer, column=column, shift=shift):
                 when = {-1: "_earlier", 0: "", 1: "_later"}[shift]
-                return self._read(Place(buffer, column), when)
+                return self._read(BufferColumns(buffer, column), when)
             case Earlier(of=of):
                 return self._read(places[of], "_earlier")
             case Product():

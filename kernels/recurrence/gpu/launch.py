@@ -14,13 +14,14 @@ read past the level-1 cache (`.cg`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.gpu import (
     INTERPRETED,
     Configuration,
@@ -36,8 +37,8 @@ from nnet.kernels.gpu import (
 from nnet.kernels.recurrence.gpu.blocks import RESIDENT_COLUMNS
 from nnet.kernels.recurrence.gpu.signature import signature_of
 from nnet.kernels.recurrence.gpu.text import KernelText
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Id, Product, Recurrence, RowSum
-from nnet.kernels.recurrence.run import Loop
 
 BLOCKS = {"ROWS": 64, "CELLS": 16}
 """Rows and columns of what a program makes at a time."""
@@ -131,36 +132,6 @@ def relu(x):
 
 
 @device_function
-def sigmoid_slope(y):
-    return y * (1.0 - y)
-
-
-@device_function
-def tanh_slope(y):
-    return 1.0 - y * y
-
-
-@device_function
-def relu_slope(y):
-    return tl.where(y > 0, 1.0, 0.0)
-
-
-@device_function
-def sigmoid_push(y):
-    return 2.0 * y - 1.0
-
-
-@device_function
-def tanh_push(y):
-    return y
-
-
-@device_function
-def relu_push(y):
-    return tl.full(y.shape, 1.0, tl.float32)
-
-
-@device_function
 def truncation_factor(square, marked, scale, threshold, zeroing):
     """What a row's derivative is multiplied by, for the square of its norm."""
     norm = tl.sqrt(square) * tl.abs(tl.cast(scale, tl.float32))
@@ -183,12 +154,26 @@ def renorm_slope(factor, product, size):
 _NAMESPACE = {
     function.__name__: function
     for function in (
-        meet, tile, numbers, put, summed, vector, weights, dot, sigmoid, tanh, relu, sigmoid_slope,
-        tanh_slope, relu_slope, sigmoid_push, tanh_push, relu_push, truncation_factor,
-        renorm_factor, renorm_slope,
+        meet, tile, numbers, put, summed, vector, weights, dot, sigmoid, tanh, relu,
+        truncation_factor, renorm_factor, renorm_slope,
     )
 }  # fmt: skip
-"""What texts of kernels may call."""
+"""What texts of kernels may call, beside `_of_outputs`."""
+
+
+def _of_outputs() -> Iterator[tuple[str, Any]]:
+    """Slopes of nonlinearities and pushes of self-repair, functions of an output (rows, columns),
+    from the one table of functions: `tanh_slope` and the like."""
+    for name, function in FUNCTIONS.items():
+        texts = {"slope": function.slope_text, "push": function.push_text}
+        for kind, expression in texts.items():
+            if expression:
+                text = f"def {name}_{kind}(y):\n    return {expression}\n"
+                declared = function_of_text(f"{name}_{kind}", text, {"tl": tl})
+                yield f"{name}_{kind}", device_function(declared)
+
+
+_NAMESPACE |= _of_outputs()
 
 
 @cache

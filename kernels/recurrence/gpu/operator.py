@@ -16,8 +16,8 @@ from nnet.kernels.gpu import operator
 from nnet.kernels.recurrence.gpu.launch import launch
 from nnet.kernels.recurrence.gpu.rows import launch_rows
 from nnet.kernels.recurrence.gpu.signature import is_rowwise
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop
 
 PROGRAMS: list[Recurrence] = []
 """By their numbers."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from nnet.kernels.gpu import Configuration, Kernel, Specimen, triton
 from nnet.kernels.recurrence.gpu.launch import constants, function_of, own_arguments
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop
 
 CONFIGURATIONS = (
     Configuration({"ROWS": 1, "CELLS": 1024, "DEPTH": 16}, warps=4, registers=128),

@@ -27,7 +27,7 @@ from nnet.kernels.recurrence.program import (
 )
 from nnet.plan.ir import Value
 from nnet.plan.loops.columns import Piece
-from nnet.plan.recurrence.loop import LoopRecurrence, NoRecurrence, Part
+from nnet.plan.recurrence.loop import LoopRecurrence, NoRecurrence, ParameterBlock
 
 FUNCTIONS: dict[str, FunctionName] = {
     "SigmoidComponent": "sigmoid",
@@ -65,7 +65,9 @@ class Components:
     ) -> Id:
         """An operation with a vector: numbers from `at` on of an array, seen as one row."""
         dim = self.builder.dim(lane)
-        self.recurrence.vectors.append(Part(component, name, slice(0, 1), slice(at, at + dim)))
+        self.recurrence.vectors.append(
+            ParameterBlock(component, name, slice(0, 1), slice(at, at + dim))
+        )
         return self.builder.add(kind(dim, lane, len(self.recurrence.vectors) - 1))
 
     def scaled(
@@ -217,7 +219,7 @@ class Components:
             terms, column = [(given, 1.0)], 0
             for lane in gated:
                 columns = slice(column, column := column + self.builder.dim(lane))
-                part = Part(component, "w_h", slice(first, first + dim), columns)
+                part = ParameterBlock(component, "w_h", slice(first, first + dim), columns)
                 self.recurrence.matrices.append(part)
                 number = len(self.recurrence.matrices) - 1
                 terms.append((self.builder.add(Product(dim, lane, number)), 1.0))

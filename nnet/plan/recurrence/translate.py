@@ -25,7 +25,7 @@ from nnet.plan.layout import Layout
 from nnet.plan.loops.columns import pieces
 from nnet.plan.loops.loop import Loop
 from nnet.plan.recurrence.components import FUNCTIONS, Components
-from nnet.plan.recurrence.loop import VIEWS, LoopRecurrence, NoRecurrence, Part
+from nnet.plan.recurrence.loop import VIEWS, LoopRecurrence, NoRecurrence, ParameterBlock
 from nnet.plan.times import IntArray, Shift, Times
 
 
@@ -52,7 +52,7 @@ class _Lowering:
             recurrence.lanes[value] = self._lanes(value, self.plan.operations[value])
         for of, earlier in self.waiting:
             for before, lane in zip(earlier, recurrence.lanes[of], strict=True):
-                self.builder.settle(before, lane)
+                self.builder.connect(before, lane)
         if not recurrence.matrices:
             raise NoRecurrence
         truncations = tuple(self.components.truncations)
@@ -146,7 +146,9 @@ class _Lowering:
                 at = column
                 for lane in self._taken(term.value, term.offset, term.dim):
                     columns = slice(at, at := at + self.builder.dim(lane))
-                    part = Part(operation.component, "linear", slice(first, first + dim), columns)
+                    part = ParameterBlock(
+                        operation.component, "linear", slice(first, first + dim), columns
+                    )
                     self.recurrence.matrices.append(part)
                     number = len(self.recurrence.matrices) - 1
                     products.append((self.builder.add(Product(dim, lane, number)), term.scale))

@@ -19,13 +19,13 @@ from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
 from nnet.plan import ir
 from nnet.plan.ir import Value
-from nnet.runtime.stepping.rows import Operand, Ranges, RowsOf, Run, Step, StepRows
+from nnet.runtime.stepping.rows import LoopStep, Operand, Ranges, RowsOf, Run, StepRows
 
 HOISTED_ROWS = 512
 """About how many rows are multiplied at once by what does not feed back."""
 
 
-class AffineStep(Step):
+class AffineLoopStep(LoopStep):
     """If a step has many rows, all its terms are multiplied at once, in C++ (`AffineSteps`), and so
     are derivatives; else those outside the loop are, for many steps at once, with the bias."""
 

@@ -19,12 +19,12 @@ from nnet.plan.loops.places import Place
 from nnet.plan.loops.storage import reads
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
-from nnet.runtime.stepping.affine import AffineStep
-from nnet.runtime.stepping.rows import Operand, RowsOf, Run, Step, StepRows, split
+from nnet.runtime.stepping.affine import AffineLoopStep
+from nnet.runtime.stepping.rows import LoopStep, Operand, RowsOf, Run, StepRows, split
 from nnet.runtime.steps import Bound
 
 
-class ApplyStep(Step):
+class ApplyStep(LoopStep):
     """A component, row by row. A random one draws its masks for all rows before the steps.
 
     Its input comes in blocks of columns, which may lie apart. If its rows are those of its input,
@@ -190,7 +190,7 @@ def _joined(blocks: Sequence[Tensor]) -> Tensor:
     return blocks[0] if len(blocks) == 1 else torch.cat(list(blocks), dim=-1)
 
 
-class AppendStep(Step):
+class AppendStep(LoopStep):
     """Copies the parts that were not computed in place, where they are read side by side."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Append) -> None:
@@ -261,7 +261,7 @@ class AppendStep(Step):
                 gradient.add(0, self.count, rows.all())
 
 
-class SumStep(Step):
+class SumStep(LoopStep):
     """A weighted sum."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Sum) -> None:
@@ -299,7 +299,7 @@ class SumStep(Step):
                 target.add(0, self.own.count, self.own_gradient.all(), scale)
 
 
-class ScatteredStep(Step):
+class ScatteredStep(LoopStep):
     """Failover and Switch: each row comes from one of the operands."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Operation) -> None:
@@ -333,7 +333,7 @@ class ScatteredStep(Step):
                 target.add(a, b, gradient.index_select(0, where))
 
 
-class WindowStep(Step):
+class WindowStep(LoopStep):
     """A component that looks at a window of frames, all of them made at earlier steps or before.
 
     Rows whose windows have the same frames are computed together.
@@ -394,7 +394,7 @@ class WindowStep(Step):
                 target.all().index_add_(0, read, of_rows)
 
 
-def make_step(run: Run, value: Value, bound: Bound) -> Step:
+def make_step(run: Run, value: Value, bound: Bound) -> LoopStep:
     """The step that carries out an operation."""
     operation = run.plan.operations[value]
     match operation:
@@ -402,7 +402,7 @@ def make_step(run: Run, value: Value, bound: Bound) -> Step:
             module = bound.module(value, component)
             assert isinstance(module, AnyAffine)
             scales = bound.modules[name] if name else None
-            return AffineStep(run, value, operation, module, scales)
+            return AffineLoopStep(run, value, operation, module, scales)
         case ir.Apply(component=component):
             return ApplyStep(run, value, operation, bound.module(value, component))
         case ir.Append():

@@ -295,7 +295,7 @@ class Operand:
         return None if target is None else RowsOf(target, self.gradient_place, 0)
 
 
-class Step:
+class LoopStep:
     """One operation of a loop; this base class does nothing before the steps and after them.
 
     Attributes:

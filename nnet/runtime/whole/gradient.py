@@ -11,8 +11,8 @@ from torch import Tensor
 from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.terms import Term, column_sums
 from nnet.kernels.recurrence.gradient import Both
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop as KernelLoop
 from nnet.kernels.recurrence.run import buffers_of, sums_over_rows
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
@@ -22,7 +22,7 @@ from nnet.modules.statistics import Nonlinearity
 from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.runtime.whole.repair import store_gradients, store_steps
-from nnet.runtime.whole.rows import Lanes, Rows, operand_lanes
+from nnet.runtime.whole.rows import Lanes, WholeRun, operand_lanes
 
 
 class Gradients:
@@ -35,7 +35,7 @@ class Gradients:
     """
 
     def __init__(
-        self, rows: Rows, forward: KernelLoop, both: Both, given: Sequence[Tensor | None]
+        self, rows: WholeRun, forward: KernelLoop, both: Both, given: Sequence[Tensor | None]
     ) -> None:
         self.rows, self.loop, self.recurrence = rows, rows.loop, rows.loop.recurrence
         self.program: Recurrence = both.backward.program

@@ -17,8 +17,8 @@ from torch.autograd import Function
 
 from nnet.kernels.affine.terms import Term
 from nnet.kernels.recurrence.gradient import Both, Runnable, differentiate, forward_of
-from nnet.kernels.recurrence.program import Given, Id, Place
-from nnet.kernels.recurrence.run import Loop as KernelLoop
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
+from nnet.kernels.recurrence.program import BufferColumns, Given, Id
 from nnet.kernels.recurrence.run import run
 from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule
@@ -32,7 +32,7 @@ from nnet.plan.recurrence.translate import fits, recurrence_of
 from nnet.plan.times import Times
 from nnet.runtime.steps import Bound
 from nnet.runtime.whole.gradient import Gradients
-from nnet.runtime.whole.rows import Rows, take
+from nnet.runtime.whole.rows import WholeRun, take
 
 
 class WholeLoop:
@@ -121,17 +121,17 @@ class WholeLoop:
         return self.recurrence.source == other.recurrence.source and self.stores == other.stores
 
     @cached_property
-    def stores(self) -> dict[Id, list[Place]]:
+    def stores(self) -> dict[Id, list[BufferColumns]]:
         """Where visible values are stored."""
         return self._places(self.visible, "visible")
 
-    def _places(self, values: Sequence[Value], name: str) -> dict[Id, list[Place]]:
+    def _places(self, values: Sequence[Value], name: str) -> dict[Id, list[BufferColumns]]:
         """Places for the columns of values, in a buffer for each."""
-        places: dict[Id, list[Place]] = {}
+        places: dict[Id, list[BufferColumns]] = {}
         for number, value in enumerate(values):
             column = 0
             for lane in self.recurrence.lanes[value]:
-                places.setdefault(lane, []).append(Place(f"{name} {number}", column))
+                places.setdefault(lane, []).append(BufferColumns(f"{name} {number}", column))
                 column += self.recurrence.source.dim(lane)
         return places
 
@@ -164,23 +164,23 @@ class WholeLoop:
         )
 
     @cached_property
-    def given(self) -> dict[Id, list[Place]]:
+    def given(self) -> dict[Id, list[BufferColumns]]:
         """Where the gradients for visible values come from."""
         return self._places(self.visible, "of visible")
 
-    def _wanted(self) -> dict[Id, list[Place]]:
+    def _wanted(self) -> dict[Id, list[BufferColumns]]:
         """Where gradients are wanted: for sums of affine operations, and for rows from outside."""
-        places: dict[Id, list[Place]] = {}
+        places: dict[Id, list[BufferColumns]] = {}
         for value in self.recurrence.affines:
             column = 0
             for lane in self.recurrence.raw[value]:
                 places.setdefault(lane, []).append(
-                    Place(f"of {self.recurrence.buffer('gates', value)}", column)
+                    BufferColumns(f"of {self.recurrence.buffer('gates', value)}", column)
                 )
                 column += self.recurrence.source.dim(lane)
         for lane, operation in enumerate(self.recurrence.source.operations):
             if isinstance(operation, Given) and operation.buffer in self.recurrence.outer:
-                place = Place(f"of {operation.buffer}", operation.column)
+                place = BufferColumns(f"of {operation.buffer}", operation.column)
                 places.setdefault(lane, []).append(place)
         return places
 
@@ -240,7 +240,7 @@ class WholeLoop:
         ]
 
 
-def run_together(
+def run_side_by_side(
     loops: Sequence[WholeLoop], values: Mapping[Value, Tensor], like: Tensor
 ) -> list[list[Tensor]]:
     """The rows of the visible values of loops, `(time, batch, dim)`.
@@ -250,7 +250,7 @@ def run_together(
         like: some input, for its batch size, type and device.
     """
     if torch.compiler.is_dynamo_compiling():  # to it, how programs are made is no part of a graph
-        return torch.compiler.disable(run_together)(loops, values, like)
+        return torch.compiler.disable(run_side_by_side)(loops, values, like)
     inputs = [loop.inputs(values) for loop in loops]
     parameters = [p for loop in loops for p in loop.parameters()]
     flat = [tensor for own in inputs for tensor in own]
@@ -259,7 +259,7 @@ def run_together(
         computed = list(_WholeLoops.apply(loops, like, parameters, *flat, *parameters))
     else:
         computed = _forward(
-            [Rows(loop, own, like) for loop, own in zip(loops, inputs, strict=True)]
+            [WholeRun(loop, own, like) for loop, own in zip(loops, inputs, strict=True)]
         )
     results = []
     for loop in loops:
@@ -268,7 +268,7 @@ def run_together(
     return results
 
 
-def _forward(rows: Sequence[Rows]) -> list[Tensor]:
+def _forward(rows: Sequence[WholeRun]) -> list[Tensor]:
     """Runs programs that will have no derivative."""
     programs = [own.loop.forward_alone.program for own in rows]
     loops = [own.start(program) for own, program in zip(rows, programs, strict=True)]
@@ -276,7 +276,7 @@ def _forward(rows: Sequence[Rows]) -> list[Tensor]:
     return _visible(rows, loops)
 
 
-def _visible(rows: Sequence[Rows], loops: Sequence[KernelLoop]) -> list[Tensor]:
+def _visible(rows: Sequence[WholeRun], loops: Sequence[KernelLoop]) -> list[Tensor]:
     return [
         own.by_time(loop.buffers[f"visible {number}"])
         for own, loop in zip(rows, loops, strict=True)
@@ -299,7 +299,7 @@ class _WholeLoops(Function):
         first = 0
         for loop in loops:
             count = len(loop.affine_sources) + len(loop.recurrence.outer)
-            ctx.rows.append(Rows(loop, tensors[first : first + count], like))
+            ctx.rows.append(WholeRun(loop, tensors[first : first + count], like))
             first += count
         ctx.inputs = first
         ctx.repaired = frozenset().union(*(own.repaired() for own in ctx.rows))

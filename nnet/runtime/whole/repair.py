@@ -1,7 +1,7 @@
 """Statistics and self-repair of the nonlinearities in a loop that one kernel runs.
 
 As in nnet3, each step of a loop is a minibatch to them. What is stored of a step decides whether
-and how the units of that step are repaired, so both are settled before the derivative runs.
+and how the units of that step are repaired, so both are done before the derivative runs.
 """
 
 from __future__ import annotations

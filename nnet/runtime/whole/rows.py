@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
 from nnet.kernels.recurrence.program import Id, Recurrence
-from nnet.kernels.recurrence.run import Loop as KernelLoop
 from nnet.kernels.recurrence.run import buffers_of, evaluate
 from nnet.kernels.windows.windows import resident
 from nnet.modules.dropout import RandomModule
 from nnet.plan import ir
 from nnet.plan.ir import Value
-from nnet.plan.recurrence.loop import Part
+from nnet.plan.recurrence.loop import ParameterBlock
 from nnet.plan.times import Selection
 from nnet.runtime.device import autocast_dtype
 from nnet.runtime.whole.repair import is_repaired
@@ -37,7 +37,7 @@ def take(rows: Tensor, chosen: Selection) -> Tensor:
     return rows[chosen.start : end : chosen.step]
 
 
-class Rows:
+class WholeRun:
     """A run of a loop: what it reads, as the kernel takes it.
 
     Args:
@@ -117,15 +117,15 @@ class Rows:
             implementation=module.implementation,
         )
 
-    def _array(self, part: Part) -> Tensor:
+    def _array(self, part: ParameterBlock) -> Tensor:
         array: Tensor = getattr(self.loop.named[part.component], part.name).detach()
         return array
 
-    def _matrix(self, part: Part) -> Tensor:
+    def _matrix(self, part: ParameterBlock) -> Tensor:
         block = self._array(part)[part.rows, part.columns]
         return block.to(self.weights_dtype).contiguous()
 
-    def _vector(self, part: Part) -> Tensor:
+    def _vector(self, part: ParameterBlock) -> Tensor:
         return self._array(part).reshape(1, -1)[:, part.columns].float()
 
     def boundaries(self) -> dict[str, Tensor]:
@@ -151,7 +151,7 @@ class Lanes:
     """Values after a program has run, `(time, batch, dim)`."""
 
     def __init__(
-        self, rows: Rows, program: Recurrence, names: Mapping[Id, Id], loop: KernelLoop
+        self, rows: WholeRun, program: Recurrence, names: Mapping[Id, Id], loop: KernelLoop
     ) -> None:
         self.rows, self.program, self.names, self.loop = rows, program, names, loop
 
