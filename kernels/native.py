@@ -259,7 +259,7 @@ class NativeFunction:
 _OPERATORS = torch.library.Library("nnet", "FRAGMENT")
 
 
-def operator(
+def native_operator(
     schema: str, fake: Callable[..., Any]
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Registers a function that computes natively as `torch.ops.nnet.NAME`.

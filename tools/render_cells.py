@@ -101,10 +101,10 @@ NAMES = {"sigmoid": "sigmoid", "tanh": "hyperbolic_tangent"}
 def programs() -> Iterator[Program]:
     """All programs that there are in C++; what is one column stands for any number."""
     kinds: tuple[Cell, ...] = (
-        cells.lstm(1),
-        cells.lstm(1, dropout=True),
-        cells.output_gru(1),
-        cells.gru(1, 1),
+        cells.lstm_cell(1),
+        cells.lstm_cell(1, dropout=True),
+        cells.output_gru_cell(1),
+        cells.gru_cell(1, 1),
     )
     for cell in kinds:
         yield from dict.fromkeys(cell.forward(keeps=keeps) for keeps in (False, True))

@@ -226,7 +226,7 @@ class _Table:
         begin = 0
         for term in link.terms:
             rows = self._rows(link, term, layout)
-            self._terms.append(_words(packed.Term, **rows, begin=begin, end=begin + term.dim))
+            self._terms.append(_words(packed.PackedTerm, **rows, begin=begin, end=begin + term.dim))
             begin += term.dim
         for term in epilogue.bypass:
             scale = int(np.float64(term.scale).view(np.int64))

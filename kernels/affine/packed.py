@@ -31,7 +31,7 @@ SHELF = 1 << 22
 """Floats of a piece of memory that weights are put into."""
 
 
-class Term(Struct):
+class PackedTerm(Struct):
     """Rows that are multiplied with some rows of the weight: row i of group g begins at
     `rows + 4 (g group + i stride)`."""
 
@@ -56,7 +56,7 @@ class Affine(Struct):
 
     _fields_ = (
         *((name, c_int64) for name in ("groups", "rows", "columns", "depth", "terms", "bypasses")),
-        ("term", POINTER(Term)),
+        ("term", POINTER(PackedTerm)),
         *((name, c_void_p) for name in ("weight", "bias")),
         *((name, c_int64) for name in ("bias_group", "bias_stride", "period", "relu")),
         *((name, c_void_p) for name in ("scales", "offsets")),

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from nnet.kernels.affine.packed import Affine, Bypass, Term, run, table_of
+from nnet.kernels.affine.packed import Affine, Bypass, PackedTerm, run, table_of
 
-AFFINE, TERM, BYPASS = map(table_of, (Affine, Term, Bypass))
+AFFINE, TERM, BYPASS = map(table_of, (Affine, PackedTerm, Bypass))
 
 
 class AffineSteps:

@@ -151,7 +151,7 @@ class _Source:
 
 
 @cache
-def lstm(cells: int, *, dropout: bool = False) -> Cell:
+def lstm_cell(cells: int, *, dropout: bool = False) -> Cell:
     """nnet3's LstmNonlinearityComponent: from x_i, x_f, x_g and x_o side by side (`gates`), c'
     (`previous`) and three columns (`masks`) to c and m. Its weights are the peepholes."""
     unit = _Source()
@@ -172,7 +172,7 @@ def lstm(cells: int, *, dropout: bool = False) -> Cell:
 
 
 @cache
-def output_gru(cells: int) -> Cell:
+def output_gru_cell(cells: int) -> Cell:
     """nnet3's OutputGruNonlinearityComponent: from z (`update`), x_h (`inner`) and c' (`previous`)
     to h and c; w c' feeds back."""
     unit = _Source()
@@ -193,7 +193,7 @@ def output_gru(cells: int) -> Cell:
 
 
 @cache
-def gru(cells: int, states: int) -> Cell:
+def gru_cell(cells: int, states: int) -> Cell:
     """nnet3's GruNonlinearityComponent: from z (`update`), r (`reset`), x_h (`inner`), c'
     (`previous`) and s' (`state`) to h and c; W (r s') feeds back, and r s' is left in `fed`."""
     unit = _Source()

@@ -128,7 +128,7 @@ class _BatchNorm(Function):
     def forward(
         ctx: Any, options: _Options, x: Tensor, bypass: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        forward = triton_file("normalization.gpu.batch_norm").forward
+        forward = triton_file("normalization.gpu.batch_norm").batch_norm_forward
         *given, watch = options
         y, mean, variance, on = forward(x, bypass, *given)
         if watch is not None:
@@ -140,7 +140,7 @@ class _BatchNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        backward = triton_file("normalization.gpu.batch_norm_gradient").backward
+        backward = triton_file("normalization.gpu.batch_norm_gradient").batch_norm_backward
         x, mean, variance = ctx.saved_tensors
         target_rms, epsilon, relu, bypass_scale, watch = ctx.options
         of_input = None

@@ -54,7 +54,7 @@ def renorm_gradient(
 ) -> Tensor:
     """The gradient for `x`, given that for the result: nnet3's Backprop, without a graph."""
     if uses_triton(implementation, x, gradient):
-        backward = triton_file("normalization.gpu.renorm").backward
+        backward = triton_file("normalization.gpu.renorm").renorm_backward
         of_input: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
         return of_input
     blocks = x.unflatten(-1, (-1, block_dim))
@@ -78,7 +78,7 @@ class _Renorm(Function):
     def forward(
         ctx: Any, x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
     ) -> Tensor:
-        forward = triton_file("normalization.gpu.renorm").forward
+        forward = triton_file("normalization.gpu.renorm").renorm_forward
         ctx.save_for_backward(x)
         ctx.options = (block_dim, target_rms, add_log_stddev)
         result: Tensor = forward(x, *ctx.options)

@@ -133,7 +133,7 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     "-> (Tensor, Tensor, Tensor, Tensor)",
     _fake_forward,
 )
-def forward(
+def log_likelihood_forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`nnet.kernels.softmax.reference.forward`."""
@@ -161,7 +161,7 @@ def forward(
     "Tensor? scales, Tensor gradient, Tensor(a!) result) -> ()",
     lambda x, z, mass, weights, ids, scales, gradient, result: None,
 )
-def backward(
+def log_likelihood_backward(
     x: Tensor,
     z: Tensor,
     mass: Tensor,

@@ -155,7 +155,7 @@ def forward(
         results.mass.index_add_(0, rows, weights.to(results.z.dtype))
         return results
     if uses_triton(implementation, x, targets.weights, targets.scales):
-        launch = triton_file("softmax.gpu").forward
+        launch = triton_file("softmax.gpu").log_likelihood_forward
         return Forward(*launch(x, *targets))
     objective, z, mass = (x.new_empty(len(x), dtype=_wide_type(x)) for _ in range(3))
     results = Forward(objective, z, mass, x.new_empty(len(x), dtype=torch.int64))
@@ -202,7 +202,7 @@ def backward(
         result[where] = values.to(result.dtype)
         return
     if uses_triton(implementation, x, targets.weights, targets.scales):
-        launch = triton_file("softmax.gpu").backward
+        launch = triton_file("softmax.gpu").log_likelihood_backward
         launch(x, z, mass, *targets, gradient, result)
         return
     scaled = targets.scaled(gradient)

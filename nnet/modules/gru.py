@@ -88,7 +88,7 @@ class GruNonlinearity(AnyGruNonlinearity):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell = cells.gru(self.cell_dim, int(spec.recurrent_dim))
+        self.cell = cells.gru_cell(self.cell_dim, int(spec.recurrent_dim))
 
     def _matrices(self) -> dict[int, Tensor]:
         return {0: self.w_h.detach()}
@@ -112,7 +112,7 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell = cells.output_gru(self.cell_dim)
+        self.cell = cells.output_gru_cell(self.cell_dim)
 
     def gradient_of_weights(self, run: CellRun) -> Tensor:
         if self.row_observers:

@@ -195,9 +195,7 @@ class RowAddresses(Struct):
 def test_structures_that_differ_from_those_of_cpp_are_refused() -> None:
     functions = native.native_library()
     assert functions is not None
-    with pytest.raises(
-        TypeError, match=r"structure RowAddresses is .*'batch', 8, 8, .*'time', 8, 8, "
-    ):
+    with pytest.raises(TypeError, match=r"RowAddresses is .*'batch', 8, 8, .*'time', 8, 8, "):
         check_layout(functions, RowAddresses)
     with pytest.raises(TypeError, match="structure RowAddresses"):
         NativeFunction("lstm_forward", RowAddresses).current()

@@ -251,7 +251,7 @@ def _fake_forward(
     " float bypass_scale) -> (Tensor, Tensor, Tensor, Tensor)",
     fake=_fake_forward,
 )
-def forward(
+def batch_norm_forward(
     x: Tensor,
     bypass: Tensor | None,
     target_rms: float,

@@ -192,7 +192,7 @@ def _fake_backward(
     " float target_rms, float epsilon, bool relu, bool squares) -> (Tensor, Tensor)",
     fake=_fake_backward,
 )
-def backward(
+def batch_norm_backward(
     gradient: Tensor,
     x: Tensor,
     mean: Tensor,

@@ -78,7 +78,7 @@ def _fake_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: 
     "renorm(Tensor x, int block_dim, float target_rms, bool add_log_stddev) -> Tensor",
     fake=_fake_forward,
 )
-def forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
+def renorm_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
     """`nnet.kernels.normalization.renorm.renorm`."""
     y = _fake_forward(x, block_dim, target_rms, add_log_stddev)
     _launch(_forward, x, block_dim, target_rms, add_log_stddev, y=y)
@@ -94,7 +94,7 @@ def _fake_backward(x: Tensor, gradient: Tensor, *options: object) -> Tensor:
     " bool add_log_stddev) -> Tensor",
     fake=_fake_backward,
 )
-def backward(
+def renorm_backward(
     x: Tensor, gradient: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
 ) -> Tensor:
     """`nnet.kernels.normalization.renorm.renorm_gradient`."""

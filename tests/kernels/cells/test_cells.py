@@ -87,10 +87,10 @@ def case(
     torch.manual_seed(units)
     device = device_of(way)
     cell = {
-        "lstm": lambda: cells.lstm(units),
-        "lstm_dropout": lambda: cells.lstm(units, dropout=True),
-        "output_gru": lambda: cells.output_gru(units),
-        "gru": lambda: cells.gru(units, states),
+        "lstm": lambda: cells.lstm_cell(units),
+        "lstm_dropout": lambda: cells.lstm_cell(units, dropout=True),
+        "output_gru": lambda: cells.output_gru_cell(units),
+        "gru": lambda: cells.gru_cell(units, states),
     }[kind]()
     dims = {"gates": 4 * units, "masks": 3, "reset": states, "state": states}
     rows = {}
@@ -235,7 +235,7 @@ def test_rows_of_other_types(way: Implementation, dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("instruction_set")
 def test_threads_change_nothing_but_the_order_of_sums() -> None:
     rows = {"gates": torch.randn(6, 32, 800), "previous": torch.randn(6, 32, 200)}
-    given = Case("lstm", cells.lstm(200), rows, torch.randn(3, 200))
+    given = Case("lstm", cells.lstm_cell(200), rows, torch.randn(3, 200))
     gradient, results = torch.randn(6, 32, 400), []
     before = torch.get_num_threads()
     for threads in (1, 3):
