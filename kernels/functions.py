@@ -34,7 +34,8 @@ class ElementFunction:
         value: the function, by torch.
         in_place: the same, written over its argument.
         slope: the derivative, from the function's outputs or, with `slope_of_input`, its inputs.
-        backward: the gradient for the input, from that for the output and what `slope` reads.
+        backward: the derivative with respect to the input, from that for the output and what
+            `slope` reads.
         triton: an expression of x, float32, in Triton's language; NaN stays NaN.
         slope_text: the slope as an expression of the output y, in Triton's language, and for the
             functions of cells in C++ too; '' if no recurrence has the function.

@@ -59,7 +59,7 @@ class Configuration:
 
     @property
     def options(self) -> dict[str, int | None]:
-        """What Triton's compiler takes."""
+        """The options of Triton's compiler: warps, stages and registers of a thread."""
         return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": self.registers}
 
     def __str__(self) -> str:

@@ -187,7 +187,7 @@ def _plain(value: object) -> Any:
 
 
 def adjacent(structures: Sequence[Struct]) -> Any:
-    """The same structures one after the other, as C++ reads several; at least one."""
+    """Structures copied one after the other, as C++ reads several; at least one."""
     array: Any = (type(structures[0]) * len(structures))(*structures)
     array._held = tuple(structures)
     return array
@@ -344,7 +344,7 @@ def _kind(kind: type[Any]) -> bytes:
 
 
 class _Team(Struct):
-    """Functions of GNU's OpenMP."""
+    """Addresses of functions of GNU's OpenMP, by which C++ runs on the threads that torch has."""
 
     _fields_ = tuple((name, c_void_p) for name in ("parallel", "barrier", "thread", "threads"))
 
@@ -355,7 +355,8 @@ _has_units = NativeFunction("has_units", result=c_int64)
 
 
 def _team() -> _Team | None:
-    """Those of torch's own copy, to share its threads; None (one thread) if it has none."""
+    """The functions of torch's own copy of OpenMP, to share its threads; None (one thread) if it
+    has none."""
     folder = Path(torch.__file__).parent
     copies = [*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")]
     for place in (None, *map(str, sorted(copies))):  # None: what torch has loaded for everyone

@@ -80,7 +80,8 @@ NAMES = ("baseline", "avx2", "avx512", "amx", "neon")
 
 
 def instruction_sets() -> tuple[InstructionSet, ...]:
-    """Those of this kind of processor, the best one first."""
+    """The instruction sets that code is compiled for on this kind of processor, the best one
+    first."""
     return _SETS.get(platform.machine().lower(), (InstructionSet("baseline"),))
 
 

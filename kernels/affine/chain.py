@@ -124,14 +124,14 @@ class _Value(NamedTuple):
 
 
 class _Arena:
-    """Which floats are free."""
+    """Memory that values share: which of its floats are free, as (start, count)."""
 
     def __init__(self) -> None:
         self.size = 0
         self._free: list[tuple[int, int]] = []
 
     def take(self, count: int) -> int:
-        """The beginning of so many floats."""
+        """Takes `count` floats that are free, and says where they begin."""
         for number, (start, free) in enumerate(self._free):
             if free >= count:
                 self._free[number] = (start + count, free - count)

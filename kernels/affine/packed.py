@@ -32,8 +32,8 @@ SHELF = 1 << 22
 
 
 class PackedTerm(Struct):
-    """Rows that are multiplied with some rows of the weight: row i of group g begins at
-    `rows + 4 (g group + i stride)`."""
+    """One term of a transform as C++ reads it: rows that are multiplied with rows `begin` up to
+    `end` of the weight. Row i of group g begins at `rows + 4 (g group + i stride)`."""
 
     _fields_ = (
         ("rows", c_void_p),
@@ -42,7 +42,7 @@ class PackedTerm(Struct):
 
 
 class Bypass(Struct):
-    """Rows that are added to the result."""
+    """A bypass as C++ reads it: rows that are added to the result, times `scale`."""
 
     _fields_ = (
         ("rows", c_void_p),
@@ -52,7 +52,7 @@ class Bypass(Struct):
 
 
 class Affine(Struct):
-    """One transform; see packed.h."""
+    """One spliced affine transform as C++ reads it; packed.h says what each member is."""
 
     _fields_ = (
         *((name, c_int64) for name in ("groups", "rows", "columns", "depth", "terms", "bypasses")),
@@ -111,8 +111,9 @@ def pack(blocks: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
 
 
 def _split_weights(blocks: Sequence[Tensor]) -> Tensor:
-    """As float32 words of two numbers each: a panel's steps, of each step its numbers, then rests,
-    of each two halves of the columns, of each pairs of rows."""
+    """Weights as float32 words of two bfloat16 numbers each. A panel is its steps; a step has first
+    numbers, then what is left of them; each of these is two halves of the columns, and a half is
+    pairs of rows."""
     padded = torch.cat([_padded(block, STEP, 2 * SIDE) for block in blocks])
     rounded = padded.bfloat16()
     numbers = torch.stack((rounded, (padded - rounded.float()).bfloat16()))
@@ -121,7 +122,7 @@ def _split_weights(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
-    """With zeros up to multiples of rows and columns, in float32."""
+    """A matrix in float32, filled up with zeros to multiples of `rows` and `columns`."""
     height, width = (-(-n // m) * m for n, m in zip(matrix.shape, (rows, columns), strict=True))
     whole = torch.zeros(height, width)
     whole[: matrix.shape[0], : matrix.shape[1]] = matrix

@@ -97,7 +97,7 @@ class ScatterObserver:
         raise NotImplementedError
 
     def take(self, inputs: ScatterSums, derivatives: ScatterSums) -> None:
-        """Gets it."""
+        """Receives the sums of a call in place of its rows."""
         raise NotImplementedError
 
 

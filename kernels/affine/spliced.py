@@ -126,7 +126,8 @@ def _joined(
 
 
 def finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
-    """The epilogue, in place."""
+    """Applies activation, scales, offsets and bypass to a result `(length, batch, dim)`, in
+    place."""
     if epilogue.activation:
         FUNCTIONS[epilogue.activation].in_place(result)
     if epilogue.scales is not None:
@@ -192,7 +193,7 @@ def affine_gradients(
     *,
     implementation: Implementation = "reference",
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradients for the weight and for each source, as far as they are needed.
+    """The derivatives with respect to the weight and to each source, as far as they are needed.
 
     Args:
         sources, terms, weight, observer, implementation: as for `spliced_affine`.
@@ -247,7 +248,8 @@ def _triton_gradients(
 
 
 def _once(gradient: Tensor, term: Term) -> Tensor:
-    """The gradient for a term's rows: its sum over time if they are the same at all times."""
+    """The derivative with respect to a term's rows: its sum over time if they are the same at all
+    times."""
     if term.step == 0 and term.positions is None:
         return gradient.sum(dim=0, keepdim=True)
     return gradient

@@ -120,11 +120,7 @@ def _are_narrow(terms: Sequence[Term]) -> bool:
 def add_to_sources(
     gradient: Tensor, terms: Sequence[Term], sources: Sequence[Tensor], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """From the gradient of spliced rows to those of the sources.
-
-    Args:
-        gradient: `(times, batch, columns)`, of the terms' columns side by side.
-    """
+    """Adds the derivative with respect to spliced rows up to that with respect to each source."""
     of_sources: list[Tensor | None] = [None] * len(sources)
     column = 0
     for term in terms:

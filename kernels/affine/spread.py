@@ -85,8 +85,8 @@ def is_range(term: Term, source: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Left:
-    """A gradient for the rows that a term reads, which another operation leaves to this one to add
-    to its own for the same source; the term `is_range`."""
+    """A derivative with respect to the rows that a term reads, which another operation leaves to
+    this one to add to its own for the same source; the term `is_range`."""
 
     gradient: Tensor
     term: Term
@@ -99,7 +99,7 @@ class Left:
         return rows
 
     def write(self, target: Tensor, block: slice) -> None:
-        """Writes the gradient for the times `block` of the source to `target`."""
+        """Writes the derivative with respect to the times `block` of the source to `target`."""
         _, start, step, length, *_ = self.term
         bounds = (-(-(time - start) // step) for time in (block.start, block.stop))
         first, end = (min(max(bound, 0), length) for bound in bounds)
@@ -118,9 +118,9 @@ class Left:
 def reader_of(source: Tensor, results: Sequence[Tensor]) -> Any:
     """The node of a spread affine transform of `source` itself, among those that made `results`.
 
-    What depends on those results, and on `source` besides, may leave its gradient for `source` in
-    the node's list `left`: the node adds its own while it is in the cache. None if there is no such
-    node.
+    What depends on those results, and on `source` besides, may leave its derivative with respect to
+    `source` in the node's list `left`: the node adds its own while it is in the cache. None if
+    there is no such node.
     """
     for result in results:
         node = result.grad_fn
@@ -208,7 +208,7 @@ def _spread(gradient: Tensor, terms: Sequence[Term], times: int) -> Tensor:
 
 
 class _Gradients:
-    """The gradients for weight and source.
+    """The derivatives with respect to weight and source.
 
     Args:
         gradient: for the result.
@@ -227,7 +227,7 @@ class _Gradients:
         self._gradient, self._spread = gradient, _spread(gradient, terms, len(source))
 
     def of_source(self, left: Left | None) -> Tensor:
-        """The gradient for the source, with what was left to be added."""
+        """The derivative with respect to the source, with what was left to be added."""
         stacked, target = _stacked(self._weight, self._terms), torch.empty_like(self._source)
         spread, rows = self._spread.flatten(0, 1), target.flatten(0, 1)
         native = self._implementation == "native" and by_units(spread, stacked, rows)
@@ -244,7 +244,7 @@ class _Gradients:
         return target
 
     def of_weight(self, shown: _Shown, projected: Tensor, of_times: Tensor | None) -> Tensor:
-        """The gradient for the weight; shows the observer what it wants.
+        """The derivative with respect to the weight; shows the observer what it wants.
 
         Args:
             projected: each row of the source times each term's part of the inputs' projection.

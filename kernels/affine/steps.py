@@ -66,6 +66,6 @@ class AffineSteps:
 
 
 def _addresses(rows: Tensor, firsts: np.ndarray) -> np.ndarray:
-    """Where rows begin."""
+    """The addresses of rows `firsts` of a tensor, int64."""
     addresses: np.ndarray = rows.data_ptr() + rows.element_size() * rows.stride(0) * firsts
     return addresses

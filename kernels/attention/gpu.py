@@ -106,6 +106,9 @@ def _forward(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS rows (t, b) and one head: the weights w = softmax(key_scale q.k + bias) (positions,)
+    and the weighted sum y of values (value_dim,). A head's columns of `x` are its key, value, query
+    and biases."""
     m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
@@ -175,6 +178,8 @@ def _score_gradient(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS rows (t, b) and one head: the derivative with respect to the scores (positions,)
+    before their softmax."""
     m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
     v, p = tl.arange(0, VALUE), tl.arange(0, POSITIONS)
@@ -233,6 +238,8 @@ def _collect(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS stored rows and one head: the derivative with respect to the row's key, value and
+    query, added up over the output times that read it under each position."""
     _, valid, mine, entry = _own_rows(stored, batch, ROWS)
     head = tl.program_id(1)
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
@@ -319,7 +326,16 @@ def _fake_forward(
 def forward(
     x: Tensor, heads: Sequence[int], key_scale: float, index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`nnet.kernels.attention.reference.restricted_attention`."""
+    """Restricted self-attention on a GPU: `nnet.kernels.attention.reference.restricted_attention`.
+
+    Args:
+        x: `(stored times, batch, heads * (2 key_dim + value_dim + positions))`.
+        heads: the first five fields of `Heads`.
+        index: `(output times, positions)`, the stored row at each position, or -1.
+
+    Returns:
+        y `(output times, batch, heads, value_dim)` and w `(output times, batch, heads, positions)`.
+    """
     y, weights = _fake_forward(x, heads, key_scale, index)
     count, batch = y.shape[:2]
     if y.numel():
@@ -358,7 +374,7 @@ def backward(
     key_scale: float,
     index: Tensor,
 ) -> Tensor:
-    """The gradient for `x`, given those for both results."""
+    """The derivative with respect to `x`, in its shape, from those with respect to y and w."""
     target = _fake_backward(x)
     if of_result.numel() == 0 or x.numel() == 0:
         return target.zero_()

@@ -73,7 +73,7 @@ def restricted_attention(
 
 
 class _RestrictedAttention(Function):
-    """Our kernels."""
+    """Restricted self-attention by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, heads: Heads, windows: Windows) -> tuple[Tensor, Tensor]:

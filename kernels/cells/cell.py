@@ -27,11 +27,11 @@ REPAIRS = 1 << 16
 
 OUTPUT, KEPT, FED, INNER = "output", "kept", "fed", "before tanh"
 """Buffers: of the output, of what is kept for the derivative, of what a matrix multiplies, and of
-the gradient for what a GRU's tanh is taken of, to which nothing else is added."""
+the derivative with respect to what a GRU's tanh is taken of, to which nothing else is added."""
 
 
 def gradient_of(buffer: str) -> str:
-    """The buffer of the gradient for what is in a buffer."""
+    """The buffer of the derivative with respect to what is in a buffer."""
     return f"of {buffer}"
 
 
@@ -74,14 +74,20 @@ class Cell:
     counted: frozenset[int] = frozenset()
 
     def forward(self, *, keeps: bool = False) -> Program:
-        """From `inputs` to `output`; if it `keeps`, what saves the derivative time to `kept`."""
+        """The program from `inputs` to `output`; if it `keeps`, also to `kept`, which saves the
+        derivative time."""
         keeps = keeps and bool(self.kept)
         name = f"{self.name}_forward{'_keeping' if keeps else ''}"
         return Program(name, _forward(self, keeps))
 
     def backward(self, *, kept: bool = False, repaired: bool = False) -> Program:
-        """From the gradient for `output`, `inputs`, `output` and perhaps `kept` to the gradients
-        for `inputs`, and sums; with self-repair, or without."""
+        """The program of the derivatives with respect to `inputs`, and of sums over rows.
+
+        Args:
+            kept: it reads what was kept, besides the derivative with respect to `output`, `inputs`
+                and `output`; otherwise it computes that again.
+            repaired: with self-repair.
+        """
         kept = kept and bool(self.kept)
         variant = ("_from_kept" if kept else "") + ("_repaired" if repaired else "")
         return Program(

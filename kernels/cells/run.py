@@ -93,7 +93,7 @@ class CellRun:
 
     @property
     def rows(self) -> int:
-        """Times * sequences."""
+        """The number of rows, times * sequences."""
         times, batch, _ = next(iter(self.memory.buffers.values())).shape
         return times * batch
 

@@ -133,7 +133,7 @@ def _kernel(filters: Tensor, channels: int, taps: Taps) -> Tensor:
 
 
 class _ImageConvolution(Function):
-    """Our kernels."""
+    """A convolution over time and height by Triton kernels, with derivatives."""
 
     @staticmethod
     def forward(

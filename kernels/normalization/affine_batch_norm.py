@@ -91,7 +91,7 @@ class Layer:
     watch: Watch | None = None
     implementation: Implementation = "reference"
     reader: Any = None
-    """Where the gradient for the bypass is left, if anywhere; see `spread_affine.reader_of`."""
+    """Where the derivative with respect to the bypass is left, if anywhere; see `spread_affine.reader_of`."""
 
 
 def affine_batch_norm(
@@ -224,7 +224,7 @@ def _view(term: Term, beside: Tensor) -> Tensor:
 
 
 def _bypass_gradient(gradient: Tensor, term: Term, shape: torch.Size) -> Tensor:
-    """The gradient for what the bypass reads."""
+    """The derivative with respect to what the bypass reads."""
     if term.step == 0 and term.positions is None:
         gradient = gradient.sum(0, keepdim=True)
     elif term.positions is None and (term.start, term.step) == (0, 1) and gradient.shape == shape:
@@ -272,14 +272,15 @@ class _Derivative:
         input_gradient(gradient, z, self._vectors, target, self.totals, how)
 
     def products(self, matrix: Tensor, x: Tensor, rank: int) -> Products:
-        """All of it times `matrix`, and x times all of it; see `derivative_products`."""
+        """The derivative of all rows times `matrix`, and x times that derivative; see
+        `derivative_products`."""
         gradient, z = self.gradient.flatten(0, 1), self.z.flatten(0, 1)
         products = derivative_products(gradient, z, self._vectors, matrix, x, rank)
         self.totals += products.sums
         return products
 
     def whole(self) -> Tensor:
-        """All of it."""
+        """The derivative with respect to z for all rows, in memory of its own."""
         target = torch.empty_like(self.z)
         self.make(slice(None), target.flatten(0, 1))
         self.finish()
@@ -297,7 +298,7 @@ _Gradients = tuple[Tensor | None, Sequence[Tensor | None]]
 def _gradients(
     before: _Derivative, sources: Sequence[Tensor], weight: Tensor, needs: Sequence[bool]
 ) -> _Gradients:
-    """The gradients for the weight and the sources."""
+    """The derivatives with respect to the weight and the sources."""
     layer = before.layer
     observer = layer.observer if needs[0] else None
     wanted = wanted_of(observer, weight.dtype)
@@ -324,7 +325,8 @@ def _in_blocks(
     needs: Sequence[bool],
     wanted: _Wanted,
 ) -> _Gradients:
-    """The same where terms are multiplied together; the derivative is not kept."""
+    """Derivatives with respect to weight and sources, in blocks of rows that stay in a cache, where
+    terms are multiplied together; the derivative with respect to z is not kept."""
     (group,), how = spliced.moving, spliced.implementation
     scale, dim = group.terms[0].scale, weight.shape[0]
     of_weight = weight.new_zeros((weight.shape[1], dim)) if needs[0] else None
@@ -363,7 +365,7 @@ def _at_once(
     needs: Sequence[bool],
     wanted: _Wanted,
 ) -> _Gradients:
-    """The same in one pass, by matrix units."""
+    """Derivatives with respect to weight and sources, in one pass by matrix units."""
     (group,) = spliced.moving
     scale = group.terms[0].scale
     columns = weight.shape[1] if any(needs[3:]) else 0

@@ -104,7 +104,8 @@ def merge_statistics(
 def _watched(
     x: Tensor, norm: Normalization, bypass: Tensor | None, bypass_scale: float, watch: Watch
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `nnet.kernels.normalization.affine_batch_norm` has it, without an affine transform."""
+    """The watch of a unit, as `nnet.kernels.normalization.affine_batch_norm` has it, for a batch
+    norm without an affine transform before it."""
     rows, dim = x.shape
     term = None if bypass is None else Term(0, 0, 1, rows, None, 0, dim, bypass_scale)
     beside = None if bypass is None else bypass.unsqueeze(1)
@@ -122,7 +123,7 @@ class _Options(NamedTuple):
 
 
 class _BatchNorm(Function):
-    """Our kernels."""
+    """ReLU, batch norm and bypass by Triton kernels, with derivatives."""
 
     @staticmethod
     def forward(

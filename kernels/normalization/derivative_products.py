@@ -71,14 +71,8 @@ def derivative_products(
     x: Tensor,
     rank: int = 0,
 ) -> Products:
-    """All of the above.
-
-    Args:
-        gradient, z, vectors: see `nnet.kernels.normalization.relu_batch_norm.input_gradient`.
-        matrix: `(dim, width)`.
-        x: `(rows, columns)`; with no columns its product is left out.
-        rank: at most `width`.
-    """
+    """The derivative with respect to z times a matrix, the input times that derivative, and its
+    sums, in one pass."""
     (rows, dim), threads = z.shape, torch.get_num_threads()
     width, columns = matrix.shape[1], x.shape[1]
     heads = [-(-count // SIDE) for count in (columns, rank)]

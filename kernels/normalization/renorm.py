@@ -52,7 +52,8 @@ def renorm_gradient(
     *,
     implementation: Implementation = "reference",
 ) -> Tensor:
-    """The gradient for `x`, given that for the result: nnet3's Backprop, without a graph."""
+    """The derivative with respect to `x`, given that for the result: nnet3's Backprop, without a
+    graph."""
     if uses_triton(implementation, x, gradient):
         backward = triton_file("normalization.gpu.renorm").renorm_backward
         of_input: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
@@ -72,7 +73,7 @@ def renorm_gradient(
 
 
 class _Renorm(Function):
-    """Our kernels."""
+    """Renormalisation of blocks by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(

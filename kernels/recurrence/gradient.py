@@ -125,7 +125,7 @@ def _own_place(program: Recurrence, value: Id, buffer: str) -> BufferColumns:
 
 
 class _Derivative:
-    """Gradients for the values of a source program, in reverse order."""
+    """Derivatives with respect to the values of a source program, in reverse order."""
 
     def __init__(
         self,
@@ -252,7 +252,8 @@ class Both:
 
     Attributes:
         forward: `values` are those of the source.
-        backward: `values` are gradients for those of the source, as far as there are any.
+        backward: `values` are derivatives with respect to those of the source, as far as there are
+            any.
     """
 
     forward: Runnable
@@ -273,7 +274,7 @@ def differentiate(
 
     Args:
         stores: where which values are wanted.
-        given: from where gradients for values come that are read outside.
+        given: from where derivatives with respect to values come that are read outside.
         wanted: for which values gradients are wanted, and where.
         read: which values and whose gradients are evaluated afterwards.
         repaired: vectors of `Push` that self-repair needs, of those that functions name.

@@ -37,7 +37,7 @@ class Loop:
 
     @property
     def ahead(self) -> int:
-        """From a row to the one that reads its state."""
+        """The distance from a row to the one that reads its state, in rows."""
         return -self.width if self.reverse else self.width
 
     def steps(self) -> Iterator[slice]:

@@ -31,7 +31,7 @@ class Operation:
         return tuple(getattr(self, name) for name in ("of", "second", "row") if hasattr(self, name))
 
     def renamed(self, names: Mapping[Id, Id]) -> Self:
-        """The same with other operands."""
+        """The operation with other operands."""
         changes: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -104,7 +104,7 @@ class Total(Columns):
 
 @dataclass(frozen=True)
 class Multiply(Columns):
-    """Column by column."""
+    """The product of two values, column by column."""
 
     of: Id
     second: Id
@@ -138,7 +138,7 @@ class Push(Columns):
 
 @dataclass(frozen=True)
 class Weighted(Columns):
-    """Times vector number `vector`."""
+    """A value times vector number `vector`, column by column."""
 
     of: Id
     vector: int
@@ -146,7 +146,7 @@ class Weighted(Columns):
 
 @dataclass(frozen=True)
 class Offset(Columns):
-    """Plus vector number `vector`."""
+    """A value plus vector number `vector`, column by column."""
 
     of: Id
     vector: int
@@ -241,7 +241,7 @@ class Truncation:
 
 @dataclass(frozen=True)
 class BufferColumns:
-    """From column `column` on of a buffer."""
+    """Where a value lies in memory: in a buffer, from column `column` on."""
 
     buffer: str
     column: int = 0
@@ -255,8 +255,8 @@ class ColumnSum:
     """One number of each column: the sum over all rows of the product of two values, or of one.
 
     Attributes:
-        name, number: what it is: the gradient for vector `number`, or the sum of the results, or of
-            their squares, of the nonlinearity whose `repair` is `number`.
+        name, number: what it is: the derivative with respect to vector `number`, or the sum of the
+            results, or of their squares, of the nonlinearity whose `repair` is `number`.
         second: -1 for none.
     """
 
@@ -271,7 +271,7 @@ class ColumnSum:
         return (self.of,) if self.second < 0 else (self.of, self.second)
 
     def renamed(self, names: Mapping[Id, Id]) -> ColumnSum:
-        """The same of other values."""
+        """The sum over other values."""
         second = self.second if self.second < 0 else names[self.second]
         return replace(self, of=names[self.of], second=second)
 
@@ -372,7 +372,7 @@ class Builder:
         self._known: dict[Operation, Id] = {}
 
     def add(self, operation: Operation) -> Id:
-        """The operation's number."""
+        """Adds an operation, unless the same is there already, and gives its number."""
         if operation not in self._known:
             self._known[operation] = len(self.operations)
             self.operations.append(operation)
@@ -390,7 +390,7 @@ class Builder:
         return self.add(Total(self.dim(terms[0][0]), tuple(terms), constant))
 
     def later(self, dim: int) -> Id:
-        """An `Earlier` of an operation that is not there yet; `connect` says which."""
+        """Adds an `Earlier` of an operation that is not there yet; `connect` says which."""
         self.operations.append(Earlier(dim, -1))
         return len(self.operations) - 1
 

@@ -186,7 +186,8 @@ class _Values:
 
 
 class _Stored(_Values):
-    """The same, of a program that has run: what is in a buffer is read from there."""
+    """What a program has computed, after it has run: values that are in a buffer are read from
+    there."""
 
     def __getitem__(self, value: Id) -> Tensor:
         if value in self.places and value not in self.known:

@@ -45,7 +45,7 @@ def stages(program: Recurrence) -> list[int]:
 
 
 def _seen(program: Recurrence, numbers: list[int], term: Id) -> int:
-    """From which stage on a number of the row is there."""
+    """The stage from which on a number of the row can be read."""
     operation = program.operations[term]
     here = isinstance(operation, RowSum) and not operation.earlier
     return numbers[term] + 1 if here else numbers[term]

@@ -45,7 +45,9 @@ BACKWARD = [
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"BLOCK": 64}, specimens=FORWARD)
 def _forward(x, z, mass, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.constexpr):
-    """Without `ids` the weights are those of all columns."""
+    """For one row of `x` (rows, dim): z = log(sum(exp(x))), the sum of its weights, sum_k
+    weight_k (x_k - z), and the column of the largest x. Without `ids` the weights are those of
+    all columns."""
     row = tl.program_id(0).to(tl.int64)
     x += row * dim
     column = tl.arange(0, BLOCK)
@@ -136,7 +138,13 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
 def log_likelihood_forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`nnet.kernels.softmax.reference.forward`."""
+    """The objective of rows `x` (rows, dim) under weighted targets, each row's sum_k weight_k log
+    softmax(x)_k, times its scale if there are scales.
+
+    Returns:
+        (rows,) each: objective, z = log(sum(exp(x))), sum of weights times scale, and the column of
+        the largest x.
+    """
     objective, z, mass, best = _fake_forward(x, weights, ids, scales)
     if len(x):
         _forward(
@@ -171,7 +179,8 @@ def log_likelihood_backward(
     gradient: Tensor,
     result: Tensor,
 ) -> None:
-    """`nnet.kernels.softmax.reference.backward`; x and `result` are contiguous."""
+    """Writes the derivative with respect to `x` (rows, dim) to `result`: for each row, gradient
+    (weight_k - mass softmax(x)_k). `x` and `result` are contiguous, and may be the same."""
     if len(x):
         _backward(
             lambda _: (len(x),),

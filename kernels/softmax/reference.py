@@ -53,17 +53,17 @@ class Targets(NamedTuple):
     scales: Tensor | None = None
 
     def rows(self, which: slice) -> Targets:
-        """Those of some rows."""
+        """The targets of some of the rows."""
         return self.map(lambda part: part[which])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """The same with each tensor changed."""
+        """These targets with each tensor changed."""
         ids = None if self.ids is None else change(self.ids)
         scales = None if self.scales is None else change(self.scales)
         return Targets(change(self.weights), ids, scales)
 
     def scaled(self, gradient: Tensor) -> Targets:
-        """The same with each row's scale multiplied."""
+        """These targets with each row's scale multiplied."""
         scales = gradient if self.scales is None else gradient * self.scales
         return self._replace(scales=scales)
 
@@ -93,7 +93,7 @@ class ListedTargets(NamedTuple):
     weights: Tensor
 
     def scaled(self, gradient: Tensor) -> ListedTargets:
-        """The same with each row's weights multiplied."""
+        """These targets with each row's weights multiplied."""
         return self._replace(weights=self.weights * gradient[self.rows])
 
     def squares(self, dim: int) -> Tensor:
@@ -222,7 +222,7 @@ def backward(
 
 
 def _no_pairs(x: Tensor) -> Targets:
-    """Targets without any weight."""
+    """Targets of no column in any row of `x`."""
     shape = (len(x), 0)
     return Targets(x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.int64))
 

@@ -75,7 +75,7 @@ def window_sums(
 
 
 class _WindowSums(Function):
-    """Our kernels."""
+    """Sums over windows by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, members: Members, squares: bool) -> Tensor:

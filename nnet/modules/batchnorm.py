@@ -69,7 +69,7 @@ class BatchNorm(ComponentModule):
         self._changed = True
 
     def zero_stats(self) -> None:
-        """Forgets the stored statistics."""
+        """Forgets the stored statistics: count, mean and variance are zero."""
         for buffer in (self.count, self.stats_mean, self.stats_var):
             buffer.zero_()
         self._changed = True

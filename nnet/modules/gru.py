@@ -43,11 +43,11 @@ class AnyGruNonlinearity(CellModule):
         return self.w_h
 
     def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
-        """The gradient for w_h; both arguments are shown to observers.
+        """The derivative with respect to w_h; both arguments are shown to observers.
 
         Args:
             rows: what w_h is multiplied with, (time, batch, columns).
-            inner: the gradient for what the tanh is taken of.
+            inner: the derivative with respect to what the tanh is taken of.
         """
         raise NotImplementedError
 

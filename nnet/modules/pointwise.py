@@ -152,10 +152,7 @@ class LogSoftmax(Nonlinearity):
     def log_likelihood(
         self, x: Tensor, targets: AnyTargets, *, consume: bool = False
     ) -> LogLikelihood:
-        """Of targets for rows (rows, dim), without making the log-softmax.
-
-        Statistics of the objective's derivative by the log-softmax are stored as by `forward`.
-        """
+        """The log-likelihood of targets for rows (rows, dim), without making the log-softmax."""
         results = log_likelihood(x, targets, consume=consume, implementation=self.implementation)
         if self.storing and results.objective.requires_grad:
             results.objective.register_hook(

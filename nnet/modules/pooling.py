@@ -58,7 +58,7 @@ _MEMBERS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def members(rows: WindowRows) -> Members:
-    """The same as kernels take it; kept as long as the rows are."""
+    """The rows of windows as kernels take them; they are kept as long as the rows are."""
     known = _MEMBERS.get(rows)
     if known is None:
         if rows.spans is None:

@@ -12,7 +12,7 @@ from nnet.plan.times import At, RoundDown, Shift, TimeMap, Times
 
 
 def frames_of(times: Times, window: Window) -> Frames:
-    """The same set as bits."""
+    """The set of times as bits."""
     if times.regular and times.count:
         ones = window.every(times.step, times.start % times.step)
         return ones & window.between(times.start, times.last + 1)
@@ -102,7 +102,7 @@ class Available:
         return [(rows.value, self.read(rows, part)) for rows, part in read]
 
     def _among(self, value: Value, frames: Frames) -> Frames:
-        """Those of some frames at which a value can be computed."""
+        """Those frames of a set at which a value can be computed."""
         return frames & self(value)
 
     def read(self, rows: Rows, part: Frames) -> Frames:

@@ -99,12 +99,8 @@ class AffineStep:
         return self.module.version if isinstance(self.module, FixedAffine) else 0
 
     def links(self, spare: Value, bf16: bool) -> list[Link]:
-        """As transforms of a chain; what is the same at all times is one of its own.
-
-        Args:
-            spare: the number of a value that nobody has.
-            bf16: weights are for matrix units.
-        """
+        """The step as transforms of a chain; what is the same at all times is a transform of its
+        own."""
         bias = self.module.bias
         moving = [n for n, term in enumerate(self.terms) if term.step or self.times == 1]
         once = [n for n in range(len(self.terms)) if n not in moving]

@@ -48,8 +48,8 @@ class Logits:
         return self._log_likelihood(targets.map(lambda t: t.transpose(0, 1).flatten(0, 1)))
 
     def listed_log_likelihood(self, positions: Tensor, weights: Tensor) -> LogLikelihood:
-        """The same for weights (targets,) of elements of (time, batch, dim), whose positions from
-        the beginning on are int64 (targets,)."""
+        """The log-likelihood of listed targets: weights (targets,) of elements of (time, batch,
+        dim), whose positions from the beginning on are int64 (targets,)."""
         dim = self.rows.shape[-1]
         rows = positions.div(dim, rounding_mode="floor")
         return self._log_likelihood(ListedTargets(rows, positions - rows * dim, weights))

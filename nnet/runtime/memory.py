@@ -52,7 +52,7 @@ class HalvedView:
         self.shape = shape
 
     def tensor(self) -> Tensor:
-        """The elements in float32."""
+        """The elements in float32, in the shape that they had."""
         return self.halved.elements.float().view(self.shape)
 
 

@@ -128,6 +128,8 @@ def _forward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of y = epilogue(sum_i scale_i x_i W_i^T + bias); rows m = (t, b),
+    `sources` (rows, dims), `weight` (dim, sum of depths)."""
     down, across = tile(tl.cdiv(rows, ROWS), tl.cdiv(dim, COLUMNS), 8)
     m = down * ROWS + tl.arange(0, ROWS)
     n = across * COLUMNS + tl.arange(0, COLUMNS)
@@ -188,7 +190,18 @@ def forward(
     bias: Tensor | None,
     epilogue: Epilogue,
 ) -> Tensor:
-    """`nnet.kernels.affine.spliced.spliced_affine`, without a derivative."""
+    """y = epilogue(W [x_1, x_2, ...] + bias), by one launch and without a derivative:
+    `nnet.kernels.affine.spliced.spliced_affine` on a GPU.
+
+    Args:
+        sources: `(stored times, batch, columns)` each.
+        terms: the rows x_i; their `dim` together are the columns of `weight`.
+        weight: `(dim, columns)`.
+        bias: `(dim,)` or None.
+
+    Returns:
+        `(length, batch, dim)`.
+    """
     positions, numbers, scales = flatten((*terms, *epilogue.bypass))
     result: Tensor = spliced_affine(
         list(sources),
@@ -235,7 +248,9 @@ def spliced_affine(
     act_scales: Tensor | None,
     act_offsets: Tensor | None,
 ) -> Tensor:
-    """The first `spliced` terms are multiplied, the others are the bypass."""
+    """The operator behind `forward`: the first `spliced` terms are multiplied with the weight
+    `(dim, columns)`, the others are the bypass, which is added to the result `(length, batch,
+    dim)`."""
     y = _fake(sources, positions, numbers, scales, spliced, weight)
     if y.numel() == 0:
         return y

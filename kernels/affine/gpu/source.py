@@ -105,6 +105,9 @@ def _source_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of the derivative with respect to a source, (times * batch, dim):
+    the sum over terms i of d W_i for each row t that term i reads. Rows that equal terms read are
+    one class."""
     per_class = tl.cdiv(tl.cdiv(times, classes) * batch, ROWS)
     down, across = tile(per_class * classes, tl.cdiv(dim, COLUMNS), 8)
     residue = down // per_class  # the rows residue, residue + classes, ... of the source
@@ -160,6 +163,8 @@ def _source_gradient(
     ],
 )
 def _collect(gradient, order, ends, target, columns, COLUMNS: tl.constexpr):
+    """Row t of `target` (times, columns) is the sum of those rows of `gradient` whose numbers are
+    `order[ends[t]]` up to `order[ends[t + 1]]`."""
     row = tl.program_id(0)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     first = tl.load(ends + row)
@@ -172,8 +177,8 @@ def _collect(gradient, order, ends, target, columns, COLUMNS: tl.constexpr):
 
 
 def _collected(gradient: Tensor, term: Term, times: int) -> Tensor:
-    """The gradient `(times, batch, dim)` for a product with every row of a source, given that for
-    rows that the term takes from it, anyhow."""
+    """The rows (times, batch, dim) that a term's derivative `gradient` (length, batch, dim) adds
+    to, for a term that takes rows in any order, and some perhaps several times."""
     if term.positions is None:
         steps = torch.arange(term.length, device=gradient.device)
         positions = term.start + term.step * steps
@@ -201,12 +206,12 @@ def source_gradient(
     weight: Tensor,
     gradient: Tensor,
 ) -> Tensor:
-    """The gradient for one source.
+    """The derivative with respect to one source, `(stored times, batch, columns)`.
 
     Args:
         terms: those that read it.
-        columns: where in `weight` each begins.
-        gradient: for the result, `(length, batch, dim)`.
+        columns: where in `weight` `(dim, columns)` each begins.
+        gradient: the derivative with respect to the result, `(length, batch, dim)`.
     """
     positions, numbers, scales = flatten(terms)
     gradient_of_source: Tensor = spliced_affine_source(
@@ -232,7 +237,7 @@ def spliced_affine_source(
     weight: Tensor,
     gradient: Tensor,
 ) -> Tensor:
-    """All terms are of the first source."""
+    """The operator behind `source_gradient`; all terms are of the first source."""
     target = _fake_source(sources)
     times = target.shape[0]
     given = [

@@ -57,7 +57,7 @@ def flatten(terms: Sequence[Term]) -> FlatTerms:
 def unflatten(
     positions: Sequence[Tensor | None], places: Sequence[int], scales: Sequence[float]
 ) -> list[Term]:
-    """What `flatten` was given."""
+    """Terms from the lists that `flatten` made of them."""
     terms = []
     for i, (where, scale) in enumerate(zip(positions, scales, strict=True)):
         source, start, step, length, offset, dim = places[6 * i : 6 * i + 6]
@@ -66,7 +66,7 @@ def unflatten(
 
 
 def packed(tensor: Tensor) -> Tensor:
-    """The same rows, with no gaps between columns."""
+    """The tensor's rows, with no gaps between columns."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
@@ -83,7 +83,7 @@ class JoinedTerms(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """Columns of all terms."""
+        """The columns of all terms that are joined, side by side."""
         return self.terms * self.term.dim
 
 

@@ -40,7 +40,7 @@ from nnet.kernels.gpu import (
 
 
 def _weight_specimen(name: str, dtype: torch.dtype, precision: str) -> Specimen:
-    """TDNN-F's affine."""
+    """The affine transform of a TDNN-F, spliced of two times."""
     return Specimen(
         name,
         {
@@ -99,6 +99,8 @@ def _weight_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of d^T x, (dim, depth), over rows `part * per_part` and so on: for
+    one run of terms the part of the derivative with respect to the weight."""
     down, across = tile(tl.cdiv(dim, ROWS), tl.cdiv(depth, COLUMNS), 8)
     part = tl.program_id(1)
     n = down * ROWS + tl.arange(0, ROWS)
@@ -125,7 +127,13 @@ def _weight_gradient(
 
 
 def weight_gradient(sources: Sequence[Tensor], terms: Sequence[Term], gradient: Tensor) -> Tensor:
-    """The gradient for the weight, `(dim, columns)`; arguments as for `spliced_affine`."""
+    """The derivative with respect to the weight, `(dim, columns)`: d^T [x_1, x_2, ...].
+
+    Args:
+        sources: `(stored times, batch, columns)` each.
+        terms: the rows x_i, whose scales are part of them.
+        gradient: the derivative d with respect to the result, `(length, batch, dim)`.
+    """
     gradient_of_weight: Tensor = spliced_affine_weight(list(sources), *flatten(terms), gradient)
     return gradient_of_weight
 
@@ -151,7 +159,9 @@ def spliced_affine_weight(
     scales: Sequence[float],
     gradient: Tensor,
 ) -> Tensor:
-    """Run by run, in parts by rows, which are added up in order."""
+    """The operator behind `weight_gradient`: one launch for each run of terms that can be joined.
+    Each makes partial sums over some of the rows, which are then added up in order, so that results
+    repeat."""
     result = _fake_weight(sources, positions, numbers, scales, gradient)
     dim, width = result.shape
     rows = gradient.shape[0] * gradient.shape[1]

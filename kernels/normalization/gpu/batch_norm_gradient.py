@@ -46,7 +46,8 @@ def _gradient_sums(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of each part: sums of the gradient, and of its products with the normalised z."""
+    """Sums over each part of the rows, (parts, 2, dim): of the derivative with respect to the
+    result, and of its products with the normalised z."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -89,6 +90,7 @@ def _gradient_sums(
     ],
 )
 def _means(sums, means, rows, columns, parts, PARTS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Means over rows (columns,), from sums (parts, columns)."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
     mask = (part < parts)[:, None] & (column < columns)[None, :]
@@ -139,7 +141,8 @@ def _apply_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of each part: the result, and sums of the squares of what it is before the unit's slope."""
+    """For each part of the rows: the derivative with respect to x, and the sums of the squares of
+    the derivative with respect to z, before the unit's slope."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -203,14 +206,15 @@ def batch_norm_backward(
     relu: bool,
     squares: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient for `x`, given that for the result; through mean and variance too.
+    """The derivative with respect to `x` `(rows, dim)`, from that with respect to the result; it
+    flows through mean and variance too.
 
     Args:
         repair: `(dim,)`, is added to it, or None.
-        squares: whether the sums over rows of the squared gradient for z are made.
+        squares: whether the sums over rows of the squared derivative with respect to z are made.
 
     Returns:
-        The gradient, and those sums, `(dim,)` or empty.
+        The derivative `(rows, dim)`, and those sums, `(dim,)` or empty.
     """
     options = (mean, variance, repair, target_rms, epsilon, relu, squares)
     target, powers = _fake_backward(gradient, x, *options)

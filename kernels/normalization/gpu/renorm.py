@@ -28,6 +28,8 @@ BACKWARD = [
 def _forward(
     x, y, count, block_dim, rms, LOG: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr
 ):
+    """ROWS blocks of y = x / r, r = max(norm(x) / (rms sqrt(block_dim)), 2**-33), and log(r rms)
+    after each if LOG."""
     block = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)  # [ROWS, 1]
     column = tl.arange(0, COLUMNS)[None, :]  # [1, COLUMNS]
     inside = (block < count) & (column < block_dim)
@@ -52,6 +54,8 @@ def _backward(
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """ROWS blocks of the derivative with respect to x; where r is at its floor it does not flow
+    through r."""
     block = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)  # [ROWS, 1]
     column = tl.arange(0, COLUMNS)[None, :]  # [1, COLUMNS]
     inside = (block < count) & (column < block_dim)
@@ -79,7 +83,8 @@ def _fake_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: 
     fake=_fake_forward,
 )
 def renorm_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
-    """`nnet.kernels.normalization.renorm.renorm`."""
+    """nnet3's NormalizeComponent by one launch: each block of `block_dim` columns of `x` scaled to
+    root mean square `target_rms`, `nnet.kernels.normalization.renorm.renorm` on a GPU."""
     y = _fake_forward(x, block_dim, target_rms, add_log_stddev)
     _launch(_forward, x, block_dim, target_rms, add_log_stddev, y=y)
     return y
@@ -97,7 +102,8 @@ def _fake_backward(x: Tensor, gradient: Tensor, *options: object) -> Tensor:
 def renorm_backward(
     x: Tensor, gradient: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
 ) -> Tensor:
-    """`nnet.kernels.normalization.renorm.renorm_gradient`."""
+    """The derivative with respect to `x`, in its shape, from that with respect to the result of
+    `renorm_forward`."""
     target = _fake_backward(x, gradient)
     others = {"gradient": gradient.contiguous(), "target": target}
     _launch(_backward, x, block_dim, target_rms, add_log_stddev, **others)

@@ -170,7 +170,7 @@ class Block:
         return f"weights(w{number}, {row}, {column}, {strides}, {depth}, {self.dim})"
 
     def write(self) -> None:
-        """The loop over blocks."""
+        """Writes the loop over blocks of columns: what is read, computed and stored of each."""
         text = self.text
         text.open(f"for block in range({self._first_block}, tl.cdiv({self.dim}, CELLS), members):")
         text.add("column = block * CELLS + tl.arange(0, CELLS)")

@@ -82,13 +82,13 @@ def tile(base, row, stride, column, inside, used):
 
 @device_function
 def numbers(base, row, stride, inside):
-    """One number of each row, (rows,)."""
+    """One number of each row, from column 0 of a buffer, (rows,)."""
     return tl.load(base + row * stride, mask=inside, other=0, cache_modifier=".cg").to(tl.float32)
 
 
 @device_function
 def put(base, row, stride, column, inside, used, value):
-    """Stores rows and columns."""
+    """Stores a tile of values at rows and columns of a buffer, (rows, columns)."""
     place = base + row[:, None] * stride + column[None, :]
     tl.store(place, value, mask=inside[:, None] & used[None, :])
 
@@ -142,11 +142,14 @@ def truncation_factor(square, marked, scale, threshold, zeroing):
 
 @device_function
 def renorm_factor(square, size):
+    """1 / sqrt(mean square), from the sum of squares of `size` columns, (rows,)."""
     return 1.0 / tl.sqrt(tl.maximum(square / size, 2.0**-66))
 
 
 @device_function
 def renorm_slope(factor, product, size):
+    """How the derivative flows through `renorm_factor`, by which a row's values are multiplied,
+    (rows,)."""
     slope = -factor * factor * factor * product / size
     return tl.where(factor >= 2.0**33, 0.0, slope)
 
@@ -226,7 +229,8 @@ def blocks() -> dict[str, int]:
 
 
 def launch(program: Recurrence, loops: Sequence[Loop]) -> None:
-    """`nnet.kernels.recurrence.run.run`."""
+    """Runs a program whose rows depend on earlier ones, by one kernel for all its steps, on one
+    loop or on two side by side; fills in the buffers that the program stores to."""
     groups = max(triton.cdiv(min(loop.width, loop.rows), blocks()["ROWS"]) for loop in loops)
     members = _members(program, groups * len(loops), loops[0])
     arguments: dict[str, Any] = {"members": members, **constants(program, loops[0])}
@@ -269,7 +273,8 @@ def parts_of(program: Recurrence, value: Id) -> int:
 
 
 def constants(program: Recurrence, loop: Loop) -> dict[str, int]:
-    """Distances between rows."""
+    """The distances between rows of buffers and of vectors, and the parts of sums, by their short
+    names in the kernel's text."""
     signature = signature_of(program, 1)
     distances = {f"S{n}": loop.buffers[name].stride(0) for n, name in enumerate(signature.buffers)}
     for n, number in enumerate(signature.vectors):

@@ -42,7 +42,8 @@ def make_rows_kernel(name: str, program: Recurrence, specimens: Sequence[Specime
 
 
 def launch_rows(program: Recurrence, loop: Loop) -> None:
-    """`nnet.kernels.recurrence.run.run` for such a program."""
+    """Runs a program whose rows do not depend on each other, in one launch; fills in the buffers
+    that the program stores to."""
     if not loop.rows:
         return
     columns = max(program.dim(value) for value in program.places)

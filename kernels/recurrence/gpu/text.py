@@ -34,7 +34,7 @@ class KernelText:
         self.text = Text()
 
     def make(self) -> str:
-        """The whole text."""
+        """The kernel's whole text, a function in Triton's language."""
         parameters = [*self.signature.names()]
         parameters += [f"{name}: tl.constexpr" for name in self.signature.constants()]
         self._start()
@@ -82,7 +82,7 @@ class KernelText:
 
     @cached_property
     def _count(self) -> int:
-        """Of stages."""
+        """The number of stages of a step."""
         return 1 + max(self._stage_of(effect) for effect in self._effects)
 
     @cached_property

@@ -204,7 +204,17 @@ def make(
     scales: Tensor,
     penalties: Tensor,
 ) -> Tensor:
-    """`nnet.kernels.update.parameters.make_changes`; an empty buffer stands for none."""
+    """Puts the change of each parameter, scale gradient - penalty parameter, in the place of its
+    gradient, or adds it to its buffer, in one launch: `nnet.kernels.update.parameters.make_changes`
+    on a GPU.
+
+    Args:
+        buffers: as there, but an empty one stands for none.
+        scales, penalties: float32 (tensors,).
+
+    Returns:
+        The sum of squares of each change, float64 (tensors,).
+    """
     _check([*parameters, *gradients, *buffers])
     device = scales.device
     chunks = _chunks(tuple(p.numel() for p in parameters), device)
@@ -237,7 +247,8 @@ def make(
     lambda parameters, changes, multipliers: None,
 )
 def add(parameters: list[Tensor], changes: list[Tensor], multipliers: Tensor) -> None:
-    """`nnet.kernels.update.parameters.add_changes`."""
+    """Adds change i times `multipliers[i]` to parameter i, for all parameters in one launch; where
+    a multiplier is 0 nothing is added, whatever the change is."""
     _check([*parameters, *changes])
     chunks = _chunks(tuple(p.numel() for p in parameters), multipliers.device)
     _add(

@@ -57,7 +57,7 @@ class Storage:
 
     @cached_property
     def gradients(self) -> GradientStorage:
-        """Where gradients lie."""
+        """The places of the derivatives with respect to the loop's values."""
         storage = GradientStorage(self.plan, self.layout, self.loop)
         storage.resolve(self.computed, self.visible)
         return storage
@@ -113,7 +113,8 @@ def _blocks(plan: Plan, operation: ir.Apply) -> tuple[int, ...]:
 
 
 def _part(plan: Plan, layout: Layout, read: Read) -> Read:
-    """The same, of the part of an append that has the columns, if it is read row for row."""
+    """What a read of an append comes to: columns of one of its parts, if that part has them all and
+    is read row for row; else the read as it is."""
     operation, rows = plan.operations[read.value], read.piece.rows
     selected = (rows.start, rows.step, rows.count, rows.index is None, read.piece.into is None)
     whole = (0, 1, layout.times[read.value].count, True, True)

@@ -171,7 +171,7 @@ class AffineLoopStep(LoopStep):
         self.bypass_targets = [(self.target(operand), scale) for operand, scale in self.bypass]
 
     def _product(self, operand: Operand, block: Tensor, scale: float) -> Callable[[int], None]:
-        """What adds the gradient for an operand, of the rows of a step."""
+        """What adds the derivative with respect to an operand, of the rows of a step."""
         target = self.target(operand, flat=True)
         assert target is not None
         if self._can_pack(self.own_gradient, target.rows):

@@ -68,7 +68,8 @@ class ApplyStep(LoopStep):
 
     @cached_property
     def alone(self) -> bool:
-        """Whether all of the gradient for the input comes from here, so that it is written."""
+        """Whether all of the derivative with respect to the input comes from here, so that it is
+        written."""
         return all(block.gets_gradient_alone for block in self.blocks)
 
     def prepare(self) -> None:
@@ -149,7 +150,7 @@ class ApplyStep(LoopStep):
             column += dim
 
     def _derivative(self, number: int) -> Tensor:
-        """The gradient for the input of a step, (rows, batch, dim)."""
+        """The derivative with respect to the input of a step, (rows, batch, dim)."""
         gradient, rows = self.gradients[number], slice(*self.ranges[number])
         if self.mask is not None:
             return gradient * self.mask[rows]
@@ -262,7 +263,7 @@ class AppendStep(LoopStep):
 
 
 class SumStep(LoopStep):
-    """A weighted sum."""
+    """A weighted sum of rows: sum_i scale_i x_i, element by element."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Sum) -> None:
         super().__init__(run, value)

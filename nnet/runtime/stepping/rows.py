@@ -47,7 +47,7 @@ class RowsOf:
         return self.columns[start : start + (end - first - 1) * step + 1 : step]
 
     def flat(self, first: int, end: int) -> Tensor:
-        """The same as a matrix, `(rows * batch, dim)`."""
+        """Rows `first` up to `end` as a matrix, `(rows * batch, dim)`."""
         if self.flat_columns is not None:
             batch = self.batch
             return self.flat_columns.narrow(0, (self.first + first) * batch, (end - first) * batch)
@@ -207,7 +207,7 @@ class Run:
         return RowsOf(self.buffers[place.buffer], place, values.buffers[place.buffer].front)
 
     def gradients(self, value: Value, place: Place | None = None) -> RowsOf:
-        """The gradient for a value of the loop, or a place in a buffer."""
+        """The derivative with respect to a value of the loop, or that at a place in a buffer."""
         gradients = self.storage.gradients
         place = place or gradients.place(value)
         front = gradients.buffers[place.buffer].front
@@ -220,14 +220,14 @@ class Run:
         return Operand(self, value, piece, *(columns or (0, self.plan.dim(value))))
 
     def add_parameter(self, parameter: Tensor | None, gradient: Tensor | None) -> None:
-        """Adds to the gradient of a parameter, if it is wanted."""
+        """Adds to the derivative with respect to a parameter, if it is wanted."""
         if parameter is None or gradient is None or id(parameter) not in self._wanted:
             return
         known = self.parameter_gradients.get(id(parameter))
         self.parameter_gradients[id(parameter)] = gradient if known is None else known + gradient
 
     def outer_gradient(self, value: Value) -> Tensor | None:
-        """Where the gradient of an outer value is added up; None if nobody wants it."""
+        """The sum of derivatives with respect to an outer value; None if nobody wants it."""
         if not self.outer[value].requires_grad:
             return None
         if value not in self.outer_gradients:
@@ -237,7 +237,7 @@ class Run:
         return self.outer_gradients[value]
 
     def add_outer(self, value: Value, gradient: Tensor | None) -> None:
-        """Adds to the gradient of a whole outer value; takes the tensor over."""
+        """Adds to the derivative with respect to a whole outer value; takes the tensor over."""
         if gradient is not None:
             known = self.outer_gradients.get(value)
             self.outer_gradients[value] = gradient if known is None else known.add_(gradient)
@@ -256,7 +256,7 @@ class Operand:
 
     @cached_property
     def place(self) -> Place:
-        """Where the values are."""
+        """The place of the values in a buffer of the loop, or in a tensor from outside."""
         if self.inside:
             seen = self.run.storage.values.place(self.value, self.offset, self.dim)
             return seen.through(self.piece.rows)
@@ -264,7 +264,7 @@ class Operand:
 
     @cached_property
     def gradient_place(self) -> Place:
-        """Where the gradient for them is."""
+        """The place of the derivative with respect to these values."""
         if self.inside:
             seen = self.run.storage.gradients.place(self.value, self.offset, self.dim)
             return seen.through(self.piece.rows)
@@ -282,13 +282,14 @@ class Operand:
 
     @cached_property
     def rows(self) -> RowsOf:
-        """The values."""
+        """The values, at their place in the buffer or tensor that has them."""
         if self.inside:
             return self.run.rows(self.value, self.place)
         return RowsOf(self.run.outer[self.value], self.place, 0)
 
     def gradient(self) -> RowsOf | None:
-        """Where the gradient for these rows goes."""
+        """The place in memory that the derivative with respect to these rows is added to, if it is
+        wanted."""
         if self.inside:
             return self.run.gradients(self.value, self.gradient_place)
         target = self.run.outer_gradient(self.value)
@@ -301,7 +302,7 @@ class LoopStep:
     Attributes:
         ranges: the rows of each step.
         rows: those rows.
-        gradients: where the gradient for them is, once it is asked for.
+        gradients: where the derivative with respect to them is, once it is asked for.
     """
 
     own_gradient: RowsOf
@@ -314,7 +315,7 @@ class LoopStep:
 
     @cached_property
     def own(self) -> RowsOf:
-        """All its rows."""
+        """The rows that the steps compute, those of all steps together."""
         return self.run.rows(self.value)
 
     @cached_property
@@ -357,18 +358,21 @@ class LoopStep:
         self.gradients = StepRows(self.own_gradient, self.ranges)
 
     def backward(self, number: int) -> None:
-        """From the gradient for these rows to those for the rows of the loop that they read."""
+        """Adds to the derivatives with respect to the rows of the loop that step `number` reads,
+        from the derivative with respect to those that it computes."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Gradients for parameters and for values outside, over all rows."""
+        """Adds to the derivatives with respect to parameters and to values outside, over all
+        rows."""
 
     def read(self, operand: Operand, flat: bool = False) -> StepRows:
         """The rows of an operand that each step reads."""
         return StepRows(operand.rows, self.ranges, flat)
 
     def target(self, operand: Operand, flat: bool = False) -> StepRows | None:
-        """Where the gradient for those rows goes; None if nobody wants it."""
+        """The place that the derivative with respect to an operand's rows is added to; None if
+        nobody wants it."""
         rows = operand.gradient()
         if rows is None:
             return None

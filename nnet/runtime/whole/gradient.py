@@ -31,7 +31,7 @@ class Gradients:
     Args:
         rows, forward: the run.
         both: its programs.
-        given: gradients for the visible values, `(time, batch, dim)`.
+        given: derivatives with respect to the visible values, `(time, batch, dim)`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Gradients:
         self.of_parameters: dict[int, Tensor] = {}
 
     def _given(self, given: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """The gradients for visible values, in memory that may be written over."""
+        """The derivatives with respect to visible values, in memory that may be written over."""
         buffers = {}
         for number, (value, gradient) in enumerate(zip(self.loop.visible, given, strict=True)):
             shape = (self.rows.count, self.rows.batch, self.loop.plan.dim(value))
@@ -109,7 +109,7 @@ class Gradients:
         return [flat[part] for part in backward.steps()]
 
     def for_inputs(self, needs: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients for `WholeLoop.inputs`; finds those of affine components."""
+        """The derivatives with respect to `WholeLoop.inputs`; finds those of affine components."""
         sources = self.rows.sources
         of_inputs: list[Tensor | None] = [None] * len(sources)
         for value in self.recurrence.affines:
@@ -123,11 +123,11 @@ class Gradients:
         return of_inputs
 
     def _of_gates(self, value: Value) -> str:
-        """The buffer of the gradient for an affine operation."""
+        """The buffer of the derivative with respect to an affine operation."""
         return f"of {self.recurrence.buffer('gates', value)}"
 
     def _of_affine(self, value: Value, needs: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients for what an affine operation reads outside."""
+        """The derivatives with respect to what an affine operation reads outside."""
         module = self.loop.affine(value)
         gradient = self.rows.by_time(self.backward.buffers[self._of_gates(value)])
         outer = iter(self.loop.outer_terms(value))
@@ -163,7 +163,8 @@ class Gradients:
             self.of_parameters[id(parameter)] = gradient if before is None else before + gradient
 
     def for_parameters(self) -> dict[int, Tensor]:
-        """The gradients for parameters, by identity; stores statistics of components."""
+        """The derivatives with respect to parameters, by identity; stores statistics of
+        components."""
         for value in self.recurrence.cells:
             module = self.loop.modules[value]
             parameters = [p for p in module.parameters() if p.requires_grad]
@@ -210,7 +211,7 @@ class Gradients:
 
     @cached_property
     def _sums(self) -> dict[int, Tensor]:
-        """The gradients for vectors, by their numbers."""
+        """The derivatives with respect to vectors, by their numbers."""
         totals = zip(self.program.sums, sums_over_rows(self.program, self.backward), strict=True)
         return {total.number: column_sum for total, column_sum in totals}
 

@@ -1,8 +1,8 @@
 """Loops that are recurrences, run by one kernel each way (`nnet.kernels.recurrence.run`).
 
-What comes from outside is multiplied for all rows beforehand, gradients for weights are products
-over all rows afterwards, as in every loop. Two loops that do not depend on each other and are of
-the same kind, like those of a bidirectional layer, run side by side.
+What comes from outside is multiplied for all rows beforehand, derivatives with respect to weights
+are products over all rows afterwards, as in every loop. Two loops that do not depend on each other
+and are of the same kind, like those of a bidirectional layer, run side by side.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class WholeLoop:
 
     @cached_property
     def given(self) -> dict[Id, list[BufferColumns]]:
-        """Where the gradients for visible values come from."""
+        """Where the derivatives with respect to visible values come from."""
         return self._places(self.visible, "of visible")
 
     def _wanted(self) -> dict[Id, list[BufferColumns]]:

@@ -55,7 +55,7 @@ def _store_step(module: Nonlinearity, rows: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def store_gradients(module: Nonlinearity, steps: Sequence[Tensor]) -> None:
-    """Stores the gradients for the results of a loop's steps."""
+    """Stores the derivatives with respect to the results of a loop's steps."""
     for rows in steps:
         module.store_squares(partial(_squares, rows), len(rows))
 

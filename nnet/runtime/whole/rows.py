@@ -101,7 +101,7 @@ class WholeRun:
         return whole.reshape(self.count * self.batch, -1).float().contiguous()
 
     def by_time(self, rows: Tensor) -> Tensor:
-        """The opposite."""
+        """A loop's rows (time * batch, dim) as (time, batch, dim)."""
         return rows.unflatten(0, (self.count, self.batch))
 
     def _outer_part(self, value: Value) -> Tensor:
