@@ -44,7 +44,7 @@ def _function(name: str, structure: type[Struct]) -> NativeFunction:
 
 
 def step_ranges(rows: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """From views of rows of each step to the first row and the row after the last."""
+    """For each step the first row and the row after the last, from views of its rows."""
     start, stride = rows.storage_offset(), rows.stride(0)
     firsts = [(part.storage_offset() - start) // stride for part in parts]
     return [(first, first + len(part)) for first, part in zip(firsts, parts, strict=True)]

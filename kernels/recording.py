@@ -93,7 +93,8 @@ def number(function: Callable[[], float]) -> float | Tensor:
 
 
 def numbers(function: Callable[[], Sequence[float]], like: Tensor) -> Tensor:
-    """The same of several, (count,), with the type and device of `like`."""
+    """Several numbers that the function gives, (count,), with the type and device of `like`; in a
+    recorded step they are said anew each time."""
     if _script is None:
         given = torch.tensor(function(), dtype=like.dtype)
         return _pinned(given, like).to(like.device, non_blocking=True)

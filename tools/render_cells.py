@@ -178,7 +178,7 @@ class _Row:
         self.known: dict[Id, str] = {}
 
     def text(self) -> str:
-        """The function."""
+        """The text of the function in C++."""
         self._head()
         self.lines += ["#pragma GCC ivdep", "    for (int64_t k = 0; k < dim; ++k) {"]
         for value in sorted(self.wanted):
@@ -287,7 +287,7 @@ def _column(number: int) -> str:
 
 
 def main() -> None:
-    """Writes the file."""
+    """Writes cells.cpp."""
     FILE.write_text(render())
 
 

@@ -159,7 +159,8 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, times: int, batch: int, even: bool) -> _Layout:
-        """One group if all rows are evenly spaced; else one for each sequence, or each time."""
+        """The layout with one group if all rows are evenly spaced; else with one for each sequence,
+        or for each time."""
         if batch == 1 or even:
             return cls(batch, 1, times * batch, batch > 1)
         if times >= LONG:
@@ -168,6 +169,8 @@ class _Layout(NamedTuple):
 
     def strides(self, step: int, pitch: int) -> tuple[int, int]:
         """Floats between groups and between rows of a value whose rows are `step` times apart."""
+        # Row (t, b) begins (t step batch + b) pitch floats on: rows of a group go through one of t
+        # and b, groups through the other. In a single group m = t batch + b goes through both.
         time = step * self.batch * pitch
         return (time, pitch) if self.along_batch else (pitch, time)
 
@@ -256,7 +259,7 @@ class _Table:
         self._affines.append(words)
 
     def _bias(self, link: Link, layout: _Layout) -> dict[str, Word]:
-        """One row for all; or for each sequence one, whose rows are repeated."""
+        """Where the bias is: one row for all; or one for each sequence, whose rows are repeated."""
         if link.own_bias is None:
             return {"bias": _pointer(link.bias), "bias_group": 0, "bias_stride": 0, "period": 0}
         there = self._values[link.own_bias]

@@ -66,7 +66,7 @@ def _own_rows(count, batch, ROWS: tl.constexpr):
 
 
 @device_function
-def _place(time, entry, head, batch, heads):
+def _head_row(time, entry, head, batch, heads):
     """The number of a row of one head."""
     return (time * batch + entry) * heads + head
 
@@ -74,7 +74,7 @@ def _place(time, entry, head, batch, heads):
 @device_function
 def _row(stored_row, entry, head, batch, heads, width):
     """Where a head's columns of a row begin."""
-    return _place(stored_row, entry, head, batch, heads) * width
+    return _head_row(stored_row, entry, head, batch, heads) * width
 
 
 @device_function
@@ -254,7 +254,7 @@ def _collect(
         time = tl.load(readers + mine * positions + n)  # that reads this row under number n
         there = time >= 0
         time = tl.maximum(time, 0)
-        head_row = _place(time, entry, head, batch, heads)
+        head_row = _head_row(time, entry, head, batch, heads)
         of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         row = tl.load(index + time * positions + here)
         query_at = x + _row(row, entry, head, batch, heads, width) + key_dim + value_dim
@@ -268,12 +268,12 @@ def _collect(
         of_value += share[:, None] * given.to(tl.float32)
         row = tl.load(index + safe_own * positions + n)
         there = (own >= 0) & (row >= 0)
-        head_row = _place(safe_own, entry, head, batch, heads)
+        head_row = _head_row(safe_own, entry, head, batch, heads)
         of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         key_at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width)
         key = tl.load(key_at[:, None] + k[None, :], mask=there[:, None] & key_mask, other=0.0)
         of_query += of_score[:, None] * key.to(tl.float32)
-    result = _place(safe_own, entry, head, batch, heads)
+    result = _head_row(safe_own, entry, head, batch, heads)
     inside = (p < positions)[None, :]
     bias_at = of_logits + result[:, None] * positions + p[None, :]
     of_bias = tl.load(bias_at, mask=(own >= 0)[:, None] & inside, other=0.0)

@@ -91,7 +91,8 @@ class Layer:
     watch: Watch | None = None
     implementation: Implementation = "reference"
     reader: Any = None
-    """Where the derivative with respect to the bypass is left, if anywhere; see `spread_affine.reader_of`."""
+    """Where the derivative with respect to the bypass is left, if anywhere; see
+    `spread_affine.reader_of`."""
 
 
 def affine_batch_norm(

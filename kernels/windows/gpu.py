@@ -62,7 +62,7 @@ def _forward(
         if SQUARES:
             squares += value * value
     sums_at = y + window.to(tl.int64) * columns * (1 + SQUARES)
-    if SQUARES:
+    if SQUARES:  # a sequence's squares follow its sums: column b dim + c becomes 2 b dim + c
         sums_at += column // dim * (2 * dim) + column % dim
         tl.store(sums_at + dim, tl.sum(squares, 0), mask=here)
     else:

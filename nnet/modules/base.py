@@ -112,6 +112,8 @@ class ComponentModule(nn.Module):
         return nn.Parameter(torch.tensor(getattr(self.spec, name)))
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
+        """Computes rows `(output times, batch, output_dim)` from rows `(stored times, batch,
+        input_dim)`."""
         raise NotImplementedError
 
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:

@@ -288,7 +288,7 @@ class Nonlinearity(StatisticsModule):
         return (slope < lower).to(slope.dtype)
 
     def zero_stats(self) -> None:
-        """Forgets the stored statistics: averages and counts are zero."""
+        """Forgets the stored statistics: averages and counts become zero."""
         for name in AVERAGES:
             self.sums(name).zero_()
         self._count_repaired()

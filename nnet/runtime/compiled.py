@@ -217,7 +217,8 @@ class CompiledNetwork(nn.Module):
         return {name: finished(output) for name, output in outputs.items()}
 
     def outputs(self, inputs: Inputs, request: Request | None = None) -> Mapping[str, Output]:
-        """As `forward`, but `Logits` where the log-softmax is left to the objective."""
+        """The outputs as `forward` gives them, but `Logits` where the log-softmax is left to the
+        objective."""
         inputs = named_inputs(self.network, inputs, self._dtype)
         if torch._C._get_tracing_state() is not None:
             raise NnetError(

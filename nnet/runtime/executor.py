@@ -108,13 +108,8 @@ class Executor:
         into: Mapping[str, Tensor] | None = None,
         bf16: bool = False,
     ) -> dict[str, Tensor]:
-        """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name.
-
-        Args:
-            into: tensors to write results to; the operation that makes a result writes there
-                itself if it can.
-            bf16: multiply on a CPU's matrix units for bfloat16.
-        """
+        """Computes results `(time, batch, dim)` by name, from inputs `(time, batch, dim)` by
+        name."""
         values: Values = {LIKE: next(iter(inputs.values()))}
         for name, value, piece in self.layout.results:
             whole = piece.rows.is_all(self.layout.times[value].count)

@@ -118,6 +118,9 @@ def _source_gradient(
     lanes = tl.arange(0, DEPTH)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for i in tl.static_range(len(gradients)):
+        # A term's row j is the source's row starts + j steps, so that row t of the source is row
+        # (t - starts) / steps of the result, if that is whole. t is residue + turn * classes, and
+        # `classes` a multiple of `steps`: whether it is whole is the same for all of a class.
         begin = residue - starts[i]
         here = begin // steps[i] + turn * (classes // steps[i])  # the result's time
         valid = (begin + turn * classes >= 0) & (here < lengths[i]) & (time < times)
@@ -130,7 +133,7 @@ def _source_gradient(
             own = c - firsts[i]
             covered = (own >= 0) & (own < dims[i])
         w_columns = weight + (columns[i] + own)[None, :].to(tl.int64) * column_stride
-        if SCALED:
+        if SCALED:  # before and after, so that the products add up in `total` itself
             total *= 1.0 / scales[i]
         for k in range(0, tl.where(begin % steps[i] == 0, depth, 0), DEPTH):
             o = k + lanes

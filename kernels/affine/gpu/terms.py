@@ -145,7 +145,7 @@ def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> RowLocations:
 @device_function
 def row_offsets(m, batch, positions, time_stride, batch_stride, LINEAR: tl.constexpr):
     """Where rows m begin, in elements; m must not overrun."""
-    if LINEAR:
+    if LINEAR:  # times follow each other as entries do, so that m counts through both
         offsets = m.to(tl.int64) * batch_stride
     elif positions is None:
         offsets = (m // batch).to(tl.int64) * time_stride + (m % batch) * batch_stride

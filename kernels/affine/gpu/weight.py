@@ -114,7 +114,7 @@ def _weight_gradient(
     for begin in range(first, end, DEPTH):
         m = begin + lanes
         inside = m < end
-        safe_m = tl.where(inside, m, first)
+        safe_m = tl.where(inside, m, first)  # positions may not be read beyond their end
         at = row_offsets(safe_m, batch, positions, time_stride, batch_stride, LINEAR)
         mask = inside[:, None] & (n < dim)[None, :]
         g = tl.load(g_columns + safe_m[:, None].to(tl.int64) * dim, mask=mask, other=0.0)

@@ -213,8 +213,8 @@ def make_kernel(
 def _fits(
     transposed: bool, choice: Configuration, arguments: Mapping[str, Any], architecture: int
 ) -> bool:
-    """One configuration alone for each call: in a recurrence results are written over what was
-    given, so it cannot be tried."""
+    """Whether a configuration is the only one for a call: in a recurrence results are written over
+    what was given, so it cannot be tried."""
     weights = arguments["w0_0"]
     size = (weights if isinstance(weights, torch.dtype) else weights.dtype).itemsize
     depth = 128 // size

@@ -116,6 +116,8 @@ def _part(plan: Plan, layout: Layout, read: Read) -> Read:
     """What a read of an append comes to: columns of one of its parts, if that part has them all and
     is read row for row; else the read as it is."""
     operation, rows = plan.operations[read.value], read.piece.rows
+    # Only what reads all rows in their order can read a part's rows instead: from others would have
+    # to be selected twice.
     selected = (rows.start, rows.step, rows.count, rows.index is None, read.piece.into is None)
     whole = (0, 1, layout.times[read.value].count, True, True)
     if not isinstance(operation, ir.Append) or selected != whole:
@@ -226,6 +228,8 @@ class Buffers:
             other.column < place.column + place.dim and place.column < other.column + other.dim
             for other in self._taken[place.buffer]
         )
+        # The place itself is one of those that share its columns. Rows that are apart or repeated
+        # leave others of the buffer unwritten, or are written twice.
         return shared == 1 and place.index is None and place.step == 1
 
     def _take(self, place: Place) -> None:
@@ -234,6 +238,7 @@ class Buffers:
     def _stored_appends(self, read: Sequence[tuple[Value, int, int]]) -> set[Value]:
         """The appends whose columns are read across the borders of their parts."""
         stored: set[Value] = set()
+        # Reading one such append side by side reads its parts, which may be such appends as well.
         left = list(read)
         while left:
             value, offset, dim = left.pop()
@@ -253,6 +258,7 @@ class Buffers:
             column = 0
             for part in self.plan.operations[value].operands:
                 alone = part not in inside and part in self._computed and part not in appends
+                # With the same times, row i of the part is row i of the append's buffer.
                 same = self.layout.times[part] == self.layout.times[value]
                 if value in stored and alone and same and self.looks_at(part) is None:
                     inside[part] = (value, column)
@@ -284,6 +290,7 @@ class Buffers:
         for place in self._known.values():
             if place.count:
                 buffer = self.buffers[place.buffer]
+                # Regular rows ascend or descend: the first and the last are the outermost.
                 rows = place.rows() if place.index is not None else place.rows()[[0, -1]]
                 buffer.front = max(buffer.front, -int(rows.min()))
                 buffer.back = max(buffer.back, int(rows.max()) - buffer.rows + 1)
@@ -314,14 +321,19 @@ def _steps(
     layout: Layout, loop: Loop, computed: tuple[Value, ...]
 ) -> dict[Value, list[tuple[int, int]]]:
     """The rows of each computed value that each step makes; steps in the order of their run."""
+    # Time that runs backward is negated, so that what is computed later has the larger number.
     sign = 1 if loop.forward else -1
     frames = {v: sign * layout.times[v].array() + loop.phases[v] for v in computed}
     start = min(own.min() for own in frames.values())
     numbers = {v: (own - start) // loop.block for v, own in frames.items()}
+    # Each number once; numbers at which nothing is computed are no steps.
     steps = np.sort(np.concatenate(list(numbers.values())))
     steps = steps[np.flatnonzero(np.diff(steps, prepend=steps[0] - 1))]
     ranges = {}
     for value, own in numbers.items():
+        # Rows lie in the order of their times. Where those run backward, searchsorted, which wants
+        # ascending numbers, gets the rows in reverse: its row i is row len - 1 - i, and so what it
+        # has from `first` up to `end` is from len - end up to len - first.
         ascending = own if loop.forward else own[::-1]
         first = np.searchsorted(ascending, steps, side="left")
         end = np.searchsorted(ascending, steps, side="right")

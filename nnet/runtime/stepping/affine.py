@@ -90,13 +90,14 @@ class AffineLoopStep(LoopStep):
 
     def _flat_ranges(self) -> Ranges:
         """For each step its first row and the row after its last, as rows of matrices."""
-        batch = self.own.batch
+        batch = self.own.batch  # row (t, b) is row t * batch + b of a matrix
         return [(first * batch, end * batch) for first, end in self.ranges]
 
     def _hoist(self, number: int) -> None:
         """The outer terms and the bias, for the rows of this step and of some after it."""
         steps = self.ranges[number : number + self._steps_at_once(number)]
         self.hoisted = number + len(steps)
+        # Steps adjoin each other, up or (time runs backward) down: together they are one range.
         first, end = min(steps)[0], max(end for _, end in steps)
         result = self.own.flat(first, end)
         started = False

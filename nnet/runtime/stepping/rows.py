@@ -23,6 +23,7 @@ class RowsOf:
         self.place = place
         self.count = place.count
         self.batch = tensor.shape[1]
+        # Places count from the first row of data, tensors from the first row of padding before it.
         self.first = front + place.start
         self.tensor = tensor
         self.columns = tensor.narrow(2, place.column, place.dim)
@@ -44,6 +45,7 @@ class RowsOf:
         if step == 0:
             return self.columns.narrow(0, self.first, 1).expand(end - first, -1, -1)
         start = self.first + first * step
+        # The end of a slice lies just behind its last row: a whole step further may be outside.
         return self.columns[start : start + (end - first - 1) * step + 1 : step]
 
     def flat(self, first: int, end: int) -> Tensor:
@@ -79,6 +81,7 @@ Ranges = Sequence[tuple[int, int]]
 
 def split(rows: Tensor, ranges: Ranges, batch: int = 1) -> list[Tensor]:
     """The rows of each step, as views."""
+    # `split_with_sizes` goes up; where time runs backward, the last step has the first rows.
     down = ranges[0][0] > ranges[-1][0]
     sizes = [(end - first) * batch for first, end in ranges]
     parts = list(rows.split_with_sizes(sizes[::-1] if down else sizes))
@@ -187,6 +190,8 @@ class Run:
             tensor = self.gradient_buffers[value]
             stored = tensor.narrow(0, buffer.front, buffer.rows)
             places = [place for place in written if place.buffer == value]
+            # Places that steps write do not overlap: together as wide as the buffer, they are all
+            # of it, but for rows that a place, at another time, does not reach.
             if sum(place.dim for place in places) < buffer.width:
                 stored.zero_()
             for place in places:
