@@ -29,7 +29,7 @@ from nnet.passes.planning import plan_network
 from nnet.plan.implementations import Kernels
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
-from nnet.plan.loops.loop import period, total_reach
+from nnet.plan.reach import period, total_reach
 from nnet.plan.request import Joined, Request, chunk_request
 from nnet.runtime.arguments import Inputs, check_sizes, named_inputs
 from nnet.runtime.choosing import abilities_here

@@ -19,7 +19,7 @@ from nnet.modules.elementwise import ScaleOffset
 from nnet.plan.implementations import Kernels, Situation, choose, runs_packed
 from nnet.plan.ir import Plan
 from nnet.plan.layout import Layout, bind
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 from nnet.plan.request import Request
 from nnet.runtime.choosing import machine_of, situation_of
 from nnet.runtime.executor import Executor
