@@ -48,20 +48,22 @@ def is_native(x: Tensor) -> bool:
 def native_library(name: str) -> ctypes.CDLL | None:
     """The library made of `NAME.cpp` in this folder; None without a working compiler.
 
+    `FOLDER/NAME` is one in a folder of this folder.
+
     Compiling takes a second or two; the result is kept in the user's cache folder for this source
     and the headers beside it, compiler and processor.
     """
     compiler = next(filter(None, map(shutil.which, _compilers())), None)
     if compiler is None:
         return None
-    source = Path(__file__).with_name(f"{name}.cpp")
+    source = Path(__file__).parent / f"{name}.cpp"
     flags = [*FLAGS, WIDE] if platform.machine() in ("x86_64", "AMD64") else FLAGS
     openmp = _openmp()
     made = " ".join([compiler, _version(compiler), *flags, openmp, _processor()])
     sources = [source, *sorted(source.parent.glob("*.h"))]
     content = b"".join(file.read_bytes() for file in sources)
     key = hashlib.sha256(content + made.encode()).hexdigest()[:24]
-    library = _cache() / f"{name}-{key}.so"
+    library = _cache() / f"{source.stem}-{key}.so"
     if not library.exists() and not _make([compiler, *flags], source, openmp, library):
         return None
     return ctypes.CDLL(str(library))

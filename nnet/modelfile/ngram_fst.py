@@ -63,7 +63,8 @@ class NgramModel:
         """Checks what lookup relies on.
 
         Raises:
-            NnetError: words do not rise after each state, or a cost is no number.
+            NnetError: words do not rise after each state, a cost is no number, or a state does
+                not back off to one of a lower number.
         """
         for words, firsts, what in (
             (self.words, self.first_words, "words"),
@@ -74,6 +75,10 @@ class NgramModel:
             falls[borders] = False
             if falls.any() or words.min(initial=0) < 0:
                 raise NnetError(f"{self.name}: {what} are not in order; the file is damaged")
+        if (self.backoff_states[1:] >= np.arange(1, len(self))).any():
+            raise NnetError(
+                f"{self.name}: a context backs off to none before it; the file is damaged"
+            )
         for costs in (self.costs, self.backoff_costs, self.final_costs):
             if np.isnan(costs).any():
                 raise NnetError(f"{self.name}: a cost is no number; the file is damaged")
