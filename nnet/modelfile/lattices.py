@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,10 @@ class LatticeArcs:
         """The state that each arc leaves, int64 (arcs,)."""
         return np.repeat(np.arange(self.num_states), np.diff(self.offsets))
 
+    def labels(self, arcs: Integers, states: Integers) -> dict[str, Any]:
+        """The transition-ids of some of the arcs and states, by field."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, eq=False)
 class Lattice(LatticeArcs):
@@ -89,6 +93,9 @@ class Lattice(LatticeArcs):
     """
 
     transitions: Labels
+
+    def labels(self, arcs: Integers, states: Integers) -> dict[str, Any]:
+        return {"transitions": self.transitions[arcs]}
 
     @staticmethod
     def of_arcs(start: int, finals: Floats, arcs: np.ndarray) -> Lattice:
@@ -120,6 +127,11 @@ class CompactLattice(LatticeArcs):
     strings: tuple[Labels, ...]
     final_strings: tuple[Labels, ...]
     properties: int = EXPANDED | MUTABLE | ACCEPTOR
+
+    def labels(self, arcs: Integers, states: Integers) -> dict[str, Any]:
+        strings = tuple(self.strings[arc] for arc in arcs.tolist())
+        finals = tuple(self.final_strings[state] for state in states.tolist())
+        return {"strings": strings, "final_strings": finals}
 
 
 CompactArc = tuple[int, int, float, float, Sequence[int] | Labels, int]
