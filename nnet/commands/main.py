@@ -27,6 +27,7 @@ COMMANDS = {
     "average": "the average of models",
     "combine": "the average of the last models that is best on examples",
     "show-progress": "how two models of a training run differ",
+    "graph": "lexicon, grammar, tree and transition model to a decoding graph",
     "adjust-priors": "priors of an acoustic model from summed posteriors",
 }
 """Each lives in the module of its name and is imported only when it is called."""

@@ -251,7 +251,7 @@ def vector_bytes(fst: Fst) -> bytes:
     table = np.empty(fst.num_arcs, ARC)
     table["ilabel"], table["olabel"] = fst.ilabels, fst.olabels
     table["weight"], table["nextstate"] = fst.weights, fst.nextstates
-    chunks = [_header("vector", fst, EXPANDED | MUTABLE)]
+    chunks = [header_bytes("vector", fst, EXPANDED | MUTABLE)]
     for state, final in enumerate(fst.finals.tolist()):
         begin, end = fst.offsets[state : state + 2].tolist()
         chunks.append(struct.pack("<fq", final, end - begin))
@@ -273,14 +273,15 @@ def compact_acceptor_bytes(fst: Fst) -> bytes:
     table["weight"][final_places] = fst.finals[is_final]
     return b"".join(
         (
-            _header("compact_acceptor", fst, EXPANDED),
+            header_bytes("compact_acceptor", fst, EXPANDED),
             begins.astype("<u4").tobytes(),
             table.tobytes(),
         )
     )
 
 
-def _header(kind: str, fst: Fst, static: int) -> bytes:
+def header_bytes(kind: str, fst: Fst, static: int) -> bytes:
+    """The header of an FST with standard arcs; `static` are the bits of its kind."""
     chunks = [struct.pack("<i", MAGIC)]
     for text in (kind, "standard"):
         chunks.append(struct.pack("<i", len(text)) + text.encode())

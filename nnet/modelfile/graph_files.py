@@ -18,11 +18,14 @@ from nnet.modelfile.fst import (
     ARC,
     Fst,
     Header,
+    header_bytes,
     read_header,
     read_header_symbols,
     read_openfst,
 )
+from nnet.modelfile.fst_properties import EXPANDED
 from nnet.modelfile.tokens import BinaryReader
+from nnet.modelfile.writing import save_bytes
 
 Integers = NDArray[np.int64]
 STATE = np.dtype(
@@ -113,6 +116,17 @@ class DecodingGraph:
             arcs["weight"].copy(),
             arcs["nextstate"].astype(np.int64),
         )
+
+
+def write_decoding_graph(fst: Fst, path: str | os.PathLike[str]) -> None:
+    """Writes a graph as OpenFst's `const` type, which can be mapped into memory.
+
+    Raises:
+        NnetError: the file cannot be written.
+    """
+    graph = DecodingGraph.of(fst, os.fspath(path))
+    header = header_bytes("const", fst, EXPANDED)
+    save_bytes(header + graph.states.tobytes() + graph.arcs.tobytes(), path)
 
 
 def mapped_file(path: str | os.PathLike[str]) -> BinaryReader:
