@@ -28,6 +28,8 @@ COMMANDS = {
     "combine": "the average of the last models that is best on examples",
     "show-progress": "how two models of a training run differ",
     "graph": "lexicon, grammar, tree and transition model to a decoding graph",
+    "align": "features and texts to the times of words and phones",
+    "score": "the word error rate of recognised words, with a report",
     "adjust-priors": "priors of an acoustic model from summed posteriors",
 }
 """Each lives in the module of its name and is imported only when it is called."""

@@ -7,7 +7,7 @@ with the costs a string of transition-ids. Their files are OpenFst's, with weigh
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -143,7 +143,7 @@ Final = tuple[float, float, Sequence[int] | Labels]
 def compact_lattice(
     states: int,
     arcs: Sequence[CompactArc],
-    finals: dict[int, Final],
+    finals: Mapping[int, Final],
     start: int = 0,
     properties: int = EXPANDED | MUTABLE | ACCEPTOR,
 ) -> CompactLattice:

@@ -26,9 +26,13 @@ def read_word_boundary(path: str | os.PathLike[str]) -> dict[int, Boundary]:
     Raises:
         NnetError: the file cannot be read, or a line is not like that.
     """
-    name = os.fspath(path)
+    return parse_word_boundary("\n".join(read_lines(path)).encode(), os.fspath(path))
+
+
+def parse_word_boundary(content: bytes, name: str) -> dict[int, Boundary]:
+    """The same from a file's content; `name` is for errors."""
     places: dict[int, Boundary] = {}
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(content.decode().split("\n"), 1):
         words = line.split()
         if not words:
             continue
@@ -44,13 +48,14 @@ def read_word_boundary(path: str | os.PathLike[str]) -> dict[int, Boundary]:
 
 
 Pronunciation = tuple[int, ...]
+AlignLexicon = Mapping[int, list[tuple[int, Pronunciation]]]
 
 
 def read_align_lexicon(
     path: str | os.PathLike[str],
     words: SymbolTable | None = None,
     phones: SymbolTable | None = None,
-) -> Mapping[int, list[tuple[int, Pronunciation]]]:
+) -> AlignLexicon:
     """For each word of a lattice the words and phones that can stand for it.
 
     Lines are a word (0 for none), the word to put out, and its phones, as in Kaldi's
@@ -64,9 +69,19 @@ def read_align_lexicon(
     Raises:
         NnetError: the file cannot be read, or a line is not like that.
     """
-    name = os.fspath(path)
+    content = "\n".join(read_lines(path)).encode()
+    return parse_align_lexicon(content, os.fspath(path), words, phones)
+
+
+def parse_align_lexicon(
+    content: bytes,
+    name: str,
+    words: SymbolTable | None = None,
+    phones: SymbolTable | None = None,
+) -> AlignLexicon:
+    """The same from a file's content; `name` is for errors."""
     entries: dict[int, list[tuple[int, Pronunciation]]] = {}
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(content.decode().split("\n"), 1):
         fields = line.split()
         if not fields:
             continue

@@ -13,7 +13,12 @@ from nnet.fst.transducers import sorted_arcs
 from nnet.modelfile.fst import Fst, read_fst_file, write_fst_file
 from nnet.modelfile.graph_files import read_decoding_graph
 from nnet.modelfile.symbols import EPSILON, SymbolTable, read_label_list, read_symbols
-from nnet.modelfile.word_boundary import Boundary
+from nnet.modelfile.word_boundary import (
+    AlignLexicon,
+    Boundary,
+    parse_align_lexicon,
+    parse_word_boundary,
+)
 from nnet.speech.graphs.lexicon import (
     OptionalSilence,
     Pronunciation,
@@ -54,8 +59,36 @@ class Lang:
     grammar: Fst | None
     files: Mapping[str, bytes]
 
+    @property
+    def unknown(self) -> int | None:
+        """The label of the word that stands for all others, if there is one."""
+        content = self.files.get("oov.int", b"").split()
+        if content:
+            return int(content[0])
+        name = self.files.get("oov.txt", b"").decode().strip()
+        return self.words.label(name) if name else None
+
+    @property
+    def places(self) -> dict[int, Boundary] | None:
+        """The phones' places in words, where they are known."""
+        content = self.files.get("phones/word_boundary.int")
+        return None if content is None else parse_word_boundary(content, "word_boundary.int")
+
+    @property
+    def entries(self) -> AlignLexicon | None:
+        """The words' phones for alignment, where they are known."""
+        content = self.files.get("phones/align_lexicon.int")
+        if content is not None:
+            return parse_align_lexicon(content, "align_lexicon.int")
+        content = self.files.get("phones/align_lexicon.txt")
+        if content is None:
+            return None
+        return parse_align_lexicon(content, "align_lexicon.txt", self.words, self.phones)
+
 
 KEPT = (
+    "oov.int",
+    "oov.txt",
     "words.txt",
     "phones.txt",
     "phones/word_boundary.int",
