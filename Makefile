@@ -18,7 +18,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy nnet
+	$(BIN)/mypy nnet tools
 	$(BIN)/lint-imports
 
 bench: $(STAMP)

@@ -22,9 +22,9 @@ import nnet
 from benchmarks.harness import RESULTS, machine
 from nnet.commands.main import main as command
 from nnet.data.writers import AlignmentWriter, MatrixWriter
+from nnet.training.feeds.tables import Archives, Tables
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Archives, Tables
 
 PDFS = 500
 XCONFIG = f"""

@@ -32,7 +32,7 @@ from benchmarks.harness import RESULTS, machine
 from examples.speech.networks import TDNNF, with_output_dim
 from examples.speech.recordings import read_recordings
 from examples.speech.tables import DataFolder, write_data
-from nnet.modules.device import has_bf16
+from nnet.runtime.device import has_bf16
 
 CHUNKS = 32  # in a minibatch of all processes that add up gradients
 EPOCHS = 4

@@ -23,11 +23,11 @@ import nnet
 from benchmarks.harness import Row, best_in_turns, copy_bandwidth, save, sgemm_peak
 from benchmarks.nets import NETS, Net, as_ours
 from benchmarks.peers import eager, inductor, onnx_session
-from nnet.kernels.packed_affine import has_bf16_units
-from nnet.modules.compiled import CompiledNetwork
+from nnet.kernels.affine.packed import has_bf16_units
 from nnet.plan.cost import operation_cost, plan_cost
 from nnet.plan.layout import bind
 from nnet.plan.machine import Machine
+from nnet.runtime.compiled import CompiledNetwork
 
 FRAMES_PER_SECOND = 100
 LENGTHS = {1500: "15 s", 150: "150 frames"}

@@ -23,12 +23,12 @@ import nnet
 from benchmarks.harness import Row, save
 from benchmarks.nets import NETS, as_ours
 from benchmarks.plain_layers import FactoredLayer
-from nnet.kernels.batch_norm import batch_norm
-from nnet.kernels.image_convolution import Image, Taps, image_convolution
-from nnet.kernels.windows import Windows
-from nnet.modules.device import machine_here
+from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.normalization.batch_norm import batch_norm
+from nnet.kernels.windows.windows import Windows
 from nnet.plan.cost import Cost, plan_cost
 from nnet.plan.layout import bind
+from nnet.runtime.device import machine_here
 
 Run = Callable[[], Tensor]
 

@@ -30,7 +30,7 @@ import nnet
 from benchmarks.harness import RESULTS, machine
 from benchmarks.plain_tdnnf import PlainTdnnf
 from nnet.process import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 
 FRAMES = 150
 PDFS = 6000

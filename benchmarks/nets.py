@@ -19,7 +19,7 @@ import nnet
 from benchmarks.plain_cnn_tdnnf import PlainCnnTdnnf
 from benchmarks.plain_tdnnf import PlainTdnnf
 from benchmarks.plain_xvector import PlainXvector
-from nnet.modules.compiled import CompiledNetwork
+from nnet.runtime.compiled import CompiledNetwork
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

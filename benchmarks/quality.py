@@ -32,9 +32,9 @@ from examples.speech.experiment import synthetic
 from examples.speech.networks import TDNNF, with_output_dim
 from examples.speech.recordings import read_recordings
 from examples.speech.tables import DataFolder, write_data
+from nnet.training.feeds.tables import Tables
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Tables
 
 OPTIMIZERS = ("natural-gradient", "adamw", "sgd")
 COLORS = {"natural-gradient": "#4063D8", "adamw": "#D8572A", "sgd": "#389826"}

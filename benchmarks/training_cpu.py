@@ -29,15 +29,15 @@ from benchmarks.training_parts import parts
 from nnet.data.chain.minibatch import ChainTargets
 from nnet.data.chain.supervision_graphs import numerator_graphs
 from nnet.data.minibatch import Minibatch
-from nnet.modules.compiled import CompiledNetwork
-from nnet.modules.device import has_bf16
 from nnet.plan import ir
 from nnet.plan.cost import operation_cost
 from nnet.plan.layout import bind
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.runtime.device import has_bf16
 from nnet.training.lfmmi.objective import ChainObjective
 from nnet.training.lfmmi.options import ChainOptions
-from nnet.training.natural_gradient import INITIAL_UPDATES
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.online import INITIAL_UPDATES
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import loss
 
 FRAMES = 150
@@ -88,7 +88,7 @@ def measure(
     """Rows for a number of threads; frames a second, natural gradient's share of a step, and the
     share of the sgemm peak that the arithmetic of the plain plan comes to, alone and with natural
     gradient's own. (On a processor with matrix units products are not sgemm, if as exact: see
-    `nnet.kernels.matrix_product`.)"""
+    `nnet.kernels.affine.product`.)"""
     module = nnet.compile(network).train()
     request = module.chunk_request(FRAMES, subsampling=3)
     features = torch.randn(chunks, dict(request.inputs)["input"].count, 40)

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 import nnet
-from nnet.kernels.scatter import ScatterSums
-from nnet.modules.compiled import CompiledNetwork
-from nnet.training import natural_sgd, preconditioners
-from nnet.training.natural_gradient import INITIAL_UPDATES, OnlineNaturalGradient
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.kernels.affine.scatter import ScatterSums
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.training.natural_gradient import optimizer as natural_sgd
+from nnet.training.natural_gradient import preconditioners
+from nnet.training.natural_gradient.online import INITIAL_UPDATES, OnlineNaturalGradient
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 
 Make = Callable[[], tuple[dict[str, Tensor], Tensor]]
 

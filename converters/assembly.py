@@ -15,12 +15,12 @@ import numpy as np
 
 from nnet.components.affine import Affine, Linear
 from nnet.components.base import Component, Updatable
-from nnet.components.config import Initializer, component_from_line
+from nnet.components.config import component_from_line
 from nnet.components.elementwise import PerElementOffset, PerElementScale
 from nnet.components.field import single
 from nnet.components.fixed import FixedAffine, FixedBias, FixedScale
+from nnet.components.initial import Initializer
 from nnet.components.nonlinearity import RectifiedLinear, Sigmoid, Tanh
-from nnet.components.power import OwnComponent
 from nnet.components.reshape import ElementwiseProduct, NoOp, Permute
 from nnet.graph.dims import descriptor_dim
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, OutputNode
@@ -295,7 +295,7 @@ class Assembly:
         return [
             f"{name} ({component.type_name})"
             for name, component in self.network.components.items()
-            if isinstance(component, OwnComponent)
+            if not component.in_kaldi
         ]
 
 

@@ -18,7 +18,7 @@ RANDOM_FRAMES = 12
 def part_errors(converted: Converted, rows: np.ndarray | None = None) -> list[float]:
     """The relative error of each part's output, the last with all before it.
 
-    The network is evaluated by its definition in float64 (`nnet.modules.oracle`), the source by
+    The network is evaluated by its definition in float64 (`nnet.runtime.oracle`), the source by
     its components' reference. Frames at the edges are left out where the notes say that they
     differ.
 
@@ -27,8 +27,8 @@ def part_errors(converted: Converted, rows: np.ndarray | None = None) -> list[fl
     """
     import torch
 
-    from nnet.modules.oracle import interpret
     from nnet.plan.request import Request, TimeRange
+    from nnet.runtime.oracle import interpret
 
     left, right = context(converted.model.network)
     if rows is None:

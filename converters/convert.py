@@ -9,10 +9,10 @@ import numpy as np
 
 from nnet.components.nonlinearity import LogSoftmax, Softmax
 from nnet.components.power import Log
-from nnet.converters import nnet1_recurrent  # noqa: F401
 from nnet.converters.assembly import Assembly, Part
-from nnet.converters.nnet1_layers import NNET1
-from nnet.converters.nnet2_layers import NNET2
+from nnet.converters.nnet1 import recurrent_layers  # noqa: F401
+from nnet.converters.nnet1.layers import NNET1
+from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.sources import Nnet1Source, Source, read_source
 from nnet.converters.targets import TargetOptions, target_bytes
 from nnet.errors import NnetError

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-    from nnet.modules.compiled import CompiledNetwork
+    from nnet.runtime.compiled import CompiledNetwork
 
 FRAMES = 50
 """Frames of a chunk, nnet3-compute's default."""
@@ -81,7 +81,6 @@ def _exported(
 
 def _compiled(network: Network, output: str) -> CompiledNetwork:
     """The network in test mode, folded but made of torch's own operators."""
-    from nnet.modules.compiled import CompiledNetwork
     from nnet.passes.base import run_passes
     from nnet.passes.common_subexpressions import CommonSubexpressions
     from nnet.passes.dead_values import DeadValues
@@ -91,6 +90,7 @@ def _compiled(network: Network, output: str) -> CompiledNetwork:
     from nnet.passes.remove_noops import RemoveNoOps
     from nnet.passes.scale_offsets import ScaleOffsets
     from nnet.plan.lower import lower
+    from nnet.runtime.compiled import CompiledNetwork
 
     passes = (
         DeadValues(),

@@ -19,7 +19,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """What our kernels compute with; sums are always made in float32."""
 
 compile_only = False
-"""Set by `nnet.kernels.ahead_of_time` before kernels are declared: there is no device, and yet they
+"""Set by `tools.ahead_of_time` before kernels are declared: there is no device, and yet they
 are not interpreted."""
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+FOLDER = Path(__file__).parent
 FLAGS = [
     "-std=c++17",
     "-O3",
@@ -46,9 +47,7 @@ def is_native(x: Tensor) -> bool:
 
 @functools.cache
 def native_library(name: str) -> ctypes.CDLL | None:
-    """The library made of `NAME.cpp` in this folder; None without a working compiler.
-
-    `FOLDER/NAME` is one in a folder of this folder.
+    """The library made of `NAME.cpp` in a folder of kernels; None without a working compiler.
 
     Compiling takes a second or two; the result is kept in the user's cache folder for this source
     and the headers beside it, compiler and processor.
@@ -56,14 +55,14 @@ def native_library(name: str) -> ctypes.CDLL | None:
     compiler = next(filter(None, map(shutil.which, _compilers())), None)
     if compiler is None:
         return None
-    source = Path(__file__).parent / f"{name}.cpp"
+    source = next(FOLDER.rglob(f"{name}.cpp"))
     flags = [*FLAGS, WIDE] if platform.machine() in ("x86_64", "AMD64") else FLAGS
     openmp = _openmp()
     made = " ".join([compiler, _version(compiler), *flags, openmp, _processor()])
-    sources = [source, *sorted(source.parent.glob("*.h"))]
+    sources = [source, *sorted(FOLDER.rglob("*.h"))]
     content = b"".join(file.read_bytes() for file in sources)
     key = hashlib.sha256(content + made.encode()).hexdigest()[:24]
-    library = _cache() / f"{source.stem}-{key}.so"
+    library = _cache() / f"{name}-{key}.so"
     if not library.exists() and not _make([compiler, *flags], source, openmp, library):
         return None
     return ctypes.CDLL(str(library))
@@ -104,7 +103,8 @@ def _make(command: list[str], source: Path, openmp: str, library: Path) -> bool:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             made, parts = Path(folder) / library.name, Path(folder) / "parts.o"
-            compiled = [*command, *(["-fopenmp"] if openmp else []), "-c", str(source)]
+            threads = ["-fopenmp"] if openmp else []
+            compiled = [*command, *threads, f"-I{FOLDER}", "-c", str(source)]
             linked = [command[0], "-shared", str(parts), *([openmp] if openmp else [])]
             for step in ([*compiled, "-o", str(parts)], [*linked, "-o", str(made)]):
                 if subprocess.run(step, capture_output=True, check=False).returncode:

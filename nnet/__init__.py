@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from nnet.modelfile.model import read_model as load
     from nnet.modelfile.model import write_model as save
     from nnet.modelfile.networks import build as build
-    from nnet.modules.compiled import compile_network as compile
     from nnet.plan.request import Request as Request
     from nnet.plan.request import TimeList as TimeList
     from nnet.plan.request import TimeRange as TimeRange
+    from nnet.runtime.compiled import compile_network as compile
     from nnet.text.parse import parse_config as parse_config
     from nnet.text.parse import parse_xconfig as parse_xconfig
 
@@ -27,7 +27,7 @@ _PUBLIC = {
     "TimeList": ("nnet.plan.request", "TimeList"),
     "TimeRange": ("nnet.plan.request", "TimeRange"),
     "build": ("nnet.modelfile.networks", "build"),
-    "compile": ("nnet.modules.compiled", "compile_network"),
+    "compile": ("nnet.runtime.compiled", "compile_network"),
     "convert": ("nnet.converters.convert", "convert"),
     "load": ("nnet.modelfile.model", "read_model"),
     "parse_config": ("nnet.text.parse", "parse_config"),

@@ -152,6 +152,7 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "StatisticsExtractionComponent": (_extraction,),
     "SumBlockComponent": (_product,),
     "SumGroupComponent": (_sum_group,),
+    "SwishComponent": (_same(),),
     "TanhComponent": (_same(),),
     "TdnnComponent": (_wide("time-offsets=-2,0,1"), _wide("time-offsets=-3 use-bias=false")),
     "TimeHeightConvolutionComponent": (

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import torch
 
-from nnet.modules.compiled import compile_network
-from nnet.modules.oracle import interpret
+from nnet.runtime.compiled import compile_network
+from nnet.runtime.oracle import interpret
 
 STEP = 1e-6
 SMALL = 1e-4

@@ -9,8 +9,8 @@ import numpy as np
 
 from nnet.data.matrices import read_vector_or_matrix
 from nnet.data.tables import read_table
+from nnet.inference.chunks import ChunkOptions, Utterance
 from nnet.modelfile.model import read_model
-from nnet.modules.inference import ChunkOptions, Utterance
 from nnet.text.parse import parse_config
 
 GOLDEN = Path(__file__).parent / "golden"

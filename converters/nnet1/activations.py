@@ -21,7 +21,7 @@ from nnet.converters.nnet1.base import (
 )
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 @TYPES.register("Softmax")

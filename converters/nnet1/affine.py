@@ -25,7 +25,7 @@ from nnet.converters.reference import affine, sigmoid
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 PARAM_STDDEV = Setting("<ParamStddev>", Kind.REAL, "standard deviation of the matrix", 0.1)
 BIAS_MEAN = Setting("<BiasMean>", Kind.REAL, "mean of the bias", -2.0)

@@ -34,7 +34,7 @@ from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 TYPES = ComponentTypes()
 DIMS = (

@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 
-from nnet.components.config import Initializer, create_component
+from nnet.components.config import create_component
 from nnet.components.field import FieldError, Kind
+from nnet.components.initial import Initializer
 from nnet.converters.legacy import Rows
 from nnet.converters.nnet1.base import END, Nnet1Component, nnet1_types, read_dims
 from nnet.errors import NnetError, nearest

@@ -24,7 +24,7 @@ from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 SMALLEST_OCCUPANCY = 0.1
 """A basis whose posteriors add up to less over a sentence is left out (as in nnet1)."""

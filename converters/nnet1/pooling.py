@@ -28,7 +28,7 @@ from nnet.modelfile.writing import Writer
 from nnet.text.values import real
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _size(token: str, doc: str) -> Any:

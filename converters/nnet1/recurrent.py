@@ -22,7 +22,7 @@ from nnet.converters.nnet1.base import (
 from nnet.converters.reference import affine, sigmoid
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from nnet.converters.nnet2.base import TYPES, Updatable, initial_affine
 from nnet.converters.reference import affine
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def linear_field(token: str = "<LinearParams>") -> Any:

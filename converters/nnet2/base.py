@@ -16,7 +16,7 @@ from nnet.components.field import NOT_NEGATIVE, Kind, single, stored
 from nnet.converters.legacy import ComponentTypes, LegacyComponent
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 TYPES = ComponentTypes()
 

@@ -24,7 +24,7 @@ from nnet.converters.nnet2.nonlinear import SameDim, dim_field
 from nnet.converters.reference import max_pool
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 POSITIVE_INTEGERS = Check("positive integers", lambda value: len(value) > 0 and min(value) > 0)
 

@@ -23,7 +23,7 @@ from nnet.converters.nnet2.affine import bias_field, gradient_field, linear_fiel
 from nnet.converters.nnet2.base import TYPES, Updatable
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 @TYPES.register("Convolutional1dComponent")

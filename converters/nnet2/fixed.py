@@ -13,7 +13,7 @@ from nnet.converters.nnet2.base import TYPES, Nnet2Component
 from nnet.converters.reference import affine
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _fixed(kind: Kind, token: str, doc: str) -> Any:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.components.config import Initializer, create_component
+from nnet.components.config import create_component
+from nnet.components.initial import Initializer
 from nnet.converters.legacy import Rows
 from nnet.converters.nnet2.base import Nnet2Component, nnet2_types
 from nnet.errors import NnetError

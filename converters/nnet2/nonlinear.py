@@ -24,7 +24,7 @@ from nnet.converters.legacy import Rows
 from nnet.converters.nnet2.base import TYPES, Nnet2Component
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 SMALLEST_PROBABILITY = 1e-20
 

@@ -22,7 +22,7 @@ from nnet.converters.nnet2.base import TYPES, Nnet2Component
 from nnet.converters.nnet2.nonlinear import dim_field
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 LARGEST_CONTEXT = 10_000
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from nnet.components.nonlinearity import Elementwise
 from nnet.converters.onnx.graph import Graph
 from nnet.errors import NnetError
+from nnet.kernels.functions import FUNCTIONS
 
 Emit = Callable[[Any, str, Graph], str]
 """From a specification and its input (batch, time, input_dim) to (batch, time, output_dim)."""
@@ -36,6 +38,8 @@ def rowwise(spec: Any, rows: str, g: Graph) -> str:
     Raises:
         NnetError: the component type cannot be expressed.
     """
+    if isinstance(spec, Elementwise):
+        return FUNCTIONS[spec.function].onnx(g.op, rows)
     if spec.type_name not in ROWWISE:
         raise NnetError(f"components of type {spec.type_name} cannot be written to ONNX")
     return ROWWISE[spec.type_name](spec, rows, g)
@@ -96,21 +100,6 @@ def _composite(spec: Any, rows: str, g: Graph) -> str:
 def _constant_function(spec: Any, rows: str, g: Graph) -> str:
     shape = g.op("Concat", g.op("Shape", rows, end=2), g.integers(spec.output_dim), axis=0)
     return g.op("Expand", g.constant(spec.output), shape)
-
-
-@exports("SigmoidComponent")
-def _sigmoid(spec: Any, rows: str, g: Graph) -> str:
-    return g.op("Sigmoid", rows)
-
-
-@exports("TanhComponent")
-def _tanh(spec: Any, rows: str, g: Graph) -> str:
-    return g.op("Tanh", rows)
-
-
-@exports("RectifiedLinearComponent")
-def _relu(spec: Any, rows: str, g: Graph) -> str:
-    return g.op("Relu", rows)
 
 
 @exports("SoftmaxComponent")

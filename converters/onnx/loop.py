@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnet.converters.onnx.analysis import Group, Place, inputs_of, reads
-from nnet.converters.onnx.export import Emitter
+from nnet.converters.onnx.emitter import Emitter
 from nnet.converters.onnx.graph import Graph, onnx_module
 from nnet.converters.onnx.spans import Span
 from nnet.errors import NnetError

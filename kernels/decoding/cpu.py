@@ -1,4 +1,4 @@
-"""Beam search on a CPU: search.cpp. Graphs are arrays here, and words and sounds are numbers."""
+"""Beam search on a CPU: beam_search_cpu.cpp. Graphs are arrays here, and words and sounds are numbers."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class _Options(Structure):
 
 def decoding_library() -> ctypes.CDLL | None:
     """The compiled search; None without a C++ compiler."""
-    library = native_library("decoding/search")
+    library = native_library("beam_search_cpu")
     if library is None:
         return None
     library.search_new.restype = c_void_p

@@ -1,4 +1,4 @@
-"""Determinization of lattices on a CPU: determinize.cpp."""
+"""Determinization of lattices on a CPU: determinize_cpu.cpp."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def determinize(
         The number of states (0 is the start), arcs of type `COMPACT_ARC`, their strings of
         transition-ids one after the other, and whether it is complete. None without a compiler.
     """
-    library = native_library("decoding/determinize")
+    library = native_library("determinize_cpu")
     if library is None:
         return None
     library.determinize_new.restype = c_void_p

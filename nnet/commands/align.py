@@ -141,8 +141,8 @@ def _outputs(
     import torch
 
     from nnet.commands.compute import utterances
-    from nnet.modules.compiled import compile_network
-    from nnet.modules.inference import ChunkedInference, ChunkOptions
+    from nnet.inference.chunks import ChunkedInference, ChunkOptions
+    from nnet.runtime.compiled import compile_network
 
     if num_threads:
         torch.set_num_threads(num_threads)

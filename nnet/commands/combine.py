@@ -43,9 +43,9 @@ def combine(
     Example: nnet combine 12.raw 11.raw 10.raw ark:valid.egs final.raw
     """
     from nnet.modelfile.model import Model, read_model, write_model
-    from nnet.training.combination import combine as choose
-    from nnet.training.combination import has_batchnorm, recomputed_statistics
-    from nnet.training.evaluation_examples import minibatches_for
+    from nnet.training.checkpoints.combination import combine as choose
+    from nnet.training.checkpoints.combination import has_batchnorm, recomputed_statistics
+    from nnet.training.feeds.evaluation_examples import minibatches_for
     from nnet.training.lfmmi.options import ChainOptions
 
     if len(files) < 3:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from nnet.commands.progress import Progress
+    from nnet.inference.chunks import ChunkOptions, Utterance
+    from nnet.inference.segments import SegmentOptions
     from nnet.modelfile.model import Model
-    from nnet.modules.inference import ChunkOptions, Utterance
-    from nnet.modules.segments import SegmentOptions
 
 
 def compute(
@@ -90,11 +90,11 @@ def compute(
 
     from nnet.commands.progress import Progress
     from nnet.data.writers import MatrixWriter, VectorWriter
+    from nnet.inference.chunks import ChunkedInference, ChunkOptions
+    from nnet.inference.segments import SegmentInference
     from nnet.modelfile.model import read_model
-    from nnet.modules.compiled import compile_network
-    from nnet.modules.device import select_device
-    from nnet.modules.inference import ChunkedInference, ChunkOptions
-    from nnet.modules.segments import SegmentInference
+    from nnet.runtime.compiled import compile_network
+    from nnet.runtime.device import select_device
 
     options = ChunkOptions(
         frames_per_chunk,
@@ -140,8 +140,8 @@ def _segment_options(
     chunk_size: int | None, min_chunk_size: int | None, pad_input: str, chunks: ChunkOptions
 ) -> SegmentOptions | None:
     """How to make one vector an utterance; None if frames are wanted."""
-    from nnet.modules.inference import ChunkOptions
-    from nnet.modules.segments import SegmentOptions
+    from nnet.inference.chunks import ChunkOptions
+    from nnet.inference.segments import SegmentOptions
 
     pad = truth("--pad-input", pad_input)
     if chunk_size is None and min_chunk_size is None:
@@ -163,7 +163,7 @@ def _segment_options(
 
 
 def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> Iterator[Utterance]:
-    from nnet.modules.segments import segments
+    from nnet.inference.segments import segments
 
     for utterance in utterances:
         frames = len(utterance.features)
@@ -179,7 +179,7 @@ def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> It
 def utterances(feats: str, ivectors: str, online_ivectors: str, period: int) -> Iterator[Utterance]:
     from nnet.data.matrices import read_vector_or_matrix
     from nnet.data.tables import RandomAccess, read_matrices
-    from nnet.modules.inference import Utterance
+    from nnet.inference.chunks import Utterance
 
     if ivectors and online_ivectors:
         raise NnetError("give --ivectors or --online-ivectors, not both")

@@ -33,7 +33,7 @@ def compute_prob(
     """
     from nnet.modelfile.model import read_model
     from nnet.training.evaluation import evaluate_network, in_test_mode
-    from nnet.training.evaluation_examples import minibatches_for
+    from nnet.training.feeds.evaluation_examples import minibatches_for
     from nnet.training.lfmmi.options import ChainOptions
 
     options = ChainOptions(leaky_hmm_coefficient=leaky_hmm_coefficient, l2_regularize=l2_regularize)

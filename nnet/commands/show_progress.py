@@ -28,7 +28,7 @@ def show_progress(
     check_alike(before, after)
     if num_segments < 1:
         raise NnetError(f"--num-segments is {num_segments}; expected: 1 or more")
-    from nnet.training.progress_report import objective_changes, parameter_changes
+    from nnet.training.reports.progress_report import objective_changes, parameter_changes
 
     if egs:
         from nnet.data.example_minibatch import example_minibatch

@@ -242,11 +242,11 @@ def train(
 
     Example: nnet train tdnnf.xconfig exp/tdnnf --feats scp:feats.scp --targets ark:ali.ark
     """
+    from nnet.training.feeds.tables import Archives, Tables, targets_by_output
     from nnet.training.lda import TransformOptions, UnknownTransform
     from nnet.training.lfmmi.options import ChainOptions
     from nnet.training.options import TrainingOptions
     from nnet.training.session import train as run
-    from nnet.training.tables import Archives, Tables, targets_by_output
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     options = TrainingOptions(

@@ -26,7 +26,7 @@ from nnet.components.registry import register
 from nnet.components.summary import matrix_norms, mean_stddev
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 INPUT_DIM = Setting(
     "input-dim", Kind.INTEGER, "number of columns read", REQUIRED, POSITIVE, unless="matrix"

@@ -28,7 +28,7 @@ from nnet.components.summary import plain
 from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 Entry = Spec | Old | Repeated | Mark
 Layout = tuple[tuple[str, Entry], ...]
@@ -43,6 +43,8 @@ class Component:
     """
 
     type_name: ClassVar[str]
+    in_kaldi: ClassVar[bool] = True
+    """Whether Kaldi knows the type, and so can load models with it."""
     layout: ClassVar[Layout] = ()
     settings: ClassVar[tuple[Setting, ...]] = ()
     info_order: ClassVar[tuple[str, ...]] = ("input_dim", "output_dim")

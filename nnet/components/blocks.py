@@ -15,7 +15,7 @@ from nnet.components.registry import register
 from nnet.components.summary import mean_stddev, rms
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _settings(bias_stddev: float) -> tuple[Setting, ...]:

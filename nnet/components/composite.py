@@ -14,7 +14,7 @@ from nnet.components.field import POSITIVE, REQUIRED, FieldError, Kind, Setting,
 from nnet.components.registry import register
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 @register("CompositeComponent")

@@ -24,7 +24,7 @@ from nnet.components.summary import mean_stddev, plain
 from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 _SETTINGS = (
     Setting("output-dim", Kind.INTEGER, "number of columns made", REQUIRED, POSITIVE),

@@ -26,7 +26,7 @@ from nnet.components.registry import register
 from nnet.components.summary import mean_stddev, rms
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 ORDERS = ("yzx", "zyx")
 """The order of an image's columns, the fastest index first, by its number in model files."""

@@ -26,7 +26,7 @@ from nnet.components.registry import register
 from nnet.components.summary import mean_stddev
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _parameter_settings(file_key: str, mean: float) -> tuple[Setting, ...]:

@@ -25,7 +25,7 @@ from nnet.components.registry import register
 from nnet.components.summary import general, plain, rms, summarize_vector
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _average_field(token: str, doc: str) -> Any:

@@ -26,7 +26,7 @@ from nnet.components.registry import register
 from nnet.components.summary import general, plain, rms, summarize_vector
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 UNITS = ("i_t_sigmoid", "f_t_sigmoid", "c_t_tanh", "o_t_sigmoid", "m_t_tanh")
 """The five nonlinearities, in the order of their statistics."""

@@ -156,19 +156,42 @@ class Nonlinearity(Component):
             yield plain("oderiv-count", float(self.oderiv_count))
 
 
+class Elementwise(Nonlinearity):
+    """A function of single numbers, of which `nnet.kernels.functions` has all forms by name."""
+
+    function: ClassVar[str]
+
+
 @register("SigmoidComponent")
-class Sigmoid(Nonlinearity):
+class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x))."""
+
+    function = "sigmoid"
 
 
 @register("TanhComponent")
-class Tanh(Nonlinearity):
+class Tanh(Elementwise):
     """y = tanh(x)."""
+
+    function = "tanh"
 
 
 @register("RectifiedLinearComponent")
-class RectifiedLinear(Nonlinearity):
+class RectifiedLinear(Elementwise):
     """y = max(x, 0)."""
+
+    function = "relu"
+
+
+@register("SwishComponent")
+class Swish(Elementwise):
+    """y = x / (1 + exp(-x)) (Ramachandran, Zoph & Le, "Searching for activation functions", 2017).
+
+    Not loadable by Kaldi.
+    """
+
+    function = "swish"
+    in_kaldi = False
 
 
 @register("SoftmaxComponent")

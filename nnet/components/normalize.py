@@ -25,7 +25,7 @@ from nnet.components.registry import register
 from nnet.components.summary import summarize_vector
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 @register("NormalizeComponent")

@@ -17,6 +17,7 @@ from nnet.components.registry import register
 class OwnComponent(Component):
     """A component type that Kaldi does not know, of `dim` columns."""
 
+    in_kaldi = False
     info_order: ClassVar[tuple[str, ...]] = ("dim",)
 
     dim: int = stored(Kind.INTEGER, "<Dim>", "number of columns", key="dim", check=POSITIVE)

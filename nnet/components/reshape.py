@@ -20,7 +20,7 @@ from nnet.components.field import (
 from nnet.components.registry import register
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 SHOWN_COLUMNS = 5
 

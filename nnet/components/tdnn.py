@@ -33,7 +33,7 @@ from nnet.components.summary import mean_stddev
 from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 
 def _bias_info(component: Tdnn) -> str:

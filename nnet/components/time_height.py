@@ -27,7 +27,7 @@ from nnet.components.summary import mean_stddev, rms
 from nnet.components.window import TimeWindow
 
 if TYPE_CHECKING:
-    from nnet.components.config import Given, Initializer
+    from nnet.components.initial import Given, Initializer
 
 Offsets = tuple[tuple[int, int], ...]
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnet.components.base import Component
-from nnet.components.config import Initializer, ReadArray, component_from_line
+from nnet.components.config import component_from_line
+from nnet.components.initial import Initializer, ReadArray
 from nnet.graph.check import check_network
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
 from nnet.text.parse import descriptor_of, parse_config

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from nnet.components.config import ReadArray
+from nnet.components.initial import ReadArray
 from nnet.graph.build import build_network, is_config
 from nnet.graph.dims import node_dim
 from nnet.graph.network import Network, OutputNode

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnet.kernels.packed_affine import pack
-from nnet.kernels.spliced_affine import Observer, Term, spliced_affine
-from nnet.modules.registry import ComponentModule, constant, implements
+from nnet.kernels.affine.packed import pack
+from nnet.kernels.affine.spliced import Observer, Term, spliced_affine
+from nnet.modules.base import ComponentModule, constant
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.kernels.restricted_attention import Heads, restricted_attention
-from nnet.modules.registry import WindowModule, implements, indexed
+from nnet.kernels.attention.restricted import Heads, restricted_attention
+from nnet.modules.base import WindowModule, indexed
+from nnet.modules.registry import implements
 from nnet.modules.statistics import SumsModule, chance
 from nnet.plan.windows import WindowRows
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
-from nnet.kernels.batch_norm import batch_norm, merge_statistics
-from nnet.modules.registry import ComponentModule, implements
+from nnet.kernels.normalization.batch_norm import batch_norm, merge_statistics
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

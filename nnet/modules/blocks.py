@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.modules.registry import ComponentModule, implements, make_module
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements, make_module
 from nnet.plan.times import Times
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from nnet.kernels.image_convolution import Image, Taps, image_convolution
-from nnet.kernels.windows import Windows
-from nnet.modules.registry import ComponentModule, implements
+from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.windows.windows import Windows
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

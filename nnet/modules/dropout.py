@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.recording import constants, number
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import IntArray, Times
 
 

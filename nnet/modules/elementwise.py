@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from nnet.modules.registry import WindowModule, constant, implements
+from nnet.modules.base import WindowModule, constant
+from nnet.modules.registry import implements
 from nnet.modules.time_height import TimeHeightConvolution
 from nnet.plan.windows import WindowRows
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.limit_cpu import LIBRARY, NativeLimit
+from nnet.kernels.cells.limit_cpu import LIBRARY, NativeLimit
 from nnet.kernels.native_rows import runs_natively, step_ranges
-from nnet.modules.registry import Split, StepFunction, StepGradients, implements
+from nnet.modules.base import Split, StepFunction, StepGradients
+from nnet.modules.registry import implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, SumsModule, chance
 from nnet.plan.times import IntArray, Times
 

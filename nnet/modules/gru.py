@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nnet.kernels.gru import gru_cell, gru_cell_gradient
-from nnet.kernels.gru_cpu import LIBRARY
+from nnet.kernels.affine.spliced import Observer
+from nnet.kernels.cells.gru import gru_cell, gru_cell_gradient
+from nnet.kernels.cells.gru_cpu import LIBRARY
 from nnet.kernels.native_rows import runs_natively
-from nnet.kernels.spliced_affine import Observer
+from nnet.modules.base import Split, StepFunction, StepGradients
 from nnet.modules.cells import Cell
 from nnet.modules.gru_steps import NativeResetSteps, NativeSteps, RepairedSteps
-from nnet.modules.registry import Split, StepFunction, StepGradients, implements
+from nnet.modules.registry import implements
 from nnet.modules.statistics import REPAIR_PROBABILITY, chance
 from nnet.plan.times import Times
 

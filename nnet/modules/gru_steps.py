@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nnet.kernels.gru_cpu import GruParts, NativeGru, NativeGruDerivative
+from nnet.kernels.cells.gru_cpu import GruParts, NativeGru, NativeGruDerivative
 from nnet.kernels.native_rows import step_ranges
-from nnet.modules.registry import Split, StepFunction, StepGradients
+from nnet.modules.base import Split, StepFunction, StepGradients
 
 if TYPE_CHECKING:
     from nnet.modules.gru import AnyGruNonlinearity

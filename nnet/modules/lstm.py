@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.kernels.lstm import lstm_cell, lstm_cell_gradient
-from nnet.kernels.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
+from nnet.kernels.cells.lstm import lstm_cell, lstm_cell_gradient
+from nnet.kernels.cells.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
 from nnet.kernels.native_rows import runs_natively, step_ranges
+from nnet.modules.base import Split, StepFunction, StepGradients
 from nnet.modules.cells import Cell
-from nnet.modules.registry import Split, StepFunction, StepGradients, implements
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 SIGMOIDS = (0, 1, 3)

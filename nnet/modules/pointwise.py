@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
-from nnet.kernels.log_softmax import AnyTargets, LogLikelihood, log_likelihood
-from nnet.kernels.renorm import renorm, renorm_gradient
-from nnet.modules.registry import ComponentModule, Split, StepFunction, StepGradients, implements
+from nnet.kernels.functions import FUNCTIONS
+from nnet.kernels.normalization.renorm import renorm, renorm_gradient
+from nnet.kernels.softmax.log_softmax import AnyTargets, LogLikelihood, log_likelihood
+from nnet.modules.base import ComponentModule, Split, StepFunction, StepGradients
+from nnet.modules.registry import implements
 from nnet.modules.statistics import Nonlinearity
 from nnet.plan.times import Times
 
 
-class Gate(Nonlinearity):
+@implements("Elementwise")
+class Elementwise(Nonlinearity):
+    """A function of single numbers, by its name in `nnet.kernels.functions`."""
+
+    def __init__(self, spec: Any) -> None:
+        super().__init__(spec)
+        self.form = FUNCTIONS[spec.function]
+
+    def function(self, x: Tensor) -> Tensor:
+        return self.form.value(x)
+
+    def kept(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.form.kept(x, y)
+
+    def slope(self, kept: Tensor) -> Tensor:
+        return self.form.slope(kept)
+
+    def input_gradient(self, kept: Tensor, gradient: Tensor) -> Tensor:
+        return self.form.backward(gradient, kept)
+
+
+class Gate(Elementwise):
     """A nonlinearity of gates; in loops without a copy.
 
     Subclasses define what torch has: `into(x, out=...)` and, by the output, the derivative
@@ -41,14 +65,15 @@ class Gate(Nonlinearity):
     ) -> StepFunction | None:
         if not isinstance(forward, _GateSteps) or not gradients.alone[0]:
             return None
-        results, given = forward.results, gradients.split(gradients.output)
+        sources, results = forward.sources, forward.results
+        given = gradients.split(gradients.output)
         found = gradients.split(gradients.targets[0])
 
         def step(number: int) -> None:
             y, of_y, of_x = results[number], given[number], found[number]
             self.gradient_into(of_y, y, grad_input=of_x)
             if self.storing:
-                of_x.copy_(self.observed(of_x, y, of_y))
+                of_x.copy_(self.observed(of_x, sources[number], y, of_y))
 
         return step
 
@@ -71,14 +96,8 @@ class Sigmoid(Gate):
     into = staticmethod(torch.sigmoid)
     gradient_into = staticmethod(torch.ops.aten.sigmoid_backward.grad_input)
 
-    def function(self, x: Tensor) -> Tensor:
-        return x.sigmoid()
-
-    def slope(self, y: Tensor) -> Tensor:
-        return y * (1.0 - y)
-
-    def repair(self, y: Tensor) -> Tensor:
-        return 2.0 * y - 1.0
+    def repair(self, kept: Tensor) -> Tensor:
+        return 2.0 * kept - 1.0
 
 
 @implements("TanhComponent")
@@ -87,34 +106,19 @@ class Tanh(Gate):
     into = staticmethod(torch.tanh)
     gradient_into = staticmethod(torch.ops.aten.tanh_backward.grad_input)
 
-    def function(self, x: Tensor) -> Tensor:
-        return x.tanh()
-
-    def slope(self, y: Tensor) -> Tensor:
-        return 1.0 - y * y
-
-    def repair(self, y: Tensor) -> Tensor:
-        return y
+    def repair(self, kept: Tensor) -> Tensor:
+        return kept
 
 
 @implements("RectifiedLinearComponent")
-class RectifiedLinear(Nonlinearity):
+class RectifiedLinear(Elementwise):
     """Self-repair also lowers the inputs of units that are nearly always on."""
 
     lower_threshold = 0.05
     UPPER_THRESHOLD = 0.95
 
-    def function(self, x: Tensor) -> Tensor:
-        return x.relu()
-
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
         torch.clamp_min(x, 0, out=out)
-
-    def slope(self, y: Tensor) -> Tensor:
-        return y.sign()
-
-    def input_gradient(self, y: Tensor, gradient: Tensor) -> Tensor:
-        return torch.ops.aten.threshold_backward(gradient, y, 0)
 
     def _processed(self, *, before: bool) -> int:
         return 0 if before else self.spec.block_dim

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nnet.kernels import window_sums as kernels
 from nnet.kernels.implementation import Implementation
-from nnet.kernels.window_sums import Members
-from nnet.kernels.window_sums_cpu import native_deviations, native_sum
-from nnet.modules.registry import WindowModule, implements
+from nnet.kernels.windows import sums as kernels
+from nnet.kernels.windows.sums import Members
+from nnet.kernels.windows.sums_cpu import native_deviations, native_sum
+from nnet.modules.base import WindowModule
+from nnet.modules.registry import implements
 from nnet.plan.windows import WindowRows
 
 BLOCK = 32

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nnet.modules.registry import ComponentModule, implements
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

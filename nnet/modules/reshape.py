@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.modules.registry import ComponentModule, Split, StepFunction, StepGradients, implements
+from nnet.modules.base import ComponentModule, Split, StepFunction, StepGradients
+from nnet.modules.registry import implements
 from nnet.plan.times import Times
 
 

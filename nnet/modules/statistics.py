@@ -15,7 +15,7 @@ from torch.autograd import Function
 from nnet.components.nonlinearity import UNSET_THRESHOLD
 from nnet.components.nonlinearity import Nonlinearity as NonlinearitySpec
 from nnet.kernels.recording import also, number
-from nnet.modules.registry import ComponentModule
+from nnet.modules.base import ComponentModule
 from nnet.plan.times import Times
 
 COUNTS = (
@@ -100,12 +100,13 @@ class Nonlinearity(StatisticsModule):
     first; then units whose average derivative is out of bounds are self-repaired in half of the
     minibatches, if the component has a self-repair-scale. Sums are kept in float64.
 
-    Subclasses define `function` and, if its derivatives are stored, `slope`.
+    Subclasses define `function` and, if its derivatives are stored, `slope`, by the function's
+    outputs or by what `kept` says.
     """
 
     lower_threshold = UNSET_THRESHOLD
     slope: Callable[[Tensor], Tensor] | None = None
-    """From outputs to the derivatives there; None if they are not stored."""
+    """From what is kept to the derivatives there; None if they are not stored."""
     _stores_values = False
     """Whether values are stored although derivatives are not."""
 
@@ -123,12 +124,16 @@ class Nonlinearity(StatisticsModule):
         """The function itself."""
         raise NotImplementedError
 
-    def input_gradient(self, y: Tensor, gradient: Tensor) -> Tensor:
-        """From the gradient for the output `y` to that for the input, without self-repair."""
-        assert self.slope is not None
-        return gradient * self.slope(y)
+    def kept(self, x: Tensor, y: Tensor) -> Tensor:
+        """What `slope` reads: the output `y`, or the input `x`."""
+        return y
 
-    def repair(self, y: Tensor) -> Tensor | None:
+    def input_gradient(self, kept: Tensor, gradient: Tensor) -> Tensor:
+        """From the gradient for the output to that for the input, without self-repair."""
+        assert self.slope is not None
+        return gradient * self.slope(kept)
+
+    def repair(self, kept: Tensor) -> Tensor | None:
         """Towards which input self-repair pushes, by element, before scaling; None for nothing."""
         return None
 
@@ -136,7 +141,7 @@ class Nonlinearity(StatisticsModule):
         if not (self.storing and torch.is_grad_enabled()):
             return self.function(x)
         result: Tensor = _Repaired.apply(x, self) if self.repairs else self.function(x)
-        self._store(result.detach())
+        self._store(x.detach(), result.detach())
         if result.requires_grad:
             result.register_hook(self._store_derivative)
         return result
@@ -147,7 +152,7 @@ class Nonlinearity(StatisticsModule):
     def derivative_factors(self, x: Tensor, y: Tensor, times: Times) -> Tensor | None:
         if self.storing or self.slope is None:
             return None
-        return self.slope(y)
+        return self.slope(self.kept(x, y))
 
     def derivative_from(self, factors: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
         return gradient * factors
@@ -156,13 +161,13 @@ class Nonlinearity(StatisticsModule):
         """In a loop, as in nnet3, statistics are stored and units repaired step by step."""
         if self.slope is None:
             return super().derivative(x, y, gradient, times)
-        result = self.input_gradient(y, gradient)
-        return self.observed(result, y, gradient) if self.storing else result
+        result = self.input_gradient(self.kept(x, y), gradient)
+        return self.observed(result, x, y, gradient) if self.storing else result
 
-    def observed(self, result: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
+    def observed(self, result: Tensor, x: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
         """The gradient for the input with self-repair; stores statistics before and after."""
-        self._store(y)
-        result = self.repaired(result, y) if self.repairs else result
+        self._store(x, y)
+        result = self.repaired(result, self.kept(x, y)) if self.repairs else result
         self._store_derivative(gradient)
         return result
 
@@ -181,14 +186,14 @@ class Nonlinearity(StatisticsModule):
         return bool(self.spec.self_repair_scale) and self.lower_threshold != UNSET_THRESHOLD
 
     @torch.no_grad()
-    def _store(self, y: Tensor) -> None:
+    def _store(self, x: Tensor, y: Tensor) -> None:
         slope = self.slope
         if slope is None and not self._stores_values:
             return
         if not self.picks_values():
             return
         rows = y.reshape(-1, y.shape[-1])
-        slopes = None if slope is None else _column_sums(slope(rows))
+        slopes = None if slope is None else _column_sums(slope(self.kept(x, y).reshape(rows.shape)))
         self.store_values(_column_sums(rows), slopes, len(rows))
 
     def picks_values(self) -> bool:
@@ -245,12 +250,12 @@ class Nonlinearity(StatisticsModule):
         also(add)
 
     @torch.no_grad()
-    def repaired(self, gradient: Tensor, y: Tensor) -> Tensor:
-        """The gradient of minus the objective by the input, with self-repair; y is the output."""
+    def repaired(self, gradient: Tensor, kept: Tensor) -> Tensor:
+        """The gradient of minus the objective by the input, with self-repair."""
         term = self.repair_term()
         if term is None:
             return gradient
-        push, term = self.repair(y), term.to(gradient.dtype)
+        push, term = self.repair(kept), term.to(gradient.dtype)
         return gradient + (term if push is None else term * push)
 
     @torch.no_grad()
@@ -330,13 +335,13 @@ class _Repaired(Function):
     def forward(ctx: Any, x: Tensor, module: Nonlinearity) -> Tensor:
         y = module.function(x)
         ctx.module = module
-        ctx.save_for_backward(y)
+        ctx.save_for_backward(module.kept(x, y))
         return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (y,) = ctx.saved_tensors
-        return ctx.module.repaired(ctx.module.input_gradient(y, gradient), y), None
+        (kept,) = ctx.saved_tensors
+        return ctx.module.repaired(ctx.module.input_gradient(kept, gradient), kept), None
 
 
 def _column_sums(rows: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nnet.kernels.image_convolution import Image, Taps, image_convolution
-from nnet.kernels.windows import Windows
-from nnet.modules.registry import WindowModule, implements, indexed
+from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.windows.windows import Windows
+from nnet.modules.base import WindowModule, indexed
+from nnet.modules.registry import implements
 from nnet.plan.windows import WindowRows
 
 SPARSE = 2

@@ -5,18 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from nnet.components.nonlinearity import Elementwise
 from nnet.passes.base import keep
 from nnet.passes.splice import seen_through
 from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.derived import ScaleOffset
 from nnet.plan.ir import Operation, Plan, Source, SplicedAffine, Value
-
-ACTIVATIONS = {
-    "RectifiedLinearComponent": "relu",
-    "SigmoidComponent": "sigmoid",
-    "TanhComponent": "tanh",
-}
 
 
 @dataclass(frozen=True)
@@ -57,9 +52,8 @@ def _joined(before: SplicedAffine, component: str, spec: object) -> SplicedAffin
     """`before` with the component after it, if it has a place for it."""
     if isinstance(spec, ScaleOffset) and not before.scale_offset:
         return replace(before, scale_offset=component)
-    activation = ACTIVATIONS.get(getattr(spec, "type_name", ""))
-    if activation is not None and not (before.activation or before.scale_offset):
-        return replace(before, activation=activation)
+    if isinstance(spec, Elementwise) and not (before.activation or before.scale_offset):
+        return replace(before, activation=spec.function)
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from nnet.components.frames import Frames, Window
 from nnet.plan import ir
 from nnet.plan.ir import Operation, Plan, Value
-from nnet.plan.loops import Loop
+from nnet.plan.loops.loop import Loop
 from nnet.plan.times import At, RoundDown, Shift, TimeMap, Times
 
 

@@ -9,7 +9,7 @@ from nnet.plan.cost import operation_cost
 from nnet.plan.implementations import Choice
 from nnet.plan.ir import Operation, Plan, Rows, Value
 from nnet.plan.layout import Layout
-from nnet.plan.loops import Loop, looping
+from nnet.plan.loops.loop import Loop, looping
 from nnet.plan.times import At, RoundDown, Shift, TimeMap
 
 

@@ -18,7 +18,7 @@ from nnet.plan.cost import FLOAT, VIEWS, Bound, Cost, operation_cost
 from nnet.plan.derived import is_affine
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
-from nnet.plan.loops import looping
+from nnet.plan.loops.loop import looping
 from nnet.plan.machine import Machine, Precision
 
 Kernels = Literal["auto", "reference", "triton"]

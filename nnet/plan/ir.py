@@ -16,7 +16,7 @@ from nnet.errors import NnetError
 from nnet.plan.times import TimeMap
 
 if TYPE_CHECKING:
-    from nnet.plan.loops import Loop
+    from nnet.plan.loops.loop import Loop
 
 Value = int
 """A value is named by the position of the operation that makes it."""
@@ -271,7 +271,7 @@ class Plan:
     @cached_property
     def groups(self) -> tuple[Value | Loop, ...]:
         """All values, each loop as one, in an order in which they can be computed."""
-        from nnet.plan.loops import find_groups
+        from nnet.plan.loops.loop import find_groups
 
         return find_groups(self)
 

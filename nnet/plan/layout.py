@@ -17,7 +17,7 @@ from nnet.errors import NnetError
 from nnet.plan import ir
 from nnet.plan.available import Available, frames_of
 from nnet.plan.ir import Plan, Value
-from nnet.plan.loops import Loop, fixed_times, total_reach
+from nnet.plan.loops.loop import Loop, fixed_times, total_reach
 from nnet.plan.request import AnyTimes, Request, TimeList
 from nnet.plan.times import IntArray, Selection, Times
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.graph.network import Network
 from nnet.modules.batchnorm import BatchNorm
-from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.training.lfmmi.objective import ChainObjective
 from nnet.training.objectives import OutputObjectives, loss
 from nnet.training.tallies import Tally, added, overall, tallies

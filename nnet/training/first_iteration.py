@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nnet.training.distribution import Processes, take_best
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.tallies import Tally
 
 

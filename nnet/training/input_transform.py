@@ -19,14 +19,15 @@ from nnet.data.minibatch import AnyTargets, DenseTargets, Minibatch, SparseTarge
 from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
 from nnet.graph.network import ComponentNode, Network, OutputNode
-from nnet.kernels.numerator import numerator
+from nnet.kernels.chain.numerator import numerator
 from nnet.modelfile.loading import read_matrix
 from nnet.modelfile.writing import BinaryWriter, save_bytes
-from nnet.modules.compiled import compile_network
 from nnet.plan.request import Request
+from nnet.runtime.compiled import compile_network
 from nnet.text.syntax import NodeName, Offset
-from nnet.training.example_feed import ExampleFeed
-from nnet.training.feed import Feed, first_batches
+from nnet.training.feeds.corpus import Feed, first_batches
+from nnet.training.feeds.examples import ExampleFeed
+from nnet.training.feeds.ports import main_output
 from nnet.training.lda import (
     Floats,
     LdaStatistics,
@@ -35,7 +36,6 @@ from nnet.training.lda import (
     pruned,
 )
 from nnet.training.options import TrainingOptions
-from nnet.training.ports import main_output
 
 FILE = "lda.mat"
 OUTPUT = "output"

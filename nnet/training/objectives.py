@@ -12,7 +12,7 @@ from torch import Tensor
 from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.errors import NnetError
 from nnet.graph.network import Network
-from nnet.modules.logits import Logits, Output, finished
+from nnet.runtime.logits import Logits, Output, finished
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,7 @@ def natural_gradient(module: nn.Module, options: TrainingOptions) -> Optimizer:
 
     The components' l2-regularize counts once for each chunk; --weight-decay is not used.
     """
-    from nnet.training.natural_sgd import NaturalGradientSGD
+    from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 
     asked = kernels(options.kernels)
     return NaturalGradientSGD(

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from nnet.data.minibatch import Minibatch
+from nnet.modules.base import ComponentModule
 from nnet.modules.batchnorm import BatchNorm
-from nnet.modules.compiled import CompiledNetwork
-from nnet.modules.logits import Logits, Output, finished
-from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.registry import make_module
 from nnet.modules.statistics import StatisticsModule
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.runtime.logits import Logits, Output, finished
 from nnet.training.objectives import Objective, Scores
 from nnet.training.tallies import Tally, added, tallies
 

@@ -18,10 +18,8 @@ from nnet.graph.network import Network
 from nnet.modelfile.chain_examples import XENT
 from nnet.modelfile.model import Model, write_model
 from nnet.plan.implementations import kernels as known_kernels
-from nnet.training.identity import Identity, differences, identity_of
-from nnet.training.lda import UnknownTransform
-from nnet.training.options import TrainingOptions
-from nnet.training.ports import (
+from nnet.training.checkpoints.identity import Identity, differences, identity_of
+from nnet.training.feeds.ports import (
     Ports,
     find_ports,
     is_log_softmax,
@@ -29,7 +27,9 @@ from nnet.training.ports import (
     main_output,
     warn_of_unbounded_objectives,
 )
-from nnet.training.tables import Archives, Tables, example_sets, load_data
+from nnet.training.feeds.tables import Archives, Tables, example_sets, load_data
+from nnet.training.lda import UnknownTransform
+from nnet.training.options import TrainingOptions
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.batches import Batch, Shape
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.plan.request import Request
     from nnet.training.distribution import Processes
     from nnet.training.objectives import Objective
-    from nnet.training.records import Reporter
+    from nnet.training.reports.records import Reporter
     from nnet.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def train(
     """
     _check_folder(out_dir, resume)
     if options.bf16:
-        from nnet.modules.device import check_bf16
+        from nnet.runtime.device import check_bf16
 
         check_bf16()
     sets: Sets
@@ -157,7 +157,7 @@ def _cannot_make(out_dir: Path, reason: str | None) -> NnetError:
 
 
 def _join(options: TrainingOptions) -> Processes:
-    from nnet.modules.device import select_device
+    from nnet.runtime.device import select_device
     from nnet.training.distribution import Processes
 
     device = select_device(options.device)
@@ -176,11 +176,11 @@ def _make_trainer(
     import torch
 
     from nnet.data.corpus import Corpus
-    from nnet.modules.compiled import compile_network
-    from nnet.modules.device import select_device
-    from nnet.training.example_feed import ExampleFeed
-    from nnet.training.feed import Feed
-    from nnet.training.random_state import seed_all
+    from nnet.runtime.compiled import compile_network
+    from nnet.runtime.device import select_device
+    from nnet.training.checkpoints.random_state import seed_all
+    from nnet.training.feeds.corpus import Feed
+    from nnet.training.feeds.examples import ExampleFeed
     from nnet.training.scoring import Scorer
     from nnet.training.trainer import Trainer
 
@@ -258,10 +258,10 @@ def _objective(network: Network, outputs: tuple[str, ...], options: TrainingOpti
 
 
 def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> list[Reporter]:
-    from nnet.training.json_log import JsonLog
-    from nnet.training.nnet3_log import Nnet3Log
-    from nnet.training.progress import ProgressDisplay
-    from nnet.training.tensorboard import TensorBoardLog, tensorboard_is_installed
+    from nnet.training.reports.json_log import JsonLog
+    from nnet.training.reports.nnet3_log import Nnet3Log
+    from nnet.training.reports.progress import ProgressDisplay
+    from nnet.training.reports.tensorboard import TensorBoardLog, tensorboard_is_installed
 
     events = out_dir / "train.jsonl"
     reporters: list[Reporter] = [
@@ -275,7 +275,7 @@ def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> l
 
 
 def _resume(trainer: Trainer, out_dir: Path, identity: Identity) -> None:
-    from nnet.training.checkpoint import read_newest
+    from nnet.training.checkpoints.checkpoint import read_newest
 
     def read() -> dict[str, Any] | None:
         state = read_newest(out_dir / CHECKPOINTS)
@@ -301,7 +301,7 @@ def _priors(model: Model, trainer: Trainer) -> np.ndarray | None:
 
 
 def _write_results(model: Model, trainer: Trainer, out_dir: Path) -> Path:
-    from nnet.training.curves import draw_curves
+    from nnet.training.reports.curves import draw_curves
 
     kind = "mdl" if model.is_acoustic else "raw"
     final = out_dir / f"final.{kind}"

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from nnet.data.minibatch import Minibatch
 from nnet.training.distribution import Processes, sum_over_processes
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import Scores, loss
 from nnet.training.scoring import Scorer
 from nnet.training.tallies import ScoreNumbers, Tally, tallies

@@ -15,24 +15,24 @@ from torch import Tensor
 from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
 from nnet.graph.network import Network
-from nnet.training.checkpoint import (
+from nnet.training.checkpoints.average import combine_checkpoints
+from nnet.training.checkpoints.checkpoint import (
     checkpoint_path,
     checkpoints,
     keep_newest,
     write_checkpoint,
 )
-from nnet.training.checkpoint_average import combine_checkpoints
+from nnet.training.checkpoints.process_states import own_part, own_states
+from nnet.training.checkpoints.random_state import random_state, seed_all, set_random_state
 from nnet.training.distribution import Processes
 from nnet.training.dropout_schedule import DropoutSchedule
-from nnet.training.example_feed import ExampleFeed
-from nnet.training.feed import Feed, first_batches
+from nnet.training.feeds.corpus import Feed, first_batches
+from nnet.training.feeds.examples import ExampleFeed
 from nnet.training.first_iteration import FirstIteration
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
-from nnet.training.process_states import own_part, own_states
-from nnet.training.random_state import random_state, seed_all, set_random_state
 from nnet.training.recorded_step import Recorder, recorded
-from nnet.training.records import (
+from nnet.training.reports.records import (
     History,
     MinibatchRecord,
     OutputRecord,

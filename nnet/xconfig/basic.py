@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from nnet.text.syntax import Line
 from nnet.text.values import real, true_or_false
@@ -59,6 +61,15 @@ class BasicLayer(LayerWithInput):
     l2_regularize = common.passed_not_negative(common.L2_REGULARIZE)
     learning_rate_factor = Passed(real, common.LEARNING_RATE_FACTOR, check=POSITIVE)
     max_change = common.max_change()
+
+    nonlinearities: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "relu": "RectifiedLinearComponent",
+            "sigmoid": "SigmoidComponent",
+            "tanh": "TanhComponent",
+        }
+    )
+    """Component types by the part of the layer type's name."""
 
     @property
     def parts(self) -> list[str]:
@@ -118,9 +129,9 @@ class BasicLayer(LayerWithInput):
 
     def _part(self, part: str, *, last: bool) -> tuple[str, dict[str, Any]]:
         """The component type of a part, and its settings after `dim`."""
+        if part in self.nonlinearities:
+            return self.nonlinearities[part], self.passed("self-repair-scale")
         match part:
-            case "relu" | "sigmoid" | "tanh":
-                return _NONLINEARITIES[part], self.passed("self-repair-scale")
             case "renorm":
                 stddev = {"add-log-stddev": last and self.add_log_stddev}
                 return "NormalizeComponent", {**self.passed("target-rms"), **stddev}
@@ -141,8 +152,12 @@ class BasicLayer(LayerWithInput):
         return "DropoutComponent", proportion
 
 
-_NONLINEARITIES = {
-    "relu": "RectifiedLinearComponent",
-    "sigmoid": "SigmoidComponent",
-    "tanh": "TanhComponent",
-}
+@register("swish-layer", "swish-batchnorm-layer")
+class SwishLayer(BasicLayer):
+    """An affine transform, then the swish function x / (1 + exp(-x)), then batchnorm if named.
+
+    Ramachandran, Zoph & Le, "Searching for activation functions", 2017. Not loadable by Kaldi.
+    """
+
+    in_kaldi = False
+    nonlinearities = MappingProxyType({"swish": "SwishComponent"})

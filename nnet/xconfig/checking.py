@@ -44,12 +44,14 @@ def mistakes(
     parsed = list(_parsed(source, found))
     lines = tuple(line for line, _ in parsed)
     scope = Scope(existing, lines, found.append)
+    layers: list[Layer] = []
     for line, readable in parsed:
-        scope.add(_layer(line, scope) if readable else Damaged(line))
+        layers.append(_layer(line, scope) if readable else Damaged(line))
+        scope.add(layers[-1])
     try:
         refuse_missing_input(File(source, lines), existing)
-        if all(layer.sound for layer in scope.layers):
-            assembled(source, tuple(scope.layers))
+        if all(layer.sound for layer in layers):
+            assembled(source, tuple(layers))
     except TextError as error:
         found.append(error)
     return sorted(found, key=lambda error: error.span.start if error.span else -1)

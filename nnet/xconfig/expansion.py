@@ -62,9 +62,11 @@ def expand(xconfig: File, existing_dims: Mapping[str, int] | None = None) -> Exp
     existing = existing_dims or {}
     refuse_missing_input(xconfig, existing)
     scope = Scope(existing, xconfig.lines)
+    layers = []
     for line in xconfig.lines:
-        scope.add(make_layer(line, scope))
-    return assembled(xconfig.source, tuple(scope.layers))
+        layers.append(make_layer(line, scope))
+        scope.add(layers[-1])
+    return assembled(xconfig.source, tuple(layers))
 
 
 def assembled(source: Source, layers: tuple[Layer, ...]) -> Expansion:

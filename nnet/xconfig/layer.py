@@ -48,6 +48,8 @@ class Layer:
     """Settings of an example, behind the layer type."""
     example_dim: ClassVar[int] = 40
     """Number of columns that the example reads."""
+    in_kaldi: ClassVar[bool] = True
+    """Whether Kaldi has the layer type, and can load what is made of it."""
     options: ClassVar[dict[str, Declared[Any]]] = {}
 
     def __init_subclass__(cls) -> None:

@@ -10,16 +10,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 from nnet.text import values
 from nnet.text.parse import descriptor_of, settings_of
 from nnet.text.source import TextError
 from nnet.text.syntax import LayerBack, Setting
-from nnet.xconfig.scope import Input, Scope, Unsettled
-
-if TYPE_CHECKING:
-    from nnet.xconfig.layer import Layer
+from nnet.xconfig.scope import AnyLayer, Input, Scope, Unsettled
 
 T = TypeVar("T")
 
@@ -61,8 +58,8 @@ class Declared(Generic[T]):
     @overload
     def __get__(self, layer: None, owner: type) -> Declared[T]: ...
     @overload
-    def __get__(self, layer: Layer, owner: type) -> T: ...
-    def __get__(self, layer: Layer | None, owner: type) -> Declared[T] | T:
+    def __get__(self, layer: AnyLayer, owner: type) -> T: ...
+    def __get__(self, layer: AnyLayer | None, owner: type) -> Declared[T] | T:
         if layer is None:
             return self
         if self.key not in layer.values:
@@ -70,7 +67,7 @@ class Declared(Generic[T]):
         value: T = layer.values[self.key]
         return value
 
-    def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> T:
+    def value(self, layer: AnyLayer, setting: Setting | None, scope: Scope) -> T:
         """The option's value on a layer.
 
         Args:
@@ -117,7 +114,7 @@ class Option(Declared[T]):
     def __init__(
         self,
         convert: Callable[[str], T],
-        default: T | Callable[[Layer], T],
+        default: T | Callable[[Any], T],
         doc: str,
         *,
         check: Check | None = None,
@@ -131,7 +128,7 @@ class Option(Declared[T]):
         self.unset = unset
         self.key = key
 
-    def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> T:
+    def value(self, layer: AnyLayer, setting: Setting | None, scope: Scope) -> T:
         if setting is None:
             return self._default(layer)
         value = values.convert(setting, self.convert, hint=self.explanation())
@@ -141,7 +138,7 @@ class Option(Declared[T]):
             check_value(self, self.check, value, setting)
         return value
 
-    def _default(self, layer: Layer) -> T:
+    def _default(self, layer: AnyLayer) -> T:
         if self.default is REQUIRED:
             raise TextError(
                 layer.line.span,
@@ -169,7 +166,7 @@ class Passed(Declared[str]):
         self.doc = doc
         self.check = check
 
-    def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> str:
+    def value(self, layer: AnyLayer, setting: Setting | None, scope: Scope) -> str:
         if setting is None or not setting.value.strip():
             return ""
         value = values.convert(setting, self.convert, hint=self.explanation())
@@ -203,7 +200,7 @@ class Extra(Declared[ComponentSettings]):
         self.doc = doc
         self.default = default
 
-    def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> ComponentSettings:
+    def value(self, layer: AnyLayer, setting: Setting | None, scope: Scope) -> ComponentSettings:
         if setting is None:
             return _default_settings(self.key, self.default)
         return ComponentSettings(setting.value.strip(), settings_of(setting))
@@ -230,7 +227,7 @@ class InputOption(Declared[Input]):
     def __init__(self, doc: str) -> None:
         self.doc = doc
 
-    def value(self, layer: Layer, setting: Setting | None, scope: Scope) -> Input:
+    def value(self, layer: AnyLayer, setting: Setting | None, scope: Scope) -> Input:
         if setting is None:
             return scope.input("[-1]", LayerBack(1, span=layer.line.word_span))
         return scope.input(setting.value.strip(), descriptor_of(setting, short_forms=True))

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from nnet.text import syntax
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Descriptor
 from nnet.text.traverse import Leaf, leaves, map_leaves
 from nnet.text.write import write_descriptor
-
-if TYPE_CHECKING:
-    from nnet.xconfig.layer import Layer
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,18 @@ class Input:
         return write_descriptor(self.descriptor, str)
 
 
+class AnyLayer(Protocol):
+    """What a scope and an option need to know of a layer (`nnet.xconfig.layer.Layer`)."""
+
+    line: syntax.Line
+    name: str
+    values: dict[str, Any]
+    sound: bool
+    outputs_read: set[str]
+
+    def outputs(self) -> dict[str, Output]: ...
+
+
 class Unsettled(Exception):
     """Something depends on a layer or an option with a mistake, which has been reported."""
 
@@ -70,17 +79,17 @@ class Scope:
         lines: tuple[syntax.Line, ...],
         report: Callable[[TextError], None] = stop,
     ) -> None:
-        self.layers: list[Layer] = []
+        self.layers: list[AnyLayer] = []
         self.existing = existing
         self.report = report
-        self._by_name: dict[str, Layer] = {}
+        self._by_name: dict[str, AnyLayer] = {}
         self._lines = lines
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: AnyLayer) -> None:
         self.layers.append(layer)
         self._by_name.setdefault(layer.name, layer)
 
-    def get(self, name: str) -> Layer | None:
+    def get(self, name: str) -> AnyLayer | None:
         """The layer of that name, if there is one so far."""
         return self._by_name.get(name)
 
@@ -227,7 +236,7 @@ class Scope:
 
 
 def _no_such_output(
-    name: syntax.NodeName, layer: Layer, auxiliary: str, outputs: Mapping[str, Output]
+    name: syntax.NodeName, layer: AnyLayer, auxiliary: str, outputs: Mapping[str, Output]
 ) -> TextError:
     others = [f"{layer.name}.{output}" for output in outputs if output]
     instead = " or ".join([layer.name] * ("" in outputs) + others)

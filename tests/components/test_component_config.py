@@ -9,9 +9,10 @@ import pytest
 
 from nnet.components.affine import Affine, Linear, NaturalGradientAffine
 from nnet.components.base import Component
-from nnet.components.config import Initializer, component_from_line
+from nnet.components.config import component_from_line
 from nnet.components.dropout import GeneralDropout
 from nnet.components.elementwise import PerElementOffset, ScaleAndOffset
+from nnet.components.initial import Initializer
 from nnet.components.normalize import BatchNorm, Normalize
 from nnet.components.registry import component_types
 from nnet.components.reshape import SumGroup

@@ -11,8 +11,9 @@ import pytest
 
 from nnet.components import registry
 from nnet.components.base import Updatable
-from nnet.components.config import Initializer, component_from_line
+from nnet.components.config import component_from_line
 from nnet.components.field import POSITIVE, Kind, Presence, Role, stored
+from nnet.components.initial import Initializer
 from nnet.components.summary import mean_stddev
 from nnet.modelfile.component import read_component, write_component
 from nnet.modelfile.loading import open_bytes

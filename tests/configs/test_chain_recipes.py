@@ -17,10 +17,10 @@ from nnet.data.writers import MatrixWriter
 from nnet.graph.dims import node_dim
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model
+from nnet.training.feeds.tables import Tables
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Tables
 from tests.support import GOLDEN
 
 CHAIN = GOLDEN / "training/chain"

@@ -14,16 +14,16 @@ from nnet.components.reshape import SumGroup
 from nnet.converters.checking import part_errors
 from nnet.converters.convert import Converted, ConvertOptions, convert_legacy
 from nnet.converters.nnet1.base import nnet1_types
-from nnet.converters.nnet1_layers import NNET1
+from nnet.converters.nnet1.layers import NNET1
 from nnet.converters.nnet2.base import nnet2_types
-from nnet.converters.nnet2_layers import NNET2
+from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.report import report
 from nnet.errors import NnetError
+from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
 from nnet.modelfile.loading import open_file
 from nnet.modelfile.model import Model, model_bytes, read_model
 from nnet.modelfile.transitions import read_transition_model
-from nnet.modules.compiled import compile_network
-from nnet.modules.inference import ChunkedInference, ChunkOptions, Utterance
+from nnet.runtime.compiled import compile_network
 from tests.support import GOLDEN, cases, relative_error, table
 
 LEGACY = GOLDEN / "legacy"

@@ -17,10 +17,10 @@ from nnet.converters.onnx.graph import OPSET
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
+from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
-from nnet.modules.inference import ChunkedInference, ChunkOptions, Utterance
 from nnet.plan.request import Request, TimeRange
+from nnet.runtime.compiled import compile_network
 from tests.support import GOLDEN, cases, last_model, network_from, relative_error, table, utterances
 
 CHAIN = 3

@@ -15,7 +15,7 @@ from nnet.errors import NnetError
 from nnet.modelfile.examples import Example, NnetIo, frame_indexes
 from nnet.modelfile.general_matrix import FullMatrix
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
+from nnet.runtime.compiled import compile_network
 
 GOLDEN = Path(__file__).parents[1] / "golden/training/frame_level"
 UNMERGED = f"ark:{GOLDEN}/egs_compressed_unmerged.ark"

@@ -13,8 +13,8 @@ from nnet.graph.collapse import NNET3_RULES, RULES, collapse, prepare_for_test
 from nnet.graph.lines import node_lines
 from nnet.graph.network import Network
 from nnet.modelfile.model import model_bytes
-from nnet.modules.oracle import interpret
 from nnet.plan.request import Request
+from nnet.runtime.oracle import interpret
 from tests.random_networks import INPUT_DIMS, REQUEST, random_network, random_recurrent_network
 from tests.support import GOLDEN, golden_network, network_from
 

@@ -18,8 +18,8 @@ from nnet.graph.edits import edit
 from nnet.graph.edits.directive import directives
 from nnet.graph.lines import node_lines
 from nnet.graph.network import Network
-from nnet.modules.oracle import interpret
 from nnet.plan.request import Request, TimeRange
+from nnet.runtime.oracle import interpret
 from nnet.text.parse import parse_config
 from nnet.text.source import TextError
 from tests.support import network_from

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels import derivative_products, matrix_product, spliced_blocks
+from nnet.kernels.affine import derivative_products, spliced_blocks
+from nnet.kernels.affine import product as matrix_product
 
 
 @pytest.fixture(autouse=True)

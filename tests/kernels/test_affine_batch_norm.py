@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels import native, relu_batch_norm_cpu
-from nnet.kernels.affine_batch_norm import Layer, Normalization, affine_batch_norm
-from nnet.kernels.scatter import Projection, ScatterObserver, ScatterSums
-from nnet.kernels.spliced_affine import Term
-from nnet.training.vectors import Vectors
+from nnet.kernels import native
+from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums
+from nnet.kernels.affine.spliced import Term
+from nnet.kernels.normalization import relu_batch_norm_cpu
+from nnet.kernels.normalization.affine_batch_norm import Layer, Normalization, affine_batch_norm
+from nnet.training.natural_gradient.vectors import Vectors
 
 TARGET_RMS, EPSILON = 0.7, 1e-3
 

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnet.kernels import packed_affine
-from nnet.kernels.affine_chain import AffineChain, Link
-from nnet.kernels.packed_affine import can_pack, has_bf16_units, pack
-from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
+from nnet.kernels.affine import packed as packed_affine
+from nnet.kernels.affine.chain import AffineChain, Link
+from nnet.kernels.affine.packed import can_pack, has_bf16_units, pack
+from nnet.kernels.affine.spliced import Epilogue, Term, spliced_affine
 
 NAN = float("nan")
 
@@ -176,7 +176,7 @@ def test_two_threads_give_the_same_as_one():
 
 
 def test_weights_are_packed_beside_others_in_any_mode(monkeypatch):
-    monkeypatch.setattr("nnet.kernels.packed_affine._SHELVES", packed_affine._Shelves())
+    monkeypatch.setattr("nnet.kernels.affine.packed._SHELVES", packed_affine._Shelves())
     block = torch.randn(3, 2)
     with torch.inference_mode():
         first = pack([block])

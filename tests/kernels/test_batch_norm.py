@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.batch_norm import batch_norm, merge_statistics
+from nnet.kernels.normalization.batch_norm import batch_norm, merge_statistics
 from tests.kernels.test_affine_batch_norm import Unit
 from tests.kernels.triton_cases import (
     DEVICE,
@@ -115,8 +115,8 @@ def test_rows_that_are_not_finite_are_not_counted(wrong, implementation):
 
 
 def test_operators():
-    from nnet.kernels.gpu import batch_norm as operators
-    from nnet.kernels.gpu.batch_norm_gradient import backward
+    from nnet.kernels.normalization.gpu import batch_norm as operators
+    from nnet.kernels.normalization.gpu.batch_norm_gradient import backward
 
     x = random(9, 5)
     torch.library.opcheck(operators.forward, (x, x, 1.0, EPSILON, True, 0.5))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels.gru import gru_cell, gru_cell_gradient
-from nnet.kernels.lstm import lstm_cell, lstm_cell_gradient
+from nnet.kernels.cells.gru import gru_cell, gru_cell_gradient
+from nnet.kernels.cells.lstm import lstm_cell, lstm_cell_gradient
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
 
 
@@ -70,7 +70,7 @@ def test_the_gru_gradient_is_that_of_the_cell():
 
 
 def test_operators():
-    from nnet.kernels.gpu import gru, lstm
+    from nnet.kernels.cells.gpu import gru, lstm
 
     x, peepholes, y = random(3, 33), random(3, 6), random(3, 12)
     torch.library.opcheck(lstm.forward, (x, peepholes))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels.denominator import LIMIT, Transitions, denominator
+from nnet.kernels.chain.denominator import LIMIT, Transitions, denominator
 from tests.kernels.triton_cases import DEVICE, assert_close
 
 LEAKS = st.sampled_from([1e-5, 0.1, 0.7])
@@ -151,7 +151,7 @@ def test_kernels_give_what_the_reference_gives(
 
 
 def test_operators() -> None:
-    from nnet.kernels.gpu import denominator as operators
+    from nnet.kernels.chain import gpu as operators
 
     t = random_transitions(2, 4, 2, seed=0, dtype=torch.float32)
     likelihoods = torch.rand(2, 2, 3, device=DEVICE)

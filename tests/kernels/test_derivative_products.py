@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnet.kernels.derivative_products import Products, derivative_products, makes_products
-from nnet.kernels.relu_batch_norm_cpu import input_gradient
+from nnet.kernels.affine.derivative_products import Products, derivative_products, makes_products
+from nnet.kernels.normalization.relu_batch_norm_cpu import input_gradient
 
 
 def by_definition(

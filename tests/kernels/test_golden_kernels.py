@@ -1,19 +1,15 @@
 """Golden components and networks with `kernels="triton"`: outputs are Kaldi's, gradients those of
 plain torch in float64. Operations that have no kernel run in plain torch; no case is left out."""
 
-import importlib
-import pkgutil
-
 import pytest
 import torch
 
-import nnet.kernels.gpu
 from nnet.graph.context import context
-from nnet.kernels.gpu.support import KERNELS, Configuration
+from nnet.inference.chunks import ChunkedInference
+from nnet.kernels.gpu import KERNELS, Configuration
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
-from nnet.modules.inference import ChunkedInference
 from nnet.plan.request import Request, TimeRange, chunk_request
+from nnet.runtime.compiled import compile_network
 from tests.kernels.triton_cases import DEVICE
 from tests.support import (
     COMPONENT_OUTPUTS,
@@ -25,6 +21,7 @@ from tests.support import (
     table,
     utterances,
 )
+from tools.ahead_of_time import import_kernels
 
 COMPONENT_LIMIT = 1e-5
 NET_LIMIT = 1e-4
@@ -40,8 +37,7 @@ LARGE = 128
 def large_blocks(monkeypatch):
     """Blocks that hold a whole golden case: the interpreter takes as long for small ones, and other
     tests are for those."""
-    for module in pkgutil.iter_modules(nnet.kernels.gpu.__path__):
-        importlib.import_module(f"nnet.kernels.gpu.{module.name}")
+    import_kernels()
     for kernel in KERNELS.values():
         constants = kernel.interpreted.constants
         large = {name: max(value, LARGE) for name, value in constants.items()}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnet.kernels.gru_cpu import LIBRARY, GruParts, NativeGru, NativeGruDerivative
+from nnet.kernels.cells.gru_cpu import LIBRARY, GruParts, NativeGru, NativeGruDerivative
 from nnet.kernels.native_rows import runs_natively
 
 TIMES, SEQUENCES = 5, 3

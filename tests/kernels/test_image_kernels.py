@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 import torch
 
-from nnet.kernels.image_convolution import Image, Taps, image_convolution
-from nnet.kernels.windows import Windows
+from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.windows.windows import Windows
 from tests.kernels.triton_cases import (
     DEVICE,
     TF32_TOLERANCE,
@@ -144,8 +144,8 @@ def test_what_follows(activation, differentiable):
 
 
 def test_operators():
-    from nnet.kernels.gpu import image_convolution as forward
-    from nnet.kernels.gpu import image_gradients as backward
+    from nnet.kernels.convolution.gpu import forward
+    from nnet.kernels.convolution.gpu import gradients as backward
 
     (x, filters, bias), of_result = inputs("any frames")
     geometry = forward.flatten(*CASES["any frames"])

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnet.data.chain.supervision_graphs import numerator_graphs
-from nnet.kernels.denominator import LIMIT
-from nnet.kernels.lfmmi import LfMmi, lfmmi
+from nnet.kernels.chain.denominator import LIMIT
+from nnet.kernels.chain.lfmmi import LfMmi, lfmmi
 from tests.kernels.test_denominator import LEAKS, random_transitions
 from tests.kernels.triton_cases import DEVICE
 from tests.supervisions import random_supervision

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels import log_softmax
-from nnet.kernels.log_softmax import ListedTargets, Targets, log_likelihood
+from nnet.kernels.softmax import log_softmax
+from nnet.kernels.softmax.log_softmax import ListedTargets, Targets, log_likelihood
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
 
 
@@ -123,7 +123,7 @@ def test_the_first_of_equal_elements_is_the_best(implementation):
 
 
 def test_operators():
-    from nnet.kernels.gpu import log_softmax as operators
+    from nnet.kernels.softmax import gpu as operators
 
     x, ids, weights, gradient = case(3, 17, 2, torch.float32)
     x = x.clone()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nnet.kernels import native
-from nnet.kernels.limit_cpu import NativeLimit
-from nnet.kernels.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
+from nnet.kernels.cells.limit_cpu import NativeLimit
+from nnet.kernels.cells.lstm_cpu import LIBRARY, NativeLstm, NativeLstmDerivative
 from nnet.kernels.native_rows import runs_natively, step_ranges
 
 

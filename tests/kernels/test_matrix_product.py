@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels import matrix_product
-from nnet.kernels.matrix_product import (
+from nnet.kernels.affine import product as matrix_product
+from nnet.kernels.affine.product import (
     by_units,
     multiply,
     multiply_beside,

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from nnet.kernels.gpu.recurrence_text import KernelText
-from nnet.kernels.recurrence_layers import composed_lstm, gru, lstm
+from nnet.kernels.recurrence.gpu.text import KernelText
+from tools.recurrence_layers import composed_lstm, gru, lstm
 
 SCRIPT = """
 import sys
-from nnet.kernels.ahead_of_time import assembly
+from tools.ahead_of_time import assembly
 print(assembly("recurrence.gru_forward", int(sys.argv[1])))
 """
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnet.data.chain.supervision_graphs import numerator_graphs
-from nnet.kernels.numerator import numerator
+from nnet.kernels.chain.numerator import numerator
 from nnet.modelfile.chain_examples import Supervision
 from tests.supervisions import log_prob_of_paths, random_supervision
 

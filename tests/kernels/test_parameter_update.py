@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.parameter_update import add_changes, make_changes
+from nnet.kernels.update.parameters import add_changes, make_changes
 from tests.kernels.triton_cases import DEVICE, nan_around
 
 SHAPES = [(3, 5), (1,), (129, 65), (0,), (8193,)]
@@ -58,7 +58,7 @@ def test_parameters_count_as_changed():
 
 
 def test_operators():
-    from nnet.kernels.gpu import parameter_update as operators
+    from nnet.kernels.update.gpu import parameters as operators
 
     parameters, gradients, buffers, *numbers = case(momentum=True)
     buffers = [torch.empty(0, device=DEVICE) if b is None else b for b in buffers]

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from nnet.kernels import recurrence as ir
-from nnet.kernels.recurrence import Truncation
-from nnet.kernels.recurrence_layers import composed_lstm, gru, lstm, output_gru
-from nnet.kernels.recurrence_run import Loop, run
+from nnet.kernels.recurrence import program as ir
+from nnet.kernels.recurrence.program import Truncation
+from nnet.kernels.recurrence.run import Loop, run
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
+from tools.recurrence_layers import composed_lstm, gru, lstm, output_gru
 
 FREE = Truncation(scale=0.9)
 LIMITED = Truncation(scale=0.9, threshold=2.0, zeroing=3.0, boundaries="boundaries")
@@ -165,7 +165,7 @@ def test_the_derivative_is_that_of_the_definition(name):
 
 @pytest.mark.parametrize("loops", [1, 2])
 def test_the_operator(loops):
-    from nnet.kernels.gpu import recurrence_operator as operators
+    from nnet.kernels.recurrence.gpu import operator as operators
 
     layer = layers(LIMITED)["gru"]
     both = layer.both()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.renorm import renorm
+from nnet.kernels.normalization.renorm import renorm
 from tests.kernels.triton_cases import DEVICE, check_against_reference, nan_around
 
 
@@ -33,7 +33,7 @@ def test_forward_and_backward(count, dim, block_dim, log, dtype):
 
 @pytest.mark.parametrize("log", [False, True])
 def test_operators(log):
-    from nnet.kernels.gpu import renorm as operators
+    from nnet.kernels.normalization.gpu import renorm as operators
 
     x = torch.randn(5, 2, 6, device=DEVICE)
     torch.library.opcheck(operators.forward, (x, 3, 1.0, log))

@@ -1,6 +1,6 @@
 """Every kernel compiles for every architecture in every configuration, and within its bounds.
 
-`python -m nnet.kernels.ahead_of_time --write tests/kernels/resources.json` writes the bounds again.
+`python -m tools.ahead_of_time --write tests/kernels/resources.json` writes the bounds again.
 """
 
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nnet.kernels.ahead_of_time import read_table
+from tools.ahead_of_time import read_table
 
 BOUNDS = Path(__file__).parent / "resources.json"
 SHARED = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}
@@ -22,7 +22,7 @@ REGISTERS = 8
 def compiled(tmp_path_factory):
     """The table as this machine compiles it; in processes where nothing is interpreted."""
     file = tmp_path_factory.mktemp("resources") / "table.json"
-    command = [sys.executable, "-m", "nnet.kernels.ahead_of_time", "--write", str(file)]
+    command = [sys.executable, "-m", "tools.ahead_of_time", "--write", str(file)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return read_table(file)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels.restricted_attention import Heads, restricted_attention
-from nnet.kernels.windows import Windows
+from nnet.kernels.attention.restricted import Heads, restricted_attention
+from nnet.kernels.windows.windows import Windows
 from tests.kernels.triton_cases import DEVICE, check_against_reference, nan_around
 
 STORED = 17
@@ -56,7 +56,7 @@ def test_weights_add_up_to_one():
 
 
 def test_operators():
-    from nnet.kernels.gpu import restricted_attention as operators
+    from nnet.kernels.attention import gpu as operators
 
     x, where = inputs(2, torch.float32), windows(2, 1)
     index = where.index.to(DEVICE)

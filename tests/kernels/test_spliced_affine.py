@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nnet.kernels.blocked_affine import BlockedAffine
-from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
+from nnet.kernels.affine.blocked import BlockedAffine
+from nnet.kernels.affine.spliced import Epilogue, Term, spliced_affine
 
 TIMES, BATCH, DIM, OUT = 23, 3, 7, 5
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.spliced_affine import Epilogue, Term, spliced_affine
+from nnet.kernels.affine.spliced import Epilogue, Term, spliced_affine
 from tests.kernels.triton_cases import (
     DEVICE,
     TF32_TOLERANCE,
@@ -171,10 +171,10 @@ def test_no_gradient_that_nobody_wants():
 
 
 def test_operators():
-    from nnet.kernels.gpu import spliced_affine as forward
-    from nnet.kernels.gpu.spliced_source import spliced_affine_source
-    from nnet.kernels.gpu.spliced_weight import spliced_affine_weight
-    from nnet.kernels.gpu.terms import flatten
+    from nnet.kernels.affine.gpu import forward
+    from nnet.kernels.affine.gpu.source import spliced_affine_source
+    from nnet.kernels.affine.gpu.terms import flatten
+    from nnet.kernels.affine.gpu.weight import spliced_affine_weight
 
     given = [random(27, 2, 9), random(LENGTH, 2, 5)]
     flat = flatten(CASES["any rows"])

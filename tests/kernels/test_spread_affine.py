@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.kernels import relu_batch_norm_cpu
-from nnet.kernels.affine_batch_norm import Layer, Normalization, affine_batch_norm
-from nnet.kernels.scatter import Projection
-from nnet.kernels.spliced_affine import Term, spliced_affine
-from nnet.kernels.spread_affine import is_spread, reader_of
-from nnet.training.vectors import Vectors
+from nnet.kernels.affine.scatter import Projection
+from nnet.kernels.affine.spliced import Term, spliced_affine
+from nnet.kernels.affine.spread import is_spread, reader_of
+from nnet.kernels.normalization import relu_batch_norm_cpu
+from nnet.kernels.normalization.affine_batch_norm import Layer, Normalization, affine_batch_norm
+from nnet.training.natural_gradient.vectors import Vectors
 from tests.kernels.test_affine_batch_norm import Observer, close
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.symmetric_eigen import symmetric_eigen
+from nnet.kernels.update.symmetric_eigen import symmetric_eigen
 from tests.kernels.triton_cases import DEVICE
 
 
@@ -30,6 +30,6 @@ def test_values_and_vectors(batch, n):
 
 
 def test_the_operator():
-    from nnet.kernels.gpu.symmetric_eigen import jacobi
+    from nnet.kernels.update.gpu.symmetric_eigen import jacobi
 
     torch.library.opcheck(jacobi, (matrices(2, 3),))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.kernels.window_sums import Members, window_sums
+from nnet.kernels.windows.sums import Members, window_sums
 from tests.kernels.triton_cases import DEVICE, TOLERANCES, check_against_reference, nan_around
 
 STORED = 13
@@ -67,7 +67,7 @@ def test_transposing_members_twice_changes_nothing():
 
 
 def test_operators():
-    from nnet.kernels.gpu import window_sums as operators
+    from nnet.kernels.windows import gpu as operators
 
     x, given = inputs(2, 5, torch.float32), members("some rows")
     gradient = torch.randn(3, 2, 10, device=DEVICE, dtype=torch.float64)

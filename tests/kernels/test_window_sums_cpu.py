@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnet.kernels.native import native_library
-from nnet.kernels.window_sums_cpu import native_deviations, native_sum
+from nnet.kernels.windows.sums_cpu import native_deviations, native_sum
 
 
 @pytest.mark.parametrize("dim", [1, 63, 64, 200])

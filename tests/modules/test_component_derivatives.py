@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from nnet.components.config import Initializer, component_from_line
+from nnet.components.config import component_from_line
+from nnet.components.initial import Initializer
 from nnet.components.window import TimeWindow
-from nnet.modules import compiled  # noqa: F401
-from nnet.modules.registry import ComponentModule, make_module
+from nnet.modules.base import ComponentModule
+from nnet.modules.registry import make_module
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
+from nnet.runtime import compiled  # noqa: F401
 from nnet.text.parse import parse_config
 
 GRU_STEP = "cell-dim=3 param-stddev=0.7"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nnet.modules.compiled import compile_network
+from nnet.runtime.compiled import compile_network
 from tests.support import network_from
 
 

@@ -12,15 +12,15 @@ import nnet
 from nnet.data.example_minibatch import example_minibatch
 from nnet.data.examples import read_examples
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import CompiledNetwork
-from nnet.modules.relu_batch_norm import ReluBatchNorm
 from nnet.passes.base import Pass, run_passes
 from nnet.passes.fuse_batch_norm import FuseBatchNorm
 from nnet.passes.pipeline import pipeline
 from nnet.plan import ir
 from nnet.plan.dump import dump
 from nnet.plan.lower import lower
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.runtime.batch_norm import ReluBatchNorm
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives, loss
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -3,8 +3,8 @@
 import pytest
 
 import nnet
-from nnet.plan.loops import Loop
-from nnet.plan.side_by_side import with_pairs
+from nnet.plan.loops.loop import Loop
+from nnet.plan.loops.side_by_side import with_pairs
 
 HEAD = "input name=input dim=4\n"
 LAYER = "fast-lstm-layer name={} cell-dim=3 delay={} input={}\n"

@@ -14,9 +14,9 @@ from nnet.data.writers import AlignmentWriter, MatrixWriter
 from nnet.graph.build import build_network
 from nnet.modelfile.model import Model
 from nnet.text.parse import parse_xconfig
+from nnet.training.feeds.tables import Tables
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Tables
 from nnet.xconfig.expansion import expand
 
 XCONFIG = """

@@ -16,11 +16,11 @@ from nnet.data.examples import read_examples
 from nnet.data.minibatch import AnyTargets, Minibatch
 from nnet.graph.network import Network, OutputNode
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import CompiledNetwork, compile_network
-from nnet.modules.logits import finished
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.runtime.compiled import CompiledNetwork, compile_network
+from nnet.runtime.logits import finished
+from nnet.training.feeds.ports import linear_outputs
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OBJECTIVES, OutputObjectives, Score, loss
-from nnet.training.ports import linear_outputs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

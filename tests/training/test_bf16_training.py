@@ -13,9 +13,9 @@ import torch
 from nnet.errors import NnetError
 from nnet.graph.network import Network
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import CompiledNetwork
-from nnet.training.natural_sgd import NaturalGradientSGD
-from nnet.training.vectors import Vectors
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
+from nnet.training.natural_gradient.vectors import Vectors
 from tests.training.kaldi_training import GOLDEN, Log, Trace, change_errors, run, start
 
 FOLDER = GOLDEN / "training/frame_level"
@@ -80,6 +80,6 @@ def test_sums_over_frames_that_belong_together_fit() -> None:
 
 
 def test_it_needs_hardware(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nnet.modules.device.has_bf16", lambda: False)
+    monkeypatch.setattr("nnet.runtime.device.has_bf16", lambda: False)
     with pytest.raises(NnetError, match=r"bf16 needs a CPU with units for bfloat16 .*; leave out"):
         run("out", bf16=True)

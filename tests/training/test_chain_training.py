@@ -17,13 +17,13 @@ from nnet.data.minibatch import Minibatch
 from nnet.graph.network import Network
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
-from nnet.modules.logits import Logits
+from nnet.runtime.compiled import compile_network
+from nnet.runtime.logits import Logits
 from nnet.training.evaluation import evaluate_network
 from nnet.training.lfmmi.graph import read_denominator
 from nnet.training.lfmmi.objective import ChainObjective
 from nnet.training.lfmmi.options import ChainOptions
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import loss
 from nnet.training.scoring import Scorer
 from nnet.training.tallies import tallies

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from nnet.modelfile.model import read_model
-from nnet.training.checkpoint import checkpoint_path, write_checkpoint
-from nnet.training.checkpoint_average import combine_checkpoints
+from nnet.training.checkpoints.average import combine_checkpoints
+from nnet.training.checkpoints.checkpoint import checkpoint_path, write_checkpoint
 
 
 @pytest.mark.parametrize(("wanted", "count"), [(4.0, 1), (3.1, 2), (0.0, 3)])

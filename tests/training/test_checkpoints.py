@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnet.errors import NnetError
-from nnet.training.checkpoint import (
+from nnet.training.checkpoints.checkpoint import (
     checkpoint_path,
     checkpoints,
     keep_newest,
@@ -20,7 +20,7 @@ from nnet.training.checkpoint import (
     read_newest,
     write_checkpoint,
 )
-from nnet.training.random_state import random_state, seed_all, set_random_state
+from nnet.training.checkpoints.random_state import random_state, seed_all, set_random_state
 
 
 def test_a_tree_of_tensors_and_values_survives(tmp_path: Path) -> None:

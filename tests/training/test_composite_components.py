@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from nnet.graph.build import build_network
-from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.text.parse import parse_config
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
 

@@ -22,15 +22,15 @@ from nnet.errors import NnetError
 from nnet.graph.build import build_network
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model, read_model, write_model
-from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.text.parse import parse_config
 from nnet.training.distribution import (
     Processes,
     average_over_processes,
     sum_over_processes,
 )
-from nnet.training.example_feed import ExampleFeed, Slot
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.feeds.examples import ExampleFeed, Slot
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 
 multiprocessing.set_forkserver_preload(
     ["nnet.training.trainer", "nnet.training.session", "tests.training.test_distribution"]
@@ -140,9 +140,9 @@ def one_thread() -> None:
 
 
 def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, object]) -> None:
+    from nnet.training.feeds.tables import Archives
     from nnet.training.options import TrainingOptions
     from nnet.training.session import train as run_training
-    from nnet.training.tables import Archives
 
     os.environ |= {
         "RANK": str(rank),

@@ -13,9 +13,9 @@ from nnet.data.examples import ExampleWriter, read_examples
 from nnet.data.merging import MergingRules, joined
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, read_model
+from nnet.training.feeds.tables import Archives
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Archives
 from nnet.training.trainer import Trainer
 
 GOLDEN = Path(__file__).parents[1] / "golden/training/frame_level"

@@ -16,10 +16,10 @@ from nnet.data.example_set import ExampleSet
 from nnet.data.merging import MergingRules
 from nnet.errors import NnetError
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
+from nnet.runtime.compiled import compile_network
 from nnet.training.distribution import take_best
-from nnet.training.example_feed import ExampleFeed
-from nnet.training.max_change import MaxChange
+from nnet.training.feeds.examples import ExampleFeed
+from nnet.training.natural_gradient.max_change import MaxChange
 from nnet.training.options import TrainingOptions
 from tests.training.kaldi_training import GOLDEN
 from tests.training.test_distribution import in_two_processes, network

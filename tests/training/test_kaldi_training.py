@@ -12,8 +12,8 @@ import torch
 
 from nnet.graph.network import Network
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import CompiledNetwork
-from nnet.training.natural_sgd import NaturalGradientSGD, UpdateOptions
+from nnet.runtime.compiled import CompiledNetwork
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD, UpdateOptions
 from tests.training.kaldi_training import (
     GOLDEN,
     Log,

@@ -21,8 +21,9 @@ from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.loading import read_matrix
 from nnet.modelfile.model import read_model
 from nnet.modelfile.networks import unestimated_network
-from nnet.modules.compiled import compile_network
 from nnet.plan.request import Request, TimeRange
+from nnet.runtime.compiled import compile_network
+from nnet.training.feeds.tables import Tables
 from nnet.training.input_transform import _classes, input_network, only_target
 from nnet.training.lda import (
     LdaStatistics,
@@ -31,7 +32,6 @@ from nnet.training.lda import (
     feature_transform,
     pruned,
 )
-from nnet.training.tables import Tables
 from tests.training.kaldi_training import GOLDEN
 
 RANDOM = np.random.default_rng(7)

@@ -11,11 +11,11 @@ from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.graph.build import build_network
 from nnet.graph.network import Network
 from nnet.modules import statistics
-from nnet.modules.compiled import CompiledNetwork, compile_network
-from nnet.modules.logits import Logits
 from nnet.plan import ir
+from nnet.runtime.compiled import CompiledNetwork, compile_network
+from nnet.runtime.logits import Logits
 from nnet.text.parse import parse_config
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives, Scores, loss
 from nnet.training.scoring import Scorer, average_posterior
 from tests.training.tape import tensors

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nnet.training.natural_gradient import (
+from nnet.training.natural_gradient.online import (
     OnlineNaturalGradient,
     Smoothing,
     update_estimates,
 )
-from nnet.training.orthonormal import constrain_orthonormal
-from nnet.training.vectors import Vectors
+from nnet.training.natural_gradient.orthonormal import constrain_orthonormal
+from nnet.training.natural_gradient.vectors import Vectors
 
 
 class Definition:

@@ -12,11 +12,11 @@ import torch
 from nnet.errors import NnetError
 from nnet.graph.build import build_network
 from nnet.graph.network import Network
-from nnet.modules.compiled import CompiledNetwork, compile_network
+from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.text.parse import parse_config
-from nnet.training.checkpoint import read_checkpoint, write_checkpoint
-from nnet.training.natural_sgd import NaturalGradientSGD
-from nnet.training.random_state import random_state, set_random_state
+from nnet.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
+from nnet.training.checkpoints.random_state import random_state, set_random_state
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 
 CONFIG = """
 input-node name=input dim=5

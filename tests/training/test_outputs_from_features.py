@@ -16,7 +16,7 @@ from nnet.data.targets import read_target
 from nnet.data.writers import AlignmentWriter, MatrixWriter
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model
-from nnet.training.tables import Tables, targets_by_output
+from nnet.training.feeds.tables import Tables, targets_by_output
 from tests.training.test_training_runs import events
 
 Run = Callable[..., Path]

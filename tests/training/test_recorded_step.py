@@ -15,13 +15,13 @@ from nnet.data.minibatch import Minibatch, SparseTargets
 from nnet.errors import NnetError
 from nnet.graph.build import build_network
 from nnet.graph.network import Network
-from nnet.kernels import spliced_affine
-from nnet.modules.compiled import CompiledNetwork, compile_network
-from nnet.modules.relu_batch_norm import ReluBatchNorm
+from nnet.kernels.affine import spliced as spliced_affine
 from nnet.passes.pipeline import pipeline
+from nnet.runtime.batch_norm import ReluBatchNorm
+from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.text.parse import parse_config
 from nnet.training import recorded_step, trainer
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives, Scores
 from nnet.training.optimizers import set_learning_rate
 from nnet.training.options import TrainingOptions

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from nnet.errors import NnetError
-from nnet.training import tensorboard
-from nnet.training.curves import draw_curves
-from nnet.training.json_log import JsonLog
-from nnet.training.progress import ProgressDisplay
-from nnet.training.records import History, MinibatchRecord, Position, ValidationRecord
-from nnet.training.tensorboard import TensorBoardLog
+from nnet.training.reports import tensorboard
+from nnet.training.reports.curves import draw_curves
+from nnet.training.reports.json_log import JsonLog
+from nnet.training.reports.progress import ProgressDisplay
+from nnet.training.reports.records import History, MinibatchRecord, Position, ValidationRecord
+from nnet.training.reports.tensorboard import TensorBoardLog
 
 
 def minibatch(step: int, steps: int = 100, accuracy: float | None = 0.5) -> MinibatchRecord:

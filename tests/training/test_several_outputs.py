@@ -20,13 +20,13 @@ from nnet.graph.build import build_network
 from nnet.modelfile.examples import Example, NnetIo
 from nnet.modelfile.general_matrix import FullMatrix
 from nnet.modelfile.model import Model, read_model
-from nnet.modules.compiled import compile_network
+from nnet.runtime.compiled import compile_network
 from nnet.text.parse import parse_xconfig
 from nnet.training.evaluation import evaluate_network, in_test_mode
+from nnet.training.feeds.tables import Archives
 from nnet.training.objectives import OutputObjectives, Score, loss
 from nnet.training.options import TrainingOptions
 from nnet.training.session import train
-from nnet.training.tables import Archives
 from nnet.training.tallies import Tally, added, overall, tallies
 from nnet.training.trainer import Trainer
 from nnet.xconfig.expansion import expand

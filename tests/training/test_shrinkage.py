@@ -16,7 +16,7 @@ from nnet.errors import NnetError
 from nnet.graph.info import network_info
 from nnet.graph.network import Network
 from nnet.modelfile.model import Model, read_model
-from nnet.modules.compiled import compile_network
+from nnet.runtime.compiled import compile_network
 from nnet.training.scoring import scale_module
 from nnet.training.shrinkage import Shrinkage, saturation
 from nnet.training.trainer import Trainer

@@ -15,7 +15,7 @@ from nnet.commands.main import main
 from nnet.data.tables import read_matrices
 from nnet.data.writers import AlignmentWriter
 from nnet.modelfile.model import Model, model_bytes, read_model, write_model
-from nnet.training.tables import Tables
+from nnet.training.feeds.tables import Tables
 
 XCONFIG = """
 input dim=6 name=input

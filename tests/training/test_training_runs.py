@@ -17,9 +17,9 @@ from nnet.data.tables import read_matrices
 from nnet.data.writers import MatrixWriter, VectorWriter
 from nnet.errors import NnetError
 from nnet.modelfile.model import Model, read_model
+from nnet.training.feeds.tables import Tables
 from nnet.training.objectives import Scores
 from nnet.training.scoring import Scorer
-from nnet.training.tables import Tables
 from nnet.training.trainer import Trainer
 
 Run = Callable[..., Path]
@@ -94,7 +94,7 @@ def test_the_final_model_is_kaldis_with_batch_norm_statistics(run: Run) -> None:
 def test_the_final_model_scores_as_the_last_validation_says(run: Run, tables: Tables) -> None:
     from nnet.data.tables import read_table
     from nnet.data.targets import read_target
-    from nnet.modules.compiled import compile_network
+    from nnet.runtime.compiled import compile_network
 
     data = replace(tables, valid_feats=tables.feats, valid_targets=tables.targets)
     final = run("out", data=data)

@@ -11,10 +11,10 @@ import torch
 
 from nnet.data.example_minibatch import example_minibatch
 from nnet.data.examples import read_examples
-from nnet.kernels.gpu.support import Configuration, Grid, Kernel
+from nnet.kernels.gpu import Configuration, Grid, Kernel
 from nnet.modelfile.model import read_model
-from nnet.modules.compiled import compile_network
-from nnet.training.natural_sgd import NaturalGradientSGD
+from nnet.runtime.compiled import compile_network
+from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives, loss
 from nnet.training.optimizers import OPTIMIZERS
 from nnet.training.options import TrainingOptions

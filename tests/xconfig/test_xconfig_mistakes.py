@@ -7,6 +7,7 @@ import pytest
 from nnet.text.parse import parse_xconfig
 from nnet.text.source import TextError
 from nnet.xconfig import expand
+from nnet.xconfig.registry import layer_types
 from tests.xconfig.mistake import Mistake, assert_reported
 
 IN = "input name=input dim=10\n"
@@ -20,7 +21,7 @@ MISTAKES = {
         "relu-bachnorm-layer",
         "unknown layer type 'relu-bachnorm-layer'",
         (
-            "expected: one of the 70 layer types that nnet xconfig --list",
+            f"expected: one of the {len(layer_types())} layer types that nnet xconfig --list",
             "did you mean 'relu-batchnorm-layer'?",
         ),
     ),

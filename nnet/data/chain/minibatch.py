@@ -14,7 +14,7 @@ from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
 from nnet.graph.network import InputNode, Network, OutputNode
-from nnet.kernels.numerator import NumeratorGraphs
+from nnet.kernels.chain.numerator import NumeratorGraphs
 from nnet.modelfile.chain_examples import XENT, ChainExample, ChainOutput
 from nnet.plan.request import AnyTimes, Request, TimeRange
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nnet.kernels.numerator import NumeratorGraphs
+from nnet.kernels.chain.numerator import NumeratorGraphs
 from nnet.modelfile.chain_examples import Supervision
 from nnet.modelfile.fst import Fst
 from nnet.modelfile.fst_paths import state_times
@@ -21,7 +21,7 @@ SAME = 1e-4  # nats by which differences of costs may differ
 
 
 def numerator_graphs(supervision: Supervision) -> NumeratorGraphs:
-    """The supervision for `nnet.kernels.numerator`, for outputs (time, sequences, pdfs).
+    """The supervision for `nnet.kernels.chain.numerator`, for outputs (time, sequences, pdfs).
 
     Raises:
         NnetError: its FST is not as supervisions are.

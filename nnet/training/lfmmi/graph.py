@@ -11,9 +11,9 @@ from nnet.data.chain.den_graph import initial_probabilities
 from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
 from nnet.graph.network import Network
-from nnet.kernels.denominator import Transitions
+from nnet.kernels.chain.denominator import Transitions
 from nnet.modelfile.fst import Fst, read_fst_file
-from nnet.training.ports import main_output
+from nnet.training.feeds.ports import main_output
 
 
 def read_denominator(path: str | os.PathLike[str], network: Network) -> Transitions:

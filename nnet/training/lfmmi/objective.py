@@ -11,11 +11,11 @@ from torch import Tensor
 from nnet.data.chain.minibatch import ChainTargets
 from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
-from nnet.kernels.denominator import Transitions
+from nnet.kernels.chain.denominator import Transitions
+from nnet.kernels.chain.lfmmi import LfMmi, lfmmi
 from nnet.kernels.implementation import Implementation, triton_is_installed
-from nnet.kernels.lfmmi import LfMmi, lfmmi
 from nnet.modelfile.chain_examples import XENT
-from nnet.modules.logits import Logits, Output, finished
+from nnet.runtime.logits import Logits, Output, finished
 from nnet.training.lfmmi.options import ChainOptions
 from nnet.training.objectives import Score, Scores
 

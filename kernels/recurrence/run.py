@@ -1,0 +1,230 @@
+"""Running recurrences: their buffers, the plain torch that is the reference, values afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.recurrence.program import (
+    Earlier,
+    Factor,
+    Function,
+    FunctionName,
+    Given,
+    Id,
+    Multiply,
+    Offset,
+    Operation,
+    Product,
+    Push,
+    Recurrence,
+    RowGiven,
+    RowSum,
+    Scaled,
+    Slope,
+    Total,
+    Weighted,
+)
+
+POWER_FLOOR = 2.0**-66
+"""Of mean squares in renorm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a program runs on; all float32, but for matrices, which may have 16 bits.
+
+    Attributes:
+        rows: times * sequences.
+        width: rows of a step; row j reads what was computed for row j - width, or for j + width if
+            `reverse`.
+        buffers: by name, (rows, columns) with any distance between rows; those that mark rows are
+            uint8 (rows, 1).
+        matrices: by number.
+        vectors: by number, (1, columns); those of `Push`, (steps, columns) too, in the order in
+            which this program goes through its steps of `width` rows each.
+    """
+
+    rows: int
+    width: int
+    reverse: bool
+    buffers: Mapping[str, Tensor]
+    matrices: Mapping[int, Tensor]
+    vectors: Mapping[int, Tensor]
+
+    @property
+    def ahead(self) -> int:
+        """From a row to the one that reads its state."""
+        return -self.width if self.reverse else self.width
+
+    def steps(self) -> Iterator[slice]:
+        """The rows of each step, in order."""
+        for start in range(0, self.rows, self.width):
+            end = min(self.rows, start + self.width)
+            yield slice(self.rows - end, self.rows - start) if self.reverse else slice(start, end)
+
+
+def run(program: Recurrence, *loops: Loop, implementation: Implementation = "reference") -> None:
+    """Fills in the buffers that a program stores to.
+
+    Args:
+        loops: one, or two that do not depend on each other: they run side by side.
+    """
+    if uses_triton(
+        implementation, *(b for b in loops[0].buffers.values() if b.is_floating_point())
+    ):
+        from nnet.kernels.recurrence.gpu.operator import run_operator
+
+        run_operator(program, loops)
+        return
+    for loop in loops:
+        for number, rows in enumerate(loop.steps()):
+            values = _Values(program, loop, rows, number)
+            for value, place in program.stores:
+                made = values[value]
+                own = loop.buffers[place.buffer][rows]
+                own[:, place.column : place.column + made.shape[1]] = made
+
+
+def evaluate(program: Recurrence, loop: Loop, value: Id) -> Tensor:
+    """A value for all rows, (rows, columns), after the program has run: read from its buffer, or
+    computed again from what is in buffers."""
+    return _Stored(program, loop, slice(0, loop.rows), 0)[value]
+
+
+class _Values:
+    """What a program computes for some rows, that of their own step at most."""
+
+    def __init__(self, program: Recurrence, loop: Loop, rows: slice, step: int) -> None:
+        self.program, self.loop, self.rows, self.step = program, loop, rows, step
+        self.places = program.places
+        self.known: dict[Id, Tensor] = {}
+
+    def __getitem__(self, value: Id) -> Tensor:
+        if value not in self.known:
+            self.known[value] = self._made(self.program.operations[value])
+        return self.known[value]
+
+    def stored(self, value: Id, shift: int = 0) -> Tensor:
+        place = self.places[value]
+        return self._read(place.buffer, place.column, self.program.dim(value), shift)
+
+    def _read(self, buffer: str, column: int, dim: int, shift: int) -> Tensor:
+        """Columns of a buffer for rows that are `shift` delays further on; zeros beyond the end."""
+        columns = self.loop.buffers[buffer][:, column : column + dim]
+        if not shift:
+            return columns[self.rows]
+        first, end = (row + shift * self.loop.ahead for row in (self.rows.start, self.rows.stop))
+        total = self.loop.rows
+        inside = columns[min(max(first, 0), total) : min(max(end, 0), total)]
+        before, after = max(0, min(-first, end - first)), max(0, min(end - total, end - first))
+        return torch.nn.functional.pad(inside, (0, 0, before, after))
+
+    def _vector(self, number: int) -> Tensor:
+        vectors = self.loop.vectors[number]
+        return vectors[min(self.step, len(vectors) - 1)]
+
+    def _made(self, operation: Operation) -> Tensor:
+        match operation:
+            case Given(dim=dim, buffer=buffer, column=column, shift=shift):
+                return self._read(buffer, column, dim, shift)
+            case RowGiven(buffer=buffer, column=column):
+                return self._read(buffer, column, 1, 0)
+            case Earlier(of=of):
+                return self.stored(of, -1)
+            case Product(of=of, matrix=number, transposed=transposed):
+                matrix, source = self.loop.matrices[number], self[of]
+                found = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
+                return found.to(source.dtype)
+            case RowSum(of=of, second=second, earlier=True):
+                return (self.stored(of, -1) * self.stored(second, -1)).sum(1, keepdim=True)
+            case RowSum(of=of, second=second):
+                return (self[of] * self[second]).sum(1, keepdim=True)
+            case Factor():
+                return self._factor(operation)
+            case Total(dim=dim, terms=terms, constant=constant):
+                shape = (self.rows.stop - self.rows.start, dim)
+                found = self._like().new_full(shape, constant)
+                for term, scale in terms:
+                    found = found + scale * self[term]
+                return found
+        return self._column_by_column(operation)
+
+    def _column_by_column(self, operation: Operation) -> Tensor:
+        match operation:
+            case Multiply(of=of, second=second) | Scaled(of=of, row=second):
+                return self[of] * self[second]
+            case Function(of=of, name=name):
+                return FUNCTIONS[name](self[of])
+            case Slope(of=of, name=name):
+                return SLOPES[name](self[of])
+            case Push(of=of, name=name, vector=vector):
+                return PUSHES[name](self[of]) * self._vector(vector)
+            case Weighted(of=of, vector=vector):
+                return self[of] * self._vector(vector)
+            case Offset(of=of, vector=vector):
+                return self[of] + self._vector(vector)
+        raise TypeError(f"no way to compute {type(operation).__name__}")
+
+    def _like(self) -> Tensor:
+        return next(b for b in self.loop.buffers.values() if b.is_floating_point())
+
+    def _factor(self, factor: Factor) -> Tensor:
+        first, *rest = (self[term] for term in factor.sums)
+        if factor.name == "renorm slope":
+            floored = first >= POWER_FLOOR**-0.5
+            return (-(first**3) * rest[0] / factor.numbers[0]).masked_fill(floored, 0.0)
+        total = sum(rest, first)
+        if factor.name == "renorm":
+            return (total / factor.numbers[0]).clamp_min(POWER_FLOOR).rsqrt()
+        scale, threshold, zeroing = factor.numbers
+        norm = total.sqrt() * abs(scale)
+        found = torch.full_like(norm, scale)
+        if threshold > 0:
+            found = found / (norm / threshold).clamp_min(1)
+        if factor.boundaries:
+            marked = self.loop.buffers[factor.boundaries][self.rows].bool()
+            found = found.masked_fill(marked & (norm > zeroing), 0.0)
+        return found
+
+
+class _Stored(_Values):
+    """The same, of a program that has run: what is in a buffer is read from there."""
+
+    def __getitem__(self, value: Id) -> Tensor:
+        if value in self.places and value not in self.known:
+            self.known[value] = self.stored(value)
+        return super().__getitem__(value)
+
+
+FUNCTIONS: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+}
+SLOPES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda y: y * (1 - y),
+    "tanh": lambda y: 1 - y * y,
+    "relu": lambda y: (y > 0).to(y.dtype),
+}
+PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
+    "sigmoid": lambda y: 2 * y - 1,
+    "tanh": lambda y: y,
+    "relu": torch.ones_like,
+}
+"""By name of a nonlinearity: itself, its slope by its result, and where self-repair pushes to."""
+
+
+def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All buffers of a program: the known ones, and new ones; new memory is not filled in."""
+    like = next(b for b in known.values() if b.is_floating_point())
+    made = {
+        name: like.new_empty((rows, width))
+        for name, width in program.widths.items()
+        if name not in known
+    }
+    return {**known, **made}

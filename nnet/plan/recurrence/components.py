@@ -1,0 +1,265 @@
+"""Components of a loop as operations of a recurrence (`nnet.kernels.recurrence.program`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nnet.kernels.recurrence.program import (
+    Builder,
+    Columns,
+    Factor,
+    Function,
+    FunctionName,
+    Given,
+    Id,
+    Multiply,
+    Offset,
+    Product,
+    RowGiven,
+    RowSum,
+    Scaled,
+    Truncated,
+    Truncation,
+    Weighted,
+)
+from nnet.plan.ir import Value
+from nnet.plan.loops.columns import Piece
+from nnet.plan.recurrence.loop import LoopRecurrence, NoRecurrence, Part
+
+FUNCTIONS: dict[str, FunctionName] = {
+    "SigmoidComponent": "sigmoid",
+    "TanhComponent": "tanh",
+    "RectifiedLinearComponent": "relu",
+}
+SCALES = (
+    "PerElementScaleComponent",
+    "NaturalGradientPerElementScaleComponent",
+    "FixedScaleComponent",
+)
+SCALES_AND_OFFSETS = ("ScaleAndOffsetComponent", "ScaleOffset")
+MASKS = ("DropoutComponent", "GeneralDropoutComponent")
+
+REPAIRS = 1 << 16
+"""The first number of a vector of self-repair; those of a loop's components come before it."""
+
+
+class Components:
+    """Adds what components compute to a recurrence that is being built.
+
+    Args:
+        pieces: of the loop's values.
+        made: where to say what the operations are.
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        pieces: Mapping[Value, list[Piece]],
+        made: LoopRecurrence,
+    ) -> None:
+        self.builder, self.pieces, self.made = builder, pieces, made
+        self.truncations: list[Truncation] = []
+
+    def vector(
+        self, kind: Callable[[int, Id, int], Columns], lane: Id, component: str, name: str, at: int
+    ) -> Id:
+        """An operation with a vector: numbers from `at` on of an array, seen as one row."""
+        dim = self.builder.dim(lane)
+        self.made.vectors.append(Part(component, name, slice(0, 1), slice(at, at + dim)))
+        return self.builder.add(kind(dim, lane, len(self.made.vectors) - 1))
+
+    def scaled(
+        self, value: Value, component: str, lanes: tuple[Id, ...], scales: str, offsets: str = ""
+    ) -> tuple[Id, ...]:
+        """Columns times a component's array `scales`, plus its array `offsets` if there is one."""
+        found = []
+        for (first, _), lane in zip(self.pieces[value], lanes, strict=True):
+            made = self.vector(Weighted, lane, component, scales, first)
+            found.append(self.vector(Offset, made, component, offsets, first) if offsets else made)
+        return tuple(found)
+
+    def apply(
+        self, value: Value, spec: Any, component: str, lanes: tuple[Id, ...]
+    ) -> tuple[Id, ...]:
+        """The columns of a component's output.
+
+        Args:
+            lanes: the columns of its input.
+
+        Raises:
+            NoRecurrence: a recurrence cannot express what it computes.
+        """
+        name = spec.type_name
+        if name in FUNCTIONS:
+            self.made.cells.append(value)
+            return self._functions(FUNCTIONS[name], lanes, value)
+        if name == "ElementwiseProductComponent":
+            return self._multiplied(lanes, spec.input_dim // spec.output_dim)
+        if name == "BackpropTruncationComponent":
+            return self._truncated(value, spec, lanes)
+        if name in MASKS:
+            self.made.masks.append(value)
+            given = [
+                Given(dim, self.made.buffer("mask", value), first)
+                for first, dim in self.pieces[value]
+            ]
+            pairs = zip(lanes, given, strict=True)
+            return tuple(self._multiply(lane, self.builder.add(mask)) for lane, mask in pairs)
+        if name == "NormalizeComponent":
+            return (self._normalized(spec, lanes),)
+        self.made.cells.append(value)
+        if name in SCALES:
+            return self.scaled(value, component, lanes, "scales")
+        if name in SCALES_AND_OFFSETS and len(spec.scales) == spec.input_dim:
+            return self.scaled(value, component, lanes, "scales", "offsets")
+        if name == "LstmNonlinearityComponent":
+            return self._lstm(value, spec, component, lanes)
+        if name == "GruNonlinearityComponent":
+            return self._gru(value, spec, component, lanes)
+        if name == "OutputGruNonlinearityComponent":
+            return self._output_gru(value, component, lanes)
+        raise NoRecurrence
+
+    def _function(self, name: FunctionName, lane: Id, value: Value, number: int, at: int) -> Id:
+        """A nonlinearity for columns from `at` on, with a vector of self-repair of its own."""
+        dim, repair = self.builder.dim(lane), REPAIRS + len(self.made.repairs)
+        self.made.repairs[repair] = (value, number, at)
+        return self.builder.add(Function(dim, lane, name, repair))
+
+    def _functions(self, name: FunctionName, lanes: tuple[Id, ...], value: Value) -> tuple[Id, ...]:
+        """A nonlinearity whose steps are repaired one by one."""
+        pairs = zip(self.pieces[value], lanes, strict=False)
+        found = tuple(self._function(name, lane, value, 0, at) for (at, _), lane in pairs)
+        self.made.results[value] = found
+        return found
+
+    def _multiply(self, first: Id, second: Id) -> Id:
+        return self.builder.add(Multiply(self.builder.dim(first), first, second))
+
+    def _multiplied(self, lanes: tuple[Id, ...], factors: int) -> tuple[Id, ...]:
+        count = len(lanes) // factors
+        found = lanes[:count]
+        for number in range(1, factors):
+            others = lanes[number * count : (number + 1) * count]
+            found = tuple(self._multiply(a, b) for a, b in zip(found, others, strict=True))
+        return found
+
+    def _truncated(self, value: Value, spec: Any, lanes: tuple[Id, ...]) -> tuple[Id, ...]:
+        zeroing = spec.zeroing_threshold > 0
+        self.truncations.append(
+            Truncation(
+                float(spec.scale_factor),
+                max(0.0, float(spec.clipping_threshold)),
+                float(spec.zeroing_threshold),
+                self.made.buffer("boundaries", value) if zeroing else "",
+            )
+        )
+        number = len(self.truncations) - 1
+        self.made.truncations.append(value)
+        return tuple(
+            self.builder.add(Truncated(self.builder.dim(lane), lane, number)) for lane in lanes
+        )
+
+    def _normalized(self, spec: Any, lanes: tuple[Id, ...]) -> Id:
+        if len(lanes) != 1 or spec.block_dim != spec.dim or spec.add_log_stddev:
+            raise NoRecurrence
+        (lane,) = lanes
+        square = self.builder.add(RowSum(lane, lane))
+        factor = self.builder.add(Factor("renorm", (square,), (spec.dim * spec.target_rms**2,)))
+        return self.builder.add(Scaled(spec.dim, lane, factor))
+
+    def _lstm(
+        self, value: Value, spec: Any, component: str, lanes: tuple[Id, ...]
+    ) -> tuple[Id, ...]:
+        """c' and m of each piece of the cells."""
+        cells = spec.cell_dim
+        factors = lanes[-3:] if spec.use_dropout else ()
+        rows = [self._row(lane) for lane in factors]
+        blocks = _blocks(lanes[: len(lanes) - len(factors)], 5)
+        made = []
+        for number, (i, f, g, o, before) in enumerate(zip(*blocks, strict=True)):
+            first = self.pieces[value][number][0]
+
+            def gate(of: Id, cell: Id, unit: int, at: int = first) -> Id:
+                weighted = self.vector(Weighted, cell, component, "weights", unit * cells + at)
+                total = self.builder.total([(of, 1.0), (weighted, 1.0)])
+                nonlinearity = 3 if unit == 2 else unit
+                gated = self._function("sigmoid", total, value, nonlinearity, at)
+                if not rows:
+                    return gated
+                return self.builder.add(Scaled(self.builder.dim(gated), gated, rows[unit]))
+
+            candidate = self._function("tanh", g, value, 2, first)
+            inputs = self._multiply(gate(i, before, 0), candidate)
+            kept = self._multiply(gate(f, before, 1), before)
+            c = self.builder.total([(kept, 1.0), (inputs, 1.0)])
+            m = self._multiply(gate(o, c, 2), self._function("tanh", c, value, 4, first))
+            made.append((c, m))
+        return (*(c for c, _ in made), *(m for _, m in made))
+
+    def _row(self, lane: Id) -> Id:
+        """A given column as one number of the row."""
+        given = self.builder.operations[lane]
+        if not isinstance(given, Given) or given.dim != 1:
+            raise NoRecurrence
+        return self.builder.add(RowGiven(given.buffer, given.column))
+
+    def _gru(
+        self, value: Value, spec: Any, component: str, lanes: tuple[Id, ...]
+    ) -> tuple[Id, ...]:
+        cells = len(self.pieces[value]) // 2
+        projected = spec.is_projected
+        states = (len(lanes) - 3 * cells) // 2 if projected else cells
+        z, r, outer, before = _split(lanes, (cells, states, cells, cells))
+        state = lanes[-states:] if projected else before
+        gated = [self._multiply(a, b) for a, b in zip(r, state, strict=True)]
+        inner = []
+        for (first, dim), given in zip(self.pieces[value], outer, strict=False):
+            terms, column = [(given, 1.0)], 0
+            for lane in gated:
+                columns = slice(column, column := column + self.builder.dim(lane))
+                part = Part(component, "w_h", slice(first, first + dim), columns)
+                self.made.matrices.append(part)
+                number = len(self.made.matrices) - 1
+                terms.append((self.builder.add(Product(dim, lane, number)), 1.0))
+            inner.append(self.builder.total(terms))
+        self.made.fed[value] = tuple(gated)
+        return self._updated(value, z, tuple(inner), before)
+
+    def _output_gru(self, value: Value, component: str, lanes: tuple[Id, ...]) -> tuple[Id, ...]:
+        z, outer, before = _blocks(lanes, 3)
+        inner = []
+        for (first, _), given, lane in zip(self.pieces[value], outer, before, strict=False):
+            fed = self.vector(Weighted, lane, component, "w_h", first)
+            inner.append(self.builder.total([(given, 1.0), (fed, 1.0)]))
+        self.made.fed[value] = before
+        return self._updated(value, z, tuple(inner), before)
+
+    def _updated(
+        self, value: Value, z: tuple[Id, ...], inner: tuple[Id, ...], before: tuple[Id, ...]
+    ) -> tuple[Id, ...]:
+        """h, and (1 - z) h + z before."""
+        self.made.inner[value] = inner
+        h = self._functions("tanh", inner, value)
+        made = []
+        for gate, new, old in zip(z, h, before, strict=True):
+            closed = self.builder.total([(gate, -1.0)], 1.0)
+            terms = [(self._multiply(closed, new), 1.0), (self._multiply(gate, old), 1.0)]
+            made.append(self.builder.total(terms))
+        return (*h, *made)
+
+
+def _blocks(lanes: tuple[Id, ...], count: int) -> list[tuple[Id, ...]]:
+    """Lanes in `count` groups of the same size."""
+    size = len(lanes) // count
+    return [lanes[n * size : (n + 1) * size] for n in range(count)]
+
+
+def _split(lanes: tuple[Id, ...], sizes: tuple[int, ...]) -> list[tuple[Id, ...]]:
+    """Lanes in groups; what is left over is left out."""
+    found, first = [], 0
+    for size in sizes:
+        found.append(lanes[first : first + size])
+        first += size
+    return found
