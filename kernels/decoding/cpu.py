@@ -1,4 +1,4 @@
-"""Beam search on a CPU: beam_search_cpu.cpp. Graphs are arrays here, and words and sounds are numbers."""
+"""Beam search on a CPU: beam_search_cpu.cpp. Graphs are arrays here, and words are numbers."""
 
 from __future__ import annotations
 
