@@ -14,6 +14,7 @@ from nnet.data.streams import ByteReader, printable
 from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 KINDS = "a matrix (FM, DM, CM, CM2, CM3 or text in [ ])"
 ELEMENT: dict[str, np.dtype[Any]] = {
     "FM": np.dtype("<f4"),
@@ -53,12 +54,15 @@ def read_binary_matrix(reader: ByteReader) -> Floats:
     return _read_numbers(reader, header)
 
 
-def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
+def read_text_matrix(
+    reader: ByteReader, first_line: bytes = b"", dtype: type[np.floating[Any]] = np.float32
+) -> NDArray[Any]:
     """Reads a matrix in brackets, one line a row. A vector in text is a matrix of one row.
 
     Args:
         reader: stands after the utterance's name, or after `first_line`.
         first_line: what was read already.
+        dtype: of the numbers.
     """
     lines = [first_line or reader.line()]
     while not lines[0].strip() and reader.peek():
@@ -79,9 +83,21 @@ def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
             expected="rows of one length",
         )
     try:
-        return np.array(rows, dtype=np.float32).reshape(len(rows), -1 if rows else 0)
+        return np.array(rows, dtype=dtype).reshape(len(rows), -1 if rows else 0)
     except ValueError as error:
         raise reader.error(f"in a matrix of text: {error}", expected="numbers") from None
+
+
+def read_double_matrix(reader: ByteReader) -> Doubles:
+    """Reads one matrix, shape (rows, columns), such as CMVN statistics, with all its digits."""
+    if not begins_binary(reader):
+        return read_text_matrix(reader, dtype=np.float64).astype(np.float64)
+    header = _read_header(reader)
+    if header.token in ELEMENT and header.token[1:] == "M":
+        data = reader.take(header.bytes_that_follow)
+        numbers = np.frombuffer(data, ELEMENT[header.token])
+        return numbers.reshape(header.rows, header.columns).astype(np.float64)
+    raise reader.error(f"found the token '{header.token}'", expected="a matrix (FM or DM)")
 
 
 def skip_matrix(reader: ByteReader) -> tuple[int, int]:
@@ -101,7 +117,7 @@ def read_vector_or_matrix(reader: ByteReader) -> Floats:
     return _read_numbers(reader, _read_header(reader))
 
 
-def write_matrix(stream: BinaryIO, matrix: Floats, binary: bool = True) -> None:
+def write_matrix(stream: BinaryIO, matrix: NDArray[Any], binary: bool = True) -> None:
     """Writes a float32 matrix, shape (rows, columns), byte for byte as Kaldi does."""
     rows, columns = matrix.shape
     if binary:
@@ -112,6 +128,16 @@ def write_matrix(stream: BinaryIO, matrix: Floats, binary: bool = True) -> None:
     else:
         body = "".join("\n  " + _row(row) for row in matrix)
         stream.write(f" [{body}]\n".encode())
+
+
+def write_double_matrix(stream: BinaryIO, matrix: Doubles, binary: bool = True) -> None:
+    """Writes a float64 matrix, shape (rows, columns), such as CMVN statistics."""
+    if not binary:
+        write_matrix(stream, matrix, binary=False)
+        return
+    rows, columns = matrix.shape
+    stream.write(b"\0BDM " + _int32(rows) + _int32(columns))
+    stream.write(np.ascontiguousarray(matrix, "<f8").tobytes())
 
 
 def write_vector(stream: BinaryIO, vector: Floats, binary: bool = True) -> None:
@@ -170,5 +196,5 @@ def _int32(value: int) -> bytes:
     return struct.pack("<bi", 4, value)
 
 
-def _row(row: Floats) -> str:
+def _row(row: NDArray[Any]) -> str:
     return "".join(f"{value:.7g} " for value in row.tolist())
