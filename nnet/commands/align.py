@@ -146,7 +146,7 @@ def _outputs(
 
     if num_threads:
         torch.set_num_threads(num_threads)
-    module = compile_network(loaded.network, test_mode=True)
+    module = compile_network(loaded.network, test_mode=True, outputs=("output",))
     options = ChunkOptions(frames_per_chunk, subsampling)
     return ChunkedInference(module, options).run(utterances(feats, *vectors))
 

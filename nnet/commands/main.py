@@ -32,6 +32,7 @@ COMMANDS = {
     "show-progress": "how two models of a training run differ",
     "graph": "lexicon, grammar, tree and transition model to a decoding graph",
     "align": "features and texts to the times of words and phones",
+    "recognize": "recordings to words, with Kaldi's folders and Vosk's",
     "score": "the word error rate of recognised words, with a report",
     "adjust-priors": "priors of an acoustic model from summed posteriors",
 }

@@ -59,6 +59,17 @@ class LatticePath:
     arcs: tuple[int, ...]
 
 
+def scaled(lattice: L, scales: Scales) -> L:
+    """The lattice with its costs multiplied (lattice-scale)."""
+    return replace(
+        lattice,
+        graph_costs=lattice.graph_costs * np.float32(scales.lm),
+        acoustic_costs=lattice.acoustic_costs * np.float32(scales.acoustic),
+        final_graph_costs=lattice.final_graph_costs * np.float32(scales.lm),
+        final_acoustic_costs=lattice.final_acoustic_costs * np.float32(scales.acoustic),
+    )
+
+
 def topological(lattice: L) -> L:
     """The lattice with its states in an order such that arcs lead to higher ones.
 
