@@ -91,7 +91,8 @@ class LookaheadGraph {
           below_(arrays.labels + 1),
           child_(arrays.labels, kNone),
           without_context_(arrays.states, -1.0),
-          cache_(kCached, {~Key{0}, 0.0f}) {
+          cache_bits_(arrays.lm_states > kSmall ? 20 : 14),
+          cache_(size_t{1} << cache_bits_, {~Key{0}, 0.0f}) {
         int64_t word = 0;
         const int64_t first = arrays.first_words[0], end = arrays.first_words[1];
         for (int64_t label = 0; label <= arrays.labels; ++label) {
@@ -147,7 +148,8 @@ class LookaheadGraph {
     }
 
   private:
-    static constexpr size_t kCached = 1 << 17;
+    static constexpr int64_t kSmall = 10'000;  // states of a language model
+    static constexpr int64_t kSearch = 8;  // words that are looked up in the time of an interval
 
     static Key pair(int64_t state, int64_t lm) {
         return static_cast<Key>(lm) << 32 | static_cast<Key>(state);
@@ -162,7 +164,7 @@ class LookaheadGraph {
     }
 
     float potential(Key key) {
-        const size_t place = (key ^ key >> 29) * 0x9E3779B97F4A7C15ull >> 47;
+        const size_t place = (key ^ key >> 29) * 0x9E3779B97F4A7C15ull >> (64 - cache_bits_);
         auto& held = cache_[place];
         if (held.key != key) held = {key, compute_potential(state(key), context(key))};
         return held.potential;
@@ -191,7 +193,7 @@ class LookaheadGraph {
         double sum = 0.0;
         const Words* at = std::lower_bound(begin, end, arrays_.final_label, ends_before);
         if (at < end && at->begin <= arrays_.final_label) sum += std::exp(-arrays_.final_costs[lm]);
-        if (last - first < end - begin) {
+        if (last - first < kSearch * (end - begin)) {
             at = begin;
             for (int64_t i = first; i < last; ++i) {
                 at = std::lower_bound(at, end, arrays_.words[i], ends_before);
@@ -296,6 +298,7 @@ class LookaheadGraph {
     std::vector<int64_t> below_;  // for each label the first word of no context not below it
     std::vector<int32_t> child_;  // the context of each word alone
     std::vector<double> without_context_;  // for each state, once it was asked for
+    int cache_bits_;
     std::vector<Held> cache_;
     std::vector<int32_t> context_;
 };
