@@ -25,10 +25,15 @@ if TYPE_CHECKING:
     from nnet.data.matrices import Floats
     from nnet.data.posteriors import Ids
     from nnet.modelfile.model import Model
-    from nnet.speech.alignment import AlignmentOptions
+    from nnet.speech.alignment import Aligner, AlignmentOptions
     from nnet.speech.alignment_files import TimedText
     from nnet.speech.graphs.lang import Lang
     from nnet.speech.lattices.word_alignment import WordFinder
+    from nnet.speech.long_alignment import LongAligner
+
+LONG_BEAM, LONG_MAX_ACTIVE = 15.0, 7000
+SHORTEST = 10.0
+"""Seconds of a piece of a long recording, at least."""
 
 
 def align(
@@ -44,6 +49,14 @@ def align(
     silence_phones: Annotated[
         str, Option(help="Where LANG is a lexicon: phones outside words, the optional one first.")
     ] = "SIL:SPN",
+    long: Annotated[
+        bool,
+        Option(
+            "--long",
+            help="Recordings are long: they are recognised with their text as language model, cut "
+            "where that is right, and the pieces aligned.",
+        ),
+    ] = False,
     beam: Annotated[float, Option(help="Beam of the search, in nats.")] = 200.0,
     retry_beam: Annotated[float, Option(help="Beam of a second try; 0: none.")] = 0.0,
     acoustic_scale: Annotated[float, Option(help="Scale of log-likelihoods.")] = 1.0,
@@ -84,7 +97,7 @@ def align(
     found: list[TimedText] = []
     with ExitStack() as stack:
         writer = stack.enter_context(AlignmentWriter(out)) if out else None
-        for transitions, timed in _aligned(folder, hmms, options, outputs, text, shift):
+        for transitions, timed in _aligned(folder, hmms, options, outputs, text, shift, long=long):
             found.append(timed)
             if writer:
                 writer.write(timed.utterance, transitions)
@@ -158,6 +171,8 @@ def _aligned(
     outputs: Iterator[tuple[str, Floats]],
     text: Path,
     frame_shift: float,
+    *,
+    long: bool,
 ) -> Iterator[tuple[Ids, TimedText]]:
     """The transition-ids, and the words and phones, of those that can be aligned."""
     from nnet.speech.alignment import Aligner, labels_of_text
@@ -165,17 +180,36 @@ def _aligned(
 
     texts = _texts(text)
     aligner = Aligner(lang.plain_lexicon, lang.disambiguation, hmms, _finder(lang), options)
+    run = _long_aligner(lang, hmms, aligner, options, frame_shift) if long else aligner
     for name, rows in outputs:
         try:
             if name not in texts:
                 raise NnetError(f"{text} has no text of it")
             words = labels_of_text(texts[name], lang.words.labels, lang.unknown)
-            found = aligner(words, rows)
+            found = run(words, rows)
         except NnetError as error:
             print(f"nnet: warning: utterance '{name}' left out: {error}", file=sys.stderr)
             continue
         timed = timed_text(name, found, lang.words, lang.phones, frame_shift)
         yield found.path.transitions, timed
+
+
+def _long_aligner(
+    lang: Lang, hmms: PhoneHmms, aligner: Aligner, options: AlignmentOptions, frame_shift: float
+) -> LongAligner:
+    from nnet.speech.decoding import DecoderOptions
+    from nnet.speech.graphs.building import GraphScales
+    from nnet.speech.long_alignment import LongAligner
+
+    search = DecoderOptions(
+        beam=LONG_BEAM,
+        max_active=LONG_MAX_ACTIVE,
+        lattice_beam=0.5,
+        acoustic_scale=options.acoustic_scale,
+    )
+    scales = GraphScales(options.transition_scale, options.self_loop_scale)
+    shortest = max(1, round(SHORTEST / frame_shift))
+    return LongAligner(lang, hmms, aligner, search, scales, shortest)
 
 
 def _texts(path: Path) -> dict[str, Sequence[str]]:

@@ -108,8 +108,13 @@ class Aligner:
             NnetError: a word has no pronunciation, or the text does not fit the utterance.
         """
         path = self._path(self.graph(words), log_likelihoods)
+        return self.timed(path)
+
+    def timed(self, path: Path) -> Alignment:
+        """Where the phones and words of a path are."""
         transitions = path.transitions.astype(np.int64)
         phones = phones_of_transitions(transitions, self._hmms.ids)
+        words = path.words.tolist()
         arcs = [(place, word, 0.0, 0.0, (), place + 1) for place, word in enumerate(words)]
         last = {len(words): (0.0, 0.0, path.transitions)}
         aligned = self._word_aligner(compact_lattice(len(words) + 1, arcs, last))

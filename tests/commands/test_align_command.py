@@ -82,6 +82,13 @@ def test_a_lexicon_in_the_place_of_a_lang_folder(model: Path, tmp_path: Path) ->
     assert "theo-000 1 0.24 0.36 nine" in (tmp_path / "a.ctm").read_text()
 
 
+def test_long_recordings(model: Path, tmp_path: Path) -> None:
+    ctm = ("--ctm", tmp_path / "a.ctm", "--long")
+    assert nnet("align", model, DIGITS / "lang", OUTPUTS, DIGITS / "dev/text", *ctm, *SHIFT) == 0
+    lines = (tmp_path / "a.ctm").read_text().splitlines()
+    assert lines[:2] == ["theo-000 1 0.24 0.36 nine", "theo-000 1 0.63 0.39 seven"]
+
+
 def test_utterances_that_do_not_fit_are_named_and_left_out(
     model: Path, tmp_path: Path, capsys
 ) -> None:

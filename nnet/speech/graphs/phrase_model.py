@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnet.errors import NnetError
+from nnet.fst.transducers import Arc, transducer_of
+from nnet.modelfile.fst import Fst
 from nnet.modelfile.ngram_fst import NgramModel
 from nnet.modelfile.symbols import SymbolTable
 
@@ -19,13 +21,18 @@ KEPT = 0.5
 END = 0
 
 
-def phrase_model(phrases: Sequence[str], words: SymbolTable) -> NgramModel:
+def phrase_model(phrases: Sequence[str], words: SymbolTable, kept: float = KEPT) -> NgramModel:
     """A model of pairs of words that come after each other in phrases.
 
-    The probability of a word is half its share of what was seen after the word before; the other
-    half is for backing off to words alone, whose probabilities are half their shares likewise
+    The probability of a word is `kept` times its share of what was seen after the word before; the
+    rest is for backing off to words alone, whose probabilities are so much of their shares likewise
     (vosk-api's language_model.cc with order 2 and discount 0.5). Words that are not known are left
     out with a warning.
+
+    Args:
+        phrases: words with spaces between them.
+        words: their labels.
+        kept: probability of words that were seen after a word, together.
 
     Raises:
         NnetError: no word is known.
@@ -46,7 +53,7 @@ def phrase_model(phrases: Sequence[str], words: SymbolTable) -> NgramModel:
     contexts = sorted(word for word in pairs if word is not None)
     tables = [pairs[None], *(pairs[word] for word in contexts)]
     costs = [
-        {word: -math.log(KEPT * count / table.total()) for word, count in table.items()}
+        {word: -math.log(kept * count / table.total()) for word, count in table.items()}
         for table in tables
     ]
     listed = [sorted(word for word in table if word != END) for table in costs]
@@ -54,7 +61,7 @@ def phrase_model(phrases: Sequence[str], words: SymbolTable) -> NgramModel:
     return NgramModel(
         0,
         np.array([-1] + [0] * len(contexts), np.int32),
-        np.full(count, -math.log(1 - KEPT), np.float32),
+        np.full(count, -math.log(1 - kept), np.float32),
         np.array([-1, *contexts], np.int32),
         np.array([1] + [count] * count),
         np.concatenate(([0], np.cumsum([len(after) for after in listed]))),
@@ -67,3 +74,18 @@ def phrase_model(phrases: Sequence[str], words: SymbolTable) -> NgramModel:
         words,
         "the grammar",
     )
+
+
+def phrase_acceptor(model: NgramModel, backoff: int) -> Fst:
+    """The same as an acceptor whose back-off arcs have the label `backoff` on the input side."""
+    arcs: list[Arc] = []
+    for state in range(len(model)):
+        if state:
+            back = float(model.backoff_costs[state])
+            arcs.append((state, backoff, 0, back, int(model.backoff_states[state])))
+        for place in range(*model.first_words[state : state + 2].tolist()):
+            word = int(model.words[place])
+            cost = float(model.costs[place])
+            arcs.append((state, word, word, cost, model.next_state(state, word)))
+    finals = {s: c for s, c in enumerate(model.final_costs.tolist()) if c < math.inf}
+    return transducer_of(len(model), arcs, finals, model.start)
