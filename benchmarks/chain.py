@@ -25,7 +25,8 @@ from benchmarks.harness import Row, best_seconds, save
 from benchmarks.scatter_denominator import ScatterDenominator
 from benchmarks.training_cpu import XCONFIG
 from nnet.errors import NnetError
-from nnet.kernels.chain.denominator import Transitions, denominator
+from nnet.kernels.chain.denominator import denominator
+from nnet.kernels.chain.transitions import Transitions
 from nnet.kernels.implementation import Implementation
 
 PDFS = 3000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nnet.kernels.chain.denominator import Transitions
+from nnet.kernels.chain.transitions import Transitions
 from nnet.modelfile.chain_examples import Supervision, merge_supervisions
 from nnet.modelfile.fst import Fst
 

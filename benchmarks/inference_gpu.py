@@ -23,7 +23,8 @@ import nnet
 from benchmarks.harness import Row, save
 from benchmarks.nets import NETS, as_ours
 from benchmarks.plain_layers import FactoredLayer
-from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.convolution.geometry import Image, Taps
+from nnet.kernels.convolution.reference import image_convolution
 from nnet.kernels.normalization.batch_norm import batch_norm
 from nnet.kernels.windows.windows import Windows
 from nnet.plan.cost import Cost, plan_cost

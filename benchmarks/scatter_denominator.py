@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnet.kernels.chain.denominator import Transitions
+from nnet.kernels.chain.transitions import Transitions
 
 
 class ScatterDenominator:

@@ -23,7 +23,7 @@ import nnet
 from benchmarks.harness import Row, save
 from benchmarks.memory import FRAMES, PDFS, XCONFIG
 from nnet.data.minibatch import Minibatch, SparseTargets
-from nnet.kernels.softmax.log_softmax import Targets, log_likelihood
+from nnet.kernels.softmax.reference import Targets, log_likelihood
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OutputObjectives
 from nnet.training.recorded_step import CudaRecorder, recorded

@@ -74,6 +74,7 @@ class Assembly:
         self.network = Network()
         self.network.nodes["input"] = InputNode("input", input_dim)
         self.clamp = clamp
+        self.ivector_input = False
         self.frozen = False
         self.parts: list[Part] = []
         self.sequences: list[tuple[int, int]] = []
@@ -134,6 +135,21 @@ class Assembly:
     def factor(self, wanted: float) -> float:
         """The factor of a learning rate; 0 for parameters that are not trained."""
         return 0.0 if self.frozen else wanted
+
+    def divide_input(self, name: str, dim: int) -> NodeName:
+        """The last `dim` columns of the input become an input of their own, one for an utterance.
+
+        Decoders that estimate i-vectors give them so.
+        """
+        whole = self.dim(NodeName("input"))
+        self.network.nodes["input"] = InputNode("input", whole - dim)
+        self.network.nodes[name] = InputNode(name, dim)
+        self.note(
+            f"the last {dim} columns of the features are an input of their own, '{name}', whose "
+            f"row at time 0 is read: give {whole - dim} columns as features and the rest as "
+            "i-vectors"
+        )
+        return NodeName(name)
 
     # Nodes.
 

@@ -36,12 +36,18 @@ def part_errors(converted: Converted, rows: np.ndarray | None = None) -> list[fl
         frames = RANDOM_FRAMES + 2 * (left + right)
         rows = np.random.default_rng(0).standard_normal((frames, dim))
     rows = rows.astype(np.float64)
+    dim = next(node.dim for node in converted.model.network.inputs() if node.name == "input")
+    rows[:, dim:] = rows[:1, dim:]  # what is an i-vector of its own, one for the utterance
     network, names = _with_outputs(converted)
     given = TimeRange(-left, left + len(rows) + right)
     wanted = TimeRange(0, len(rows))
-    request = Request.of({"input": given}, dict.fromkeys(names, wanted))
-    padded = torch.from_numpy(padded_rows(rows, left, right)).unsqueeze(0)
-    found = interpret(network, request, {"input": padded})
+    inputs = {"input": torch.from_numpy(padded_rows(rows[:, :dim], left, right)).unsqueeze(0)}
+    times = {"input": given}
+    if rows.shape[1] > dim:
+        inputs["ivector"] = torch.from_numpy(rows[:1, dim:]).unsqueeze(0)
+        times["ivector"] = TimeRange(0, 1)
+    request = Request.of(times, dict.fromkeys(names, wanted))
+    found = interpret(network, request, inputs)
     expected = converted.source.outputs(rows)
     if converted.logarithm:
         expected[-1] = np.log(np.maximum(expected[-1], 1e-20))

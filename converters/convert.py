@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.nonlinearity import LogSoftmax, Softmax
 from nnet.components.power import Log
 from nnet.converters.assembly import Assembly, Part
@@ -14,7 +15,7 @@ from nnet.converters.nnet1 import recurrent_layers  # noqa: F401
 from nnet.converters.nnet1.layers import NNET1
 from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.sources import Nnet1Source, Source, read_source
-from nnet.converters.targets import TargetOptions, target_bytes
+from nnet.converters.targets.registry import TargetOptions, target_content
 from nnet.errors import NnetError
 from nnet.graph.check import check_network
 from nnet.graph.context import context
@@ -45,6 +46,8 @@ class ConvertOptions:
         transition_model: any file that begins with a transition model; makes a `.mdl`.
         log_softmax: put out logarithms of probabilities; by default if the result is a `.mdl`.
         clamp_splices: nnet1: repeat the edge frames of each layer, for whole utterances only.
+        ivector_input: nnet2: the constant columns of the first splice, which are an i-vector,
+            become an input `ivector`, of which the row at time 0 is read.
         kaldi_compatible: refuse results that Kaldi cannot load.
     """
 
@@ -53,6 +56,7 @@ class ConvertOptions:
     transition_model: Path | None = None
     log_softmax: bool | None = None
     clamp_splices: bool = False
+    ivector_input: bool = True
     kaldi_compatible: bool = False
 
 
@@ -122,6 +126,7 @@ def _converted(
 ) -> tuple[Assembly, Network, bool]:
     """The network with all that was booked, and whether its output is a logarithm."""
     assembly = Assembly(source.components[0].input_dim, clamp=clamp)
+    assembly.ivector_input = options.ivector_input
     result = _assemble(source, assembly)
     acoustic = source.transition_model is not None
     wanted = acoustic if options.log_softmax is None else options.log_softmax
@@ -229,7 +234,10 @@ def convert(
     Raises:
         NnetError: something is damaged or cannot be converted.
     """
+    check_argument(source, (str, os.PathLike, bytes), "source", "a file's name, or its content")
     found = read_source(source, form)
     if isinstance(found, Source):
         found = convert_legacy(found, options).model
-    return found if to == "nnet3" else target_bytes(found, to, how or TargetOptions())
+    if to == "nnet3":
+        return found
+    return target_content(found, to, how or TargetOptions()).data

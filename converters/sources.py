@@ -14,6 +14,7 @@ from nnet.converters.nnet1.model import Nnet1, build_nnet1, forward, parse_nnet1
 from nnet.converters.nnet2.base import Nnet2Component, nnet2_types
 from nnet.converters.nnet2.model import Nnet2Model, build_nnet2, parse_nnet2
 from nnet.errors import NnetError
+from nnet.modelfile.kinds import named_instead
 from nnet.modelfile.loading import open_bytes, open_file
 from nnet.modelfile.model import Model, parse_model
 from nnet.modelfile.tokens import Reader
@@ -105,6 +106,9 @@ def _format(reader: Reader) -> str:
     if first == "<TransitionModel>":
         read_transition_model(reader)
         first = reader.peek_token() or ""
+        if first not in ("<Nnet>", "<Nnet3>"):
+            named = named_instead(reader.data) or f"'{first}' after a transition model"
+            reader.fail("a model of nnet1, nnet2 or nnet3", named)
     if first == "<Nnet>":
         reader.expect("<Nnet>")
         first = reader.peek_token() or ""

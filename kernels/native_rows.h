@@ -10,9 +10,8 @@
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
+
+#include "native.h"
 
 namespace {
 
@@ -82,19 +81,10 @@ const int64_t kElementsPerThread = 8192;
 template <typename Work>
 void in_parts(int64_t rows, int64_t dim, int64_t threads, const Work& work) {
     threads = std::max<int64_t>(1, std::min(threads, rows * dim / kElementsPerThread));
-#if defined(_OPENMP)
-    if (threads > 1) {
-#pragma omp parallel num_threads(threads)
-        {
-            const FlushDenormals flush;
-            const int64_t parts = omp_get_num_threads(), thread = omp_get_thread_num();
-            work(rows * thread / parts, rows * (thread + 1) / parts, thread);
-        }
-        return;
-    }
-#endif
-    const FlushDenormals flush;
-    work(0, rows, 0);
+    in_team(threads, [&](int64_t thread, int64_t parts) {
+        const FlushDenormals flush;
+        work(rows * thread / parts, rows * (thread + 1) / parts, thread);
+    });
 }
 
 }  // namespace

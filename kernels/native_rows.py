@@ -1,22 +1,20 @@
 """Functions in C++ over rows (time, batch, dim) of a loop: what cells and limits on a CPU share.
 
-Such a function takes a structure, the first row of a step and the row after its last. The
-structures have the fields of those in the .cpp files, in the same order.
+Such a function takes a structure, the first row of a step and the row after its last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ctypes import Structure, byref, c_int64, c_void_p
-from functools import partial
-from typing import Any
+from ctypes import byref, c_int64, c_void_p
+from functools import cache, partial
 
 from torch import Tensor
 
-from nnet.kernels.native import is_native, native_library
+from nnet.kernels.native import Int, NativeFunction, Struct, Table, is_native, native_library
 
 
-class Rows(Structure):
+class Rows(Struct):
     """Where rows begin, and how far apart they lie."""
 
     _fields_ = (("data", c_void_p), ("time", c_int64), ("batch", c_int64))
@@ -24,34 +22,25 @@ class Rows(Structure):
     @classmethod
     def of(cls, x: Tensor | None) -> Rows:
         """The rows of (time, batch, dim); no data if there is no tensor."""
-        return cls() if x is None else cls(x.data_ptr(), x.stride(0), x.stride(1))
+        return cls() if x is None else cls(x, x.stride(0), x.stride(1))
 
 
 def runs_natively(name: str, *tensors: Tensor) -> bool:
-    """Whether tensors are float32 on a CPU, columns adjacent, and `NAME.cpp` can be compiled."""
+    """Whether tensors are float32 on a CPU, columns adjacent, and there is code of `NAME.cpp`."""
     return all(map(is_native, tensors)) and native_library(name) is not None
 
 
-def over_rows(
-    library: str, name: str, structure: Structure, *tensors: Tensor | None
-) -> Callable[[int, int], None]:
+def over_rows(name: str, structure: Struct) -> Callable[[int, int], None]:
     """A function of the first row and the row after the last.
 
-    Args:
-        tensors: what the structure points to; they live as long as the function.
+    What the structure points to lives as long as the function.
     """
-    structure.tensors = tensors
-    loaded = native_library(library)
-    assert loaded is not None
-    function: Any = getattr(loaded, name)
-    function.argtypes = (c_void_p, c_int64, c_int64)
-    function.restype = None
-    return partial(function, byref(structure))
+    return partial(_function(name, type(structure)).current(), byref(structure))
 
 
-def address(x: Tensor | None) -> int | None:
-    """Where a tensor's elements begin; null for none."""
-    return None if x is None else x.data_ptr()
+@cache
+def _function(name: str, structure: type[Struct]) -> NativeFunction:
+    return NativeFunction(name, Table, Int, Int, tables=(structure,))
 
 
 def step_ranges(rows: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nnet.errors import NnetError
+
+LONGEST_NAME = 100  # characters of a name that its temporary file's name repeats
 
 
 @contextmanager
@@ -22,39 +25,78 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     not a regular file (a device, a named pipe) is written directly.
 
     Raises:
-        NnetError: the file cannot be created or written.
+        NnetError: the file cannot be created or written. Other errors of the block are left as
+            they are.
     """
     target = Path(os.path.realpath(path))
+    if _is_special(target):
+        with _writing(path):
+            stream = _Output(target, path)
+        with io.BufferedWriter(stream) as buffered:
+            yield buffered
+        return
+    with _writing(path):
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name[:LONGEST_NAME]}.", suffix=".tmp", dir=target.parent
+        )
     try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            with open(target, "wb") as stream:
-                yield stream
-            return
-        with _replacement(target) as stream:
-            yield stream
-    except OSError as error:
-        if error.filename is not None and Path(str(error.filename)).parent != target.parent:
-            raise
-        reason = error.strerror or str(error)
-        raise NnetError(
-            f"{path}: cannot write: {reason}; choose a place that exists, is writable and has room"
-        ) from error
-
-
-@contextmanager
-def _replacement(target: Path) -> Iterator[BinaryIO]:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, _permissions(target))
-        os.replace(name, target)
+        with io.BufferedWriter(_Output(handle, path)) as buffered:
+            yield buffered
+            buffered.flush()
+            with _writing(path):
+                os.fsync(handle)
+        with _writing(path):
+            os.chmod(name, _permissions(target))
+            os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    _sync_folder(target.parent)
+    with _writing(path):
+        _sync_folder(target.parent)
+
+
+class _Output(io.FileIO):
+    """A file whose errors of writing name it.
+
+    Args:
+        file: its name, or its number if it is open.
+        path: what the user calls it.
+    """
+
+    def __init__(self, file: Path | int, path: str | Path) -> None:
+        super().__init__(file, "wb")
+        self._path = path
+        self._failed = False
+
+    def write(self, data: Any) -> int:
+        if self._failed:  # said once; what is still in a buffer is lost with the rest
+            return len(data)
+        try:
+            with _writing(self._path):
+                return super().write(data) or 0
+        except NnetError:
+            self._failed = True
+            raise
+
+
+@contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NnetError(
+            f"{path}: cannot write: {reason or error}; choose a place that exists, is writable "
+            "and has room"
+        ) from error
+
+
+def _is_special(target: Path) -> bool:
+    """Whether something that is no regular file is there."""
+    try:
+        return not stat.S_ISREG(target.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _permissions(target: Path) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 import nnet.converters.nnet1
 from nnet.components.field import (
+    LARGEST,
     NOT_NEGATIVE,
     POSITIVE,
     REQUIRED,
@@ -29,6 +30,7 @@ from nnet.components.field import (
     stored,
 )
 from nnet.converters.legacy import LARGEST_DIM, ComponentTypes, LegacyComponent
+from nnet.limits import check_array
 from nnet.modelfile.component import read_value, write_value
 from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
@@ -174,9 +176,12 @@ def array(kind: Kind, doc: str, token: str | None = None) -> Any:
 
 def uniform(init: Initializer, *shape: int, mean: float, width: float) -> np.ndarray:
     """float32 samples of the uniform distribution from mean - width / 2 to mean + width / 2."""
-    samples = init.normal(*shape, stddev=0.0, mean=mean)  # checks the size
+    check_array(*shape)
+    if abs(mean) + abs(width) > LARGEST:
+        raise FieldError("<BiasRange>", f"mean {mean:g} and range {width:g} do not fit in 32 bits")
+    samples = np.full(shape, mean, np.float32)
     if init.rng is not None:
-        samples += init.rng.uniform(-width / 2, width / 2, shape).astype(np.float32)
+        samples += (width * init.rng.uniform(-0.5, 0.5, shape)).astype(np.float32)
     return samples
 
 

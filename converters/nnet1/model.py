@@ -62,7 +62,9 @@ def read_nested(reader: Reader, depth: int) -> Nnet1:
     if not bare:
         reader.expect("<Nnet>")
     network: Nnet1 = []
-    while reader.peek_token() not in (("</Nnet>", None) if bare else ("</Nnet>",)):
+    # old files, which have no ends of components, may lack that of the network
+    may_end = depth == 0 and (bare or END.encode() not in reader.data)
+    while reader.peek_token() not in (("</Nnet>", None) if may_end else ("</Nnet>",)):
         start = reader.position
         component = _read_component(reader, depth)
         if network and network[-1].output_dim != component.input_dim:
@@ -75,7 +77,8 @@ def read_nested(reader: Reader, depth: int) -> Nnet1:
         network.append(component)
     if not network:
         reader.fail("a component")
-    if not bare or reader.peek_token() is not None:
+    is_cut = not bare and len(network) < 2  # before the first component's end
+    if not may_end or is_cut or reader.peek_token() is not None:
         reader.expect("</Nnet>")
     return network
 

@@ -20,6 +20,7 @@ from nnet.converters.nnet1.model import (
     read_network,
     write_nested,
 )
+from nnet.limits import check_array
 from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
 
@@ -236,6 +237,7 @@ def _initial_bases(count: int, dim: int, given: Given, init: Initializer) -> lis
         return [read_network(given["<BasisFilename>"]) for _ in range(count)]
     if given["<BasisFilenameVector>"] is not None:
         return [read_network(name) for name in _named_files(given, "<BasisFilenameVector>")]
+    check_array(count, dim, dim)
     identity = np.eye(dim, dtype=np.float32)
     return [
         [

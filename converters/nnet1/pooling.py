@@ -23,6 +23,7 @@ from nnet.converters.nnet1.base import (
     option,
     uniform,
 )
+from nnet.limits import check_array
 from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
 from nnet.text.values import real
@@ -193,6 +194,7 @@ class FramePooling(Nnet1Component):
         middle = (input_dim // given.fields["feature_dim"] - 1) // 2
         places = zip(central, sizes, strict=True)
         lengths = [abs(size) for size in sizes]
+        check_array(sum(lengths))
         weights = [np.full(n, 1.0 / n, np.float32) for n in lengths]
         if given["<PoolWeight>"] is not None:
             numbers = np.array([real(word) for word in given["<PoolWeight>"].split(",")])

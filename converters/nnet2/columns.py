@@ -22,6 +22,7 @@ from nnet.converters.legacy import Rows, check_divides
 from nnet.converters.nnet2.base import TYPES, Nnet2Component
 from nnet.converters.nnet2.nonlinear import SameDim, dim_field
 from nnet.converters.reference import max_pool
+from nnet.limits import LARGEST_DIM, above
 
 if TYPE_CHECKING:
     from nnet.components.initial import Given, Initializer
@@ -149,6 +150,8 @@ class Permute(Nnet2Component):
 
     @classmethod
     def create(cls, given: Given, init: Initializer) -> Permute:
+        if given["dim"] > LARGEST_DIM:
+            raise FieldError("dim", above("dim", given["dim"], LARGEST_DIM))
         order = np.arange(given["dim"])
         if init.rng is not None:
             init.rng.shuffle(order)

@@ -21,7 +21,7 @@ from nnet.converters.nnet2 import affine, columns, fixed, noise, nonlinear, spli
 from nnet.converters.nnet2.base import Updatable
 from nnet.converters.nnet2.convolution import Convolutional1d
 from nnet.text import syntax
-from nnet.text.syntax import Descriptor
+from nnet.text.syntax import Descriptor, NodeName
 
 NNET2 = Conversions()
 
@@ -106,6 +106,9 @@ def _splice(c: splice.Splice, source: Descriptor, to: Assembly) -> Descriptor:
     dim = c.input_dim - c.const_component_dim
     if not c.const_component_dim:
         return to.splice(source, c.context)
+    if to.ivector_input and source == NodeName("input"):
+        ivector = to.divide_input("ivector", c.const_component_dim)
+        return append(to.splice(source, c.context), syntax.ReplaceIndex(ivector, "t", 0))
     spliced, constant = to.split(source, [dim, c.const_component_dim])
     return append(to.splice(spliced, c.context), offset(constant, c.context[0]))
 

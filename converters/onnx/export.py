@@ -20,6 +20,10 @@ from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.dims import descriptor_dim
 from nnet.graph.network import Network, OutputNode
+from nnet.graph.segments import makes_segments
+
+ONLY_ONCE = 2**40
+"""Frames from an output to the next where there is one alone, whatever the utterance's length."""
 
 
 def onnx_bytes(network: Network, *, output: str = "output", subsampling: int = 1) -> bytes:
@@ -34,18 +38,22 @@ def onnx_bytes(network: Network, *, output: str = "output", subsampling: int = 1
         raise NnetError(f"the network has no output '{output}'")
     if subsampling < 1:
         raise NnetError(f"the subsampling factor is {subsampling}, expected at least 1")
-    analysis = analyse(network, node.input, context(network), subsampling)
+    segment = makes_segments(network, output)
+    reach, step = ((0, 0), ONLY_ONCE) if segment else (context(network), subsampling)
+    analysis = analyse(network, node.input, reach, step)
     graph = Graph()
     emitter = Emitter(analysis, graph)
-    _lengths(graph, subsampling)
+    _lengths(graph, 1 if segment else subsampling)
     for group in analysis.groups:
         if group.recurrent:
             emitter.rows.update(compute_loop(emitter, group))
         else:
             emitter.compute(group)
-    rows = emitter.described(node.input, 0, Span(0, 0, subsampling))
+    rows = emitter.described(node.input, 0, Span(0, 0, step))
+    rows = graph.op("Squeeze", rows, graph.integers(1)) if segment else rows
     graph.nodes.append(onnx.helper.make_node("Identity", [rows], [output]))
-    return _model(network, analysis, graph, node)
+    times = () if segment else ("output_frames",)
+    return _model(network, analysis, graph, node, times)
 
 
 def _lengths(graph: Graph, subsampling: int) -> None:
@@ -58,7 +66,9 @@ def _lengths(graph: Graph, subsampling: int) -> None:
     graph.nodes.append(helper.make_node("Mul", [periods, factor], [LAST]))
 
 
-def _model(network: Network, analysis: Analysis, graph: Graph, node: OutputNode) -> bytes:
+def _model(
+    network: Network, analysis: Analysis, graph: Graph, node: OutputNode, times: tuple[str, ...]
+) -> bytes:
     onnx = onnx_module()
     real = onnx.TensorProto.FLOAT
     used = {name for group in analysis.groups for name, _ in group.places}
@@ -69,7 +79,7 @@ def _model(network: Network, analysis: Analysis, graph: Graph, node: OutputNode)
         for n in network.inputs()
         if n.name in used
     ]
-    shape = ["batch", "output_frames", descriptor_dim(network, node.input)]
+    shape = ["batch", *times, descriptor_dim(network, node.input)]
     result = onnx.helper.make_tensor_value_info(node.name, real, shape)
     made = onnx.helper.make_graph(
         graph.nodes, "network", inputs, [result], initializer=list(graph.constants.values())

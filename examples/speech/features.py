@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 
-import kaldi_native_fbank
 import numpy as np
 
 from examples.speech.utterance import Utterance
+from nnet.speech.features import Fbank, FbankOptions
 
 BINS = 40
 LOWEST_HERTZ = 20.0
@@ -18,17 +18,20 @@ def log_mel(samples: np.ndarray, rate: int) -> np.ndarray:
 
     A frame takes 25 ms and begins 10 ms after the one before it; there is no dither.
     """
-    options = kaldi_native_fbank.FbankOptions()
-    options.frame_opts.samp_freq = rate
-    options.frame_opts.dither = 0
-    options.frame_opts.frame_length_ms = FRAME_SECONDS * 1000
-    options.frame_opts.frame_shift_ms = SHIFT_SECONDS * 1000
-    options.mel_opts.num_bins = BINS
-    options.mel_opts.low_freq = LOWEST_HERTZ
-    extractor = kaldi_native_fbank.OnlineFbank(options)
-    extractor.accept_waveform(rate, samples.astype(np.float32))
-    extractor.input_finished()
-    return np.stack([extractor.get_frame(frame) for frame in range(extractor.num_frames_ready)])
+    return _fbank(rate).compute(samples.astype(np.float32), rate)
+
+
+def _fbank(rate: int) -> Fbank:
+    return Fbank(
+        FbankOptions(
+            sample_frequency=rate,
+            dither=0.0,
+            frame_length=FRAME_SECONDS * 1000,
+            frame_shift=SHIFT_SECONDS * 1000,
+            num_mel_bins=BINS,
+            low_freq=LOWEST_HERTZ,
+        )
+    )
 
 
 def without_speaker_means(utterances: list[Utterance]) -> dict[str, np.ndarray]:
@@ -60,10 +63,4 @@ def centre_frequencies(rate: int) -> np.ndarray:
 
     They are equal steps in mel from 20 Hz to half the sampling rate.
     """
-    low, high = _mel(LOWEST_HERTZ), _mel(rate / 2)
-    mels = low + (high - low) * np.arange(1, BINS + 1) / (BINS + 1)
-    return 700 * np.expm1(mels / 1127)
-
-
-def _mel(hertz: float) -> float:
-    return 1127 * float(np.log1p(hertz / 700))
+    return _fbank(rate).banks(1.0).centers

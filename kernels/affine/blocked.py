@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Epilogue, Term
+from nnet.kernels.affine.terms import Epilogue, Term
 from nnet.kernels.functions import FUNCTIONS
 
 ROWS = 64

@@ -1,4 +1,4 @@
-"""Spliced affine transforms one after the other in one call of C++: see `packed_affine`.
+"""Spliced affine transforms one after the other in one call of C++: see `packed`.
 
 What only the chain reads lies in one piece of memory, the arena, whose parts are used again as soon
 as they can be. All addresses are worked out beforehand, but for where the arena, what is read and
@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from nnet.kernels.affine import packed
 from nnet.kernels.affine.packed import LINE, run
-from nnet.kernels.affine.spliced import Epilogue, Term
+from nnet.kernels.affine.terms import Epilogue, Term
+from nnet.kernels.native import Struct
 
 PAGE = 256
 """Rows that are multiples of so many floats apart fall on few sets of a cache."""
@@ -171,7 +173,7 @@ class _Layout(NamedTuple):
 
 
 class _Table:
-    """The structures of packed_affine_cpu.cpp: affine transforms, their terms, their bypasses."""
+    """The structures of packed.h: affine transforms, their terms, their bypasses."""
 
     def __init__(
         self, links: Sequence[Link], kept: Sequence[int], outer: Mapping[int, int], batch: int
@@ -223,35 +225,56 @@ class _Table:
         bypasses = _Address(BYPASSES, 2 * sum(map(len, self._bypasses)))
         begin = 0
         for term in link.terms:
-            self._terms.append([*self._rows(link, term, layout), begin, begin + term.dim])
+            rows = self._rows(link, term, layout)
+            self._terms.append(_words(packed.Term, **rows, begin=begin, end=begin + term.dim))
             begin += term.dim
         for term in epilogue.bypass:
             scale = int(np.float64(term.scale).view(np.int64))
-            self._bypasses.append([*self._rows(link, term, layout), scale])
+            rows = self._rows(link, term, layout)
+            self._bypasses.append(_words(packed.Bypass, **rows, scale=scale))
         made = self._values[link.made]
-        self._affines.append(
-            [
-                *(layout.groups, layout.rows, link.dim, begin),
-                *(len(link.terms), len(epilogue.bypass), terms, _pointer(link.weight)),
-                *self._bias(link, layout),
-                *(int(epilogue.activation == "relu"), _pointer(epilogue.scales)),
-                *(_pointer(epilogue.offsets), bypasses, made.at(0), *layout.strides(1, made.pitch)),
-            ]
+        group, stride = layout.strides(1, made.pitch)
+        words = _words(
+            packed.Affine,
+            groups=layout.groups,
+            rows=layout.rows,
+            columns=link.dim,
+            depth=begin,
+            terms=len(link.terms),
+            bypasses=len(epilogue.bypass),
+            term=terms,
+            weight=_pointer(link.weight),
+            **self._bias(link, layout),
+            relu=int(epilogue.activation == "relu"),
+            scales=_pointer(epilogue.scales),
+            offsets=_pointer(epilogue.offsets),
+            bypass=bypasses,
+            out=made.at(0),
+            group=group,
+            stride=stride,
         )
+        self._affines.append(words)
 
-    def _bias(self, link: Link, layout: _Layout) -> list[Word]:
-        """Where it is, floats between groups and between rows, and how many rows it has."""
+    def _bias(self, link: Link, layout: _Layout) -> dict[str, Word]:
+        """One row for all; or for each sequence one, whose rows are repeated."""
         if link.own_bias is None:
-            return [_pointer(link.bias), 0, 0, 0]
+            return {"bias": _pointer(link.bias), "bias_group": 0, "bias_stride": 0, "period": 0}
         there = self._values[link.own_bias]
         group, stride = layout.strides(0, there.pitch)
-        return [there.at(0), group, stride, self._batch if layout.along_batch else 1]
+        period = self._batch if layout.along_batch else 1
+        return {
+            "bias": there.at(0),
+            "bias_group": group,
+            "bias_stride": stride,
+            "period": period,
+        }
 
-    def _rows(self, link: Link, term: Term, layout: _Layout) -> list[Word]:
+    def _rows(self, link: Link, term: Term, layout: _Layout) -> dict[str, Word]:
         """Where the rows of a term begin, and floats between groups and between rows."""
         there = self._values[link.sources[term.source]]
         start = there.at(term.start * self._batch * there.pitch + term.offset)
-        return [start, *layout.strides(term.step, there.pitch)]
+        group, stride = layout.strides(term.step, there.pitch)
+        return {"rows": start, "group": group, "stride": stride}
 
     def finished(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
         """The words, the places of those that are addresses, their slots; bytes before parts."""
@@ -270,3 +293,8 @@ class _Table:
 def _pointer(x: Tensor | None) -> int:
     """The address of a tensor that stays where it is; null for none."""
     return 0 if x is None else x.data_ptr()
+
+
+def _words(structure: type[Struct], **members: Word) -> list[Word]:
+    """The members of a structure in their order."""
+    return [members[name] for name, *_ in structure._fields_]

@@ -3,25 +3,20 @@
 The same formula as `nnet.kernels.affine.spliced`, without a derivative, in float32. A tile of the
 result is summed over all terms in registers, from rows where they lie and weights in the order in
 which they are read; it is finished (bias, ReLU, scales, offsets, bypass) and stored once, while
-the next weights are fetched: packed_affine_cpu.cpp.
+the next weights are fetched: packed.cpp and packed_amx.cpp.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from ctypes import c_int64, c_void_p
-from functools import cache
-from typing import Any
+from ctypes import POINTER, c_double, c_int64, c_void_p
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnet.kernels.native import native_library
-
-LIBRARY = "packed_affine_cpu"
-AMX_LIBRARY = "packed_affine_amx_cpu"
+from nnet.kernels.native import Int, NativeFunction, Struct, Table, has_matrix_units, loaded
 
 ACTIVATIONS = ("", "relu")
 """What rows are finished with."""
@@ -36,16 +31,59 @@ SHELF = 1 << 22
 """Floats of a piece of memory that weights are put into."""
 
 
+class Term(Struct):
+    """Rows that are multiplied with some rows of the weight: row i of group g begins at
+    `rows + 4 (g group + i stride)`."""
+
+    _fields_ = (
+        ("rows", c_void_p),
+        *((name, c_int64) for name in ("group", "stride", "begin", "end")),
+    )
+
+
+class Bypass(Struct):
+    """Rows that are added to the result."""
+
+    _fields_ = (
+        ("rows", c_void_p),
+        *((name, c_int64) for name in ("group", "stride")),
+        ("scale", c_double),
+    )
+
+
+class Affine(Struct):
+    """One transform; see packed.h."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("groups", "rows", "columns", "depth", "terms", "bypasses")),
+        ("term", POINTER(Term)),
+        *((name, c_void_p) for name in ("weight", "bias")),
+        *((name, c_int64) for name in ("bias_group", "bias_stride", "period", "relu")),
+        *((name, c_void_p) for name in ("scales", "offsets")),
+        ("bypass", POINTER(Bypass)),
+        ("out", c_void_p),
+        *((name, c_int64) for name in ("group", "stride")),
+    )
+
+
+_run_affines = NativeFunction("run_affines", Table, Int, Int, tables=(Affine,))
+_run_affines_by_units = NativeFunction("run_affines_by_units", Table, Int, Int, tables=(Affine,))
+_panel_columns = NativeFunction("panel_columns", result=c_int64)
+
+
+def table_of(structure: type[Struct]) -> np.dtype[np.void]:
+    """numpy's type for tables of one of these structures; pointers are addresses, int64."""
+    names = [name for name, *_ in structure._fields_]
+    kinds = ["f8" if kind is c_double else "i8" for _, kind, *_ in structure._fields_]
+    return np.dtype(list(zip(names, kinds, strict=True)))
+
+
 def can_pack(activation: str = "") -> bool:
-    """Whether there is a compiler, and rows can be finished with the activation."""
-    return activation in ACTIVATIONS and native_library(LIBRARY) is not None
+    """Whether there is native code, and rows can be finished with the activation."""
+    return activation in ACTIVATIONS and loaded() is not None
 
 
-@cache
-def has_bf16_units() -> bool:
-    """Whether this processor has matrix units for bfloat16 (x86's AMX) that can be used."""
-    library: Any = native_library(AMX_LIBRARY)
-    return library is not None and bool(library.usable())
+has_bf16_units = has_matrix_units
 
 
 def pack(blocks: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
@@ -59,7 +97,7 @@ def pack(blocks: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
     """
     if bf16:
         return _shelved(_split_weights(blocks))
-    width, columns = _library().panel_columns(), blocks[0].shape[1]
+    width, columns = _panel_columns(), blocks[0].shape[1]
     whole, rest = divmod(columns, width)
     depth, panels = sum(map(len, blocks)), -(-columns // width)
     packed = _SHELVES.room(panels * depth * width).view(panels, depth, width)
@@ -124,13 +162,5 @@ _SHELVES = _Shelves()
 
 def run(table: int, count: int, *, bf16: bool) -> None:
     """Carries out the `Affine` structures that begin at an address, on torch's threads."""
-    library = _library(AMX_LIBRARY if bf16 else LIBRARY)
-    library.run_affines(table, count, torch.get_num_threads())
-
-
-def _library(name: str = LIBRARY) -> Any:
-    library: Any = native_library(name)
-    if library.run_affines.argtypes is None:
-        library.run_affines.argtypes = (c_void_p, c_int64, c_int64)
-        library.run_affines.restype = None
-    return library
+    function = _run_affines_by_units if bf16 else _run_affines
+    function(table, count, torch.get_num_threads())

@@ -6,7 +6,7 @@ the ones before left. A product then is
     x y = x1 y1 + (x1 y2 + x2 y1) + (x1 y3 + x2 y2 + x3 y1) + ...
 
 and what is left out is 2^-26 of it at most, less than float32's own rounding. Six products of
-x86's matrix units (AMX) take less than half the time of one in float32: matrix_product_amx_cpu.cpp.
+x86's matrix units (AMX) take less than half the time of one in float32: product.cpp.
 (Henry, Tang & Heinecke: Leveraging the bfloat16 artificial intelligence datatype for
 higher-precision computations, 2019.) Elsewhere, and for small matrices, it is torch's product.
 """
@@ -14,34 +14,29 @@ higher-precision computations, 2019.) Elsewhere, and for small matrices, it is t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, byref, c_double, c_int64, c_void_p
-from functools import cache
-from typing import Any
+from ctypes import c_double, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
-from nnet.kernels.native import is_native, native_library
-from nnet.kernels.normalization.relu_batch_norm_cpu import powers
-
-LIBRARY = "matrix_product_amx_cpu"
-
-LEAST = 64
-"""Rows, columns and depth from which on the units are worth it."""
-
-LONGER = 192
-"""Rows or columns, whichever are more, from which on they are: fewer are too few parts."""
-
-MULTIPLICATIONS = 1 << 21
-"""That are worth it."""
+from nnet.kernels.affine.sizes import suit_units
+from nnet.kernels.affine.squares import powers
+from nnet.kernels.implementation import Implementation
+from nnet.kernels.native import (
+    Int,
+    NativeFunction,
+    Struct,
+    has_matrix_units,
+    is_native,
+    is_traceable,
+    operator,
+)
 
 GROUP = 128
 """Rows of which sums are made by one thread, whatever the number of threads."""
 
 
-class _Product(Structure):
-    """The structure of the same name in C++."""
-
+class _Product(Struct):
     _fields_ = (
         *((name, c_int64) for name in ("rows", "columns", "depth")),
         ("a", c_void_p),
@@ -60,63 +55,85 @@ class _Product(Structure):
     )
 
 
-@cache
-def _library() -> Any:
-    """The library, where the processor has matrix units that can be used; otherwise None."""
-    library: Any = native_library(LIBRARY)
-    if library is None or not library.usable():
-        return None
-    library.multiply_matrices.argtypes = (c_void_p, c_int64)
-    library.multiply_matrices.restype = None
-    return library
+_multiply_matrices = NativeFunction("multiply_matrices", _Product, Int)
 
 
-def multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False, scale: float = 1.0) -> None:
+def multiply(
+    a: Tensor,
+    b: Tensor,
+    out: Tensor,
+    *,
+    add: bool = False,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> None:
     """Writes `scale a b` to `out`, or adds it. Without a derivative.
 
     Args:
         a, b, out: `(rows, depth)`, `(depth, columns)` and `(rows, columns)`, of one type; `out`
             shares no memory with the others.
+        implementation: `native` for the matrix units, where the product is large enough.
     """
     if out.stride(1) != 1 and out.stride(0) == 1:
         a, b, out = b.t(), a.t(), out.t()
-    if by_units(a, b, out):
+    if implementation == "native" and by_units(a, b, out):
         _run(a, b, out, accumulate=add, scale=scale)
     else:
         out.addmm_(a, b, beta=float(add), alpha=scale)
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
+def product(a: Tensor, b: Tensor, implementation: Implementation = "reference") -> Tensor:
     """a b, without a derivative."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    multiply(a, b, out)
+    multiply(a, b, out, implementation=implementation)
     return out
 
 
-def product_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float = 1.0) -> Tensor:
+def product_with_bias(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    scale: float = 1.0,
+    implementation: Implementation = "reference",
+) -> Tensor:
     """scale a b + bias, without a derivative. It can be traced.
 
     Args:
         bias: `(columns,)` or None.
     """
-    if is_native(a) and (bias is None or is_native(bias)):
-        out = a.new_empty((a.shape[0], b.shape[1]))
-        if by_units(a, b, out):
-            _run(a, b, out, scale=scale, bias=None if bias is None else bias.data_ptr())
-            return out
+    if implementation == "native":
+        given = (a, b if b.stride(1) == 1 else b.t(), *(() if bias is None else (bias,)))
+        large = suit_units(len(a), b.shape[1], a.shape[1])
+        if large and all(map(is_traceable, given)) and has_matrix_units():
+            return _with_bias(a, b, bias, scale)
     start = a.new_zeros(()) if bias is None else bias
     return torch.addmm(start, a, b, alpha=scale, beta=0.0 if bias is None else 1.0)
 
 
-def product_and_squares(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return a.new_empty((a.shape[0], b.shape[1]))
+
+
+@operator(
+    "product_with_bias(Tensor a, Tensor b, Tensor? bias, float scale) -> Tensor", _fake_with_bias
+)
+def _with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    out = _fake_with_bias(a, b, bias, scale)
+    _run(a, b, out, scale=scale, bias=bias)
+    return out
+
+
+def product_and_squares(
+    a: Tensor, b: Tensor, implementation: Implementation = "reference"
+) -> tuple[Tensor, Tensor]:
     """a b, and the sums of squares of each row of a, float64 `(rows,)`."""
     out = a.new_empty((a.shape[0], b.shape[1]))
-    if is_native(a) and by_units(a, b, out):
+    if implementation == "native" and is_native(a) and by_units(a, b, out):
         squares = a.new_zeros(len(a), dtype=torch.float64)
-        _run(a, b, out, squares=squares.data_ptr())
+        _run(a, b, out, squares=squares)
         return out, squares
-    multiply(a, b, out)
-    return out, powers(a)
+    multiply(a, b, out, implementation=implementation)
+    return out, powers(a, implementation)
 
 
 def multiply_rectified(
@@ -131,8 +148,7 @@ def multiply_rectified(
             square, and of its being above 0.
     """
     parts = sums.new_zeros((-(-len(out) // GROUP), *sums.shape))
-    pointer = None if bias is None else bias.data_ptr()
-    _run(a, b, out, scale=scale, rectify=True, bias=pointer, sums=parts.data_ptr())
+    _run(a, b, out, scale=scale, rectify=True, bias=bias, sums=parts)
     sums += parts.sum(0)
 
 
@@ -148,19 +164,16 @@ def multiply_beside(
     """
     rows = torch.tensor([0 if x is None else x.data_ptr() for x in beside])
     batch = len(out) // len(beside)
-    _run(a, b, out, beside=rows.data_ptr(), batch=batch, beside_scale=scale)
+    _run(a, b, out, beside=rows, batch=batch, beside_scale=scale)
 
 
 def by_units(a: Tensor, b: Tensor, out: Tensor) -> bool:
     """Whether these are large enough, and lie so that the units can be used."""
-    sizes = (*out.shape, a.shape[1])
-    long = min(sizes) >= LEAST and max(out.shape) >= LONGER
-    large = long and sizes[0] * sizes[1] * sizes[2] >= MULTIPLICATIONS
     return (
-        large
+        suit_units(out.shape[0], out.shape[1], a.shape[1])
         and is_native(out)
         and all(is_native(x) or is_native(x.t()) for x in (a, b))
-        and _library() is not None
+        and has_matrix_units()
     )
 
 
@@ -169,15 +182,15 @@ def _run(a: Tensor, b: Tensor, out: Tensor, *, scale: float = 1.0, **more: objec
         rows=out.shape[0],
         columns=out.shape[1],
         depth=a.shape[1],
-        a=a.data_ptr(),
+        a=a,
         a_row=a.stride(0),
         a_depth=a.stride(1),
-        b=b.data_ptr(),
+        b=b,
         b_depth=b.stride(0),
         b_column=b.stride(1),
-        out=out.data_ptr(),
+        out=out,
         stride=out.stride(0),
         scale=scale,
         **more,
     )
-    _library().multiply_matrices(byref(what), torch.get_num_threads())
+    _multiply_matrices(what, torch.get_num_threads())

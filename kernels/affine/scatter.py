@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.product import multiply, product
+from nnet.kernels.implementation import Implementation
 
 
 class Projection(NamedTuple):
@@ -43,15 +44,21 @@ class ScatterSums:
     power: Tensor
     projected: Tensor
     weighted: Tensor | None
+    implementation: Implementation = "reference"
 
     @classmethod
-    def of(cls, wanted: Projection) -> ScatterSums:
-        """Sums over no vectors."""
+    def of(cls, wanted: Projection, implementation: Implementation = "reference") -> ScatterSums:
+        """Sums over no vectors.
+
+        Args:
+            implementation: of products.
+        """
         matrix = wanted.matrix
         rank = matrix.shape[0]
         power = torch.zeros((), dtype=torch.float64)
         weighted = torch.zeros_like(matrix) if wanted.weighted else None
-        return cls(wanted, 0, power, matrix.new_zeros(rank, rank), weighted)
+        projected = matrix.new_zeros(rank, rank)
+        return cls(wanted, 0, power, projected, weighted, implementation)
 
     def add(self, x: Tensor, h: Tensor | None = None, *, power: Tensor | float = 0.0) -> None:
         """Adds vectors `(rows, dim)`, without their ones.
@@ -64,14 +71,15 @@ class ScatterSums:
         rows = x.shape[0]
         if h is None:
             body = matrix[:, : x.shape[1]].t()
-            h = product(x, body)
+            h = product(x, body, self.implementation)
             if ones:
                 h += matrix[:, -1]
         self.count += rows
         self.power += power + rows * ones
-        multiply(h.t(), h, self.projected, add=True)
+        how = self.implementation
+        multiply(h.t(), h, self.projected, add=True, implementation=how)
         if self.weighted is not None:
-            multiply(h.t(), x, self.weighted[:, : x.shape[1]], add=True)
+            multiply(h.t(), x, self.weighted[:, : x.shape[1]], add=True, implementation=how)
             if ones:
                 self.weighted[:, -1] += h.sum(0)
 

@@ -4,73 +4,33 @@ y[t, b] = act(sum_i scale_i x_i[rows_i(t), b, columns_i] W_i' + bias) * scales +
 
 This is nnet3's TdnnComponent and every affine component on an Append of Offsets. Rows are stored
 time-major, `(time, batch, dim)`, so that a splice is a range of rows. The torch code below is the
-reference and the CPU path; the kernels are in `nnet.kernels.affine.gpu.forward`.
+reference, and, with products by matrix units, the native one; the kernels are in
+`nnet.kernels.affine.gpu.forward`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from nnet.kernels.affine.product import multiply, product, product_with_bias
+from nnet.kernels.affine.spread import is_spread, spread_affine
+from nnet.kernels.affine.terms import (
+    NARROW,
+    Epilogue,
+    Observer,
+    Term,
+    as_matrix,
+    column_sums,
+)
 from nnet.kernels.functions import FUNCTIONS
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_native, uses_triton
 from nnet.kernels.windows.windows import resident
-
-
-class Term(NamedTuple):
-    """Which rows and columns of which source.
-
-    Rows `start, start + step, ...` (`length` of them; step 0 repeats one row), or those at
-    `positions`; columns `offset` .. `offset + dim`; all times `scale`.
-    """
-
-    source: int
-    start: int
-    step: int
-    length: int
-    positions: Tensor | None
-    offset: int
-    dim: int
-    scale: float = 1.0
-
-    def view(self, source: Tensor) -> Tensor:
-        """The term's rows `(length or 1, batch, dim)`, a view wherever strides can express it."""
-        if self.offset or self.dim != source.shape[-1]:
-            source = source.narrow(-1, self.offset, self.dim)
-        if self.positions is not None:
-            return source.index_select(0, resident(self.positions, source.device))
-        if self.step == 0:
-            return source[self.start : self.start + 1]
-        if self.start == 0 and self.step == 1 and self.length == source.shape[0]:
-            return source
-        return source[self.start : self.start + (self.length - 1) * self.step + 1 : self.step]
-
-
-class Epilogue(NamedTuple):
-    """What follows the affine transform before the result is stored.
-
-    `activation` is '' or a name in `nnet.kernels.functions.FUNCTIONS`; `scales` and `offsets` are
-    `(dim,)` or None; `bypass` terms of the same columns as the result are added last.
-    """
-
-    activation: str = ""
-    scales: Tensor | None = None
-    offsets: Tensor | None = None
-    bypass: tuple[Term, ...] = ()
-
-
-Rows = tuple[Tensor, float]
-"""A term's rows `(count or 1, batch, dim)` and their scale."""
-
-Observer = Callable[[Sequence[Rows], Tensor], None]
-"""Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
-result: what natural gradient is computed from."""
 
 
 def spliced_affine(
@@ -101,42 +61,37 @@ def spliced_affine(
         weight, bias = weight.to(dtype), bias if bias is None else bias.to(dtype)
     epilogue = epilogue or Epilogue()
     triton = uses_triton(implementation, weight, *sources)
+    uses_native(implementation, weight, *sources)
     differentiable = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (*sources, weight, bias)
     )
     if differentiable:
         if not triton and epilogue == Epilogue() and _is_spread(sources, terms, weight):
-            from nnet.kernels.affine.spread import spread_affine
-
-            return spread_affine(sources[0], terms, weight, bias, observer)
+            return spread_affine(sources[0], terms, weight, bias, observer, implementation)
         options = (tuple(terms), epilogue.activation, observer, implementation)
         result = _SplicedAffine.apply(options, weight, bias, *sources)
         rest = epilogue._replace(activation="")
         return result if rest == Epilogue() else finish(result.clone(), sources, rest)
     if triton:
-        from nnet.kernels.affine.gpu.forward import forward
-
+        forward = triton_file("affine.gpu.forward").forward
         return forward(sources, terms, weight, bias, epilogue)
-    return finish(_forward(sources, terms, weight, bias), sources, epilogue)
+    return finish(_forward(sources, terms, weight, bias, implementation), sources, epilogue)
 
 
 def _is_spread(sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor) -> bool:
     """Whether this is trained on a CPU, in a way that reads the rows of a source once."""
-    from nnet.kernels.affine.spread import is_spread
-
     source, exact = sources[0], (torch.float32, torch.float64)
     alike = source.dtype == weight.dtype and weight.dtype in exact
     on_cpu = weight.device.type == source.device.type == "cpu"
     return alike and on_cpu and len(sources) == 1 and is_spread(terms, weight, source)
 
 
-def _rows(view: Tensor) -> Tensor:
-    """A term as a matrix: `(count * batch, dim)`, without a copy if strides allow."""
-    return view.squeeze(1) if view.shape[1] == 1 else view.reshape(-1, view.shape[-1])
-
-
 def _forward(
-    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, bias: Tensor | None
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    bias: Tensor | None,
+    implementation: Implementation,
 ) -> Tensor:
     count = max(term.length for term in terms)
     batch = sources[0].shape[1]
@@ -146,13 +101,13 @@ def _forward(
     for term in terms:
         block = weight[:, column : column + term.dim].t()
         column += term.dim
-        rows = _rows(term.view(sources[term.source]))
+        rows = as_matrix(term.view(sources[term.source]))
         if term.step == 0 and term.positions is None and count > 1:
             part = torch.mm(rows, block)
             part = part * term.scale if term.scale != 1.0 else part
             repeated = part if repeated is None else repeated + part
         elif result is None:
-            result = product_with_bias(rows, block, bias, term.scale)
+            result = product_with_bias(rows, block, bias, term.scale, implementation)
         else:
             result.addmm_(rows, block, alpha=term.scale)
     return _joined(result, repeated, bias, (count, batch, weight.shape[0]))
@@ -226,12 +181,6 @@ class _SplicedAffine(Function):
         return (None, found[0], bias_gradient, *found[1])
 
 
-def column_sums(rows: Tensor) -> Tensor:
-    """The sum of rows `(count, batch, dim)`, as a matrix product: several times faster."""
-    matrix = _rows(rows)
-    return torch.mm(matrix.new_ones((1, matrix.shape[0])), matrix).squeeze(0)
-
-
 def affine_gradients(
     sources: Sequence[Tensor],
     terms: Sequence[Term],
@@ -253,7 +202,9 @@ def affine_gradients(
         observer([(term.view(sources[term.source]), term.scale) for term in terms], gradient)
     if uses_triton(implementation, weight, gradient, *sources):
         return _triton_gradients(sources, terms, weight, gradient, needs_source, needs_weight)
-    weight_gradient = _weight_gradient(sources, terms, weight, gradient) if needs_weight else None
+    weight_gradient = None
+    if needs_weight:
+        weight_gradient = _weight_gradient(sources, terms, weight, gradient, implementation)
     source_gradients: list[Tensor | None] = [None] * len(sources)
     column = 0
     for term in terms:
@@ -265,9 +216,11 @@ def affine_gradients(
             block = weight[:, columns]
             if target is None:
                 source = sources[term.source]
-                source_gradients[term.source] = _first_rows(source, term, own, block)
+                source_gradients[term.source] = _first_rows(
+                    source, term, own, block, implementation
+                )
             else:
-                _add_rows(target, term, own, block)
+                _add_rows(target, term, own, block, implementation)
     return weight_gradient, source_gradients
 
 
@@ -279,9 +232,8 @@ def _triton_gradients(
     needs_source: Sequence[bool],
     needs_weight: bool,
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    from nnet.kernels.affine.gpu.source import source_gradient
-    from nnet.kernels.affine.gpu.weight import weight_gradient
-
+    source_gradient = triton_file("affine.gpu.source").source_gradient
+    weight_gradient = triton_file("affine.gpu.weight").weight_gradient
     first = [0, *accumulate(term.dim for term in terms)]
     of_weight = weight_gradient(sources, terms, gradient) if needs_weight else None
     of_sources: list[Tensor | None] = []
@@ -294,11 +246,6 @@ def _triton_gradients(
     return of_weight, of_sources
 
 
-NARROW = 256
-"""Terms of fewer columns are put side by side with others for the weight's gradient: a product with
-few columns is slower than a copy of them."""
-
-
 def _once(gradient: Tensor, term: Term) -> Tensor:
     """The gradient for a term's rows: its sum over time if they are the same at all times."""
     if term.step == 0 and term.positions is None:
@@ -307,22 +254,28 @@ def _once(gradient: Tensor, term: Term) -> Tensor:
 
 
 def _weight_gradient(
-    sources: Sequence[Tensor], terms: Sequence[Term], weight: Tensor, gradient: Tensor
+    sources: Sequence[Tensor],
+    terms: Sequence[Term],
+    weight: Tensor,
+    gradient: Tensor,
+    implementation: Implementation,
 ) -> Tensor:
     views = [term.view(sources[term.source]) for term in terms]
     whole = all(
         len(view) == len(gradient) and t.scale == 1.0 for view, t in zip(views, terms, strict=True)
     )
     if whole and len(terms) > 1 and min(term.dim for term in terms) < NARROW:
-        return _of_products(_rows(gradient), _rows(torch.cat(views, dim=-1)))
+        return _of_products(
+            as_matrix(gradient), as_matrix(torch.cat(views, dim=-1)), implementation
+        )
     if whole and len(terms) == 1:
-        return _of_products(_rows(gradient), _rows(views[0]))
+        return _of_products(as_matrix(gradient), as_matrix(views[0]), implementation)
     result = torch.empty_like(weight)
     column = 0
     for term, view in zip(terms, views, strict=True):
         part = result[:, column : column + term.dim]
         column += term.dim
-        part.copy_(_of_products(_rows(_once(gradient, term)), _rows(view)))
+        part.copy_(_of_products(as_matrix(_once(gradient, term)), as_matrix(view), implementation))
         if term.scale != 1.0:
             part.mul_(term.scale)
     return result
@@ -332,29 +285,33 @@ MANY_ROWS = 2048
 """From so many rows on, the order of a weight's gradient in memory matters more than a copy."""
 
 
-def _of_products(gradient: Tensor, rows: Tensor) -> Tensor:
+def _of_products(gradient: Tensor, rows: Tensor, implementation: Implementation) -> Tensor:
     """gradient' rows. Of many rows, the result's longer side is last in memory: that is faster."""
     if rows.shape[1] < gradient.shape[1] and len(rows) >= MANY_ROWS:
-        return product(rows.t(), gradient).t()
-    return product(gradient.t(), rows)
+        return product(rows.t(), gradient, implementation).t()
+    return product(gradient.t(), rows, implementation)
 
 
-def _first_rows(source: Tensor, term: Term, gradient: Tensor, block: Tensor) -> Tensor:
+def _first_rows(
+    source: Tensor, term: Term, gradient: Tensor, block: Tensor, implementation: Implementation
+) -> Tensor:
     """A source's gradient from its first term: where that is a range of rows, written at once."""
     whole = term.positions is None and term.step == 1 and term.dim == source.shape[-1]
     if not (whole and source.is_contiguous()):
         target = torch.zeros_like(source)
-        _add_rows(target, term, gradient, block)
+        _add_rows(target, term, gradient, block, implementation)
         return target
     target = torch.empty_like(source)
     target[: term.start].zero_()
     target[term.start + term.length :].zero_()
-    rows = _rows(term.view(target))
-    multiply(_rows(gradient), block, rows, scale=term.scale)
+    rows = as_matrix(term.view(target))
+    multiply(as_matrix(gradient), block, rows, scale=term.scale, implementation=implementation)
     return target
 
 
-def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> None:
+def _add_rows(
+    target: Tensor, term: Term, gradient: Tensor, block: Tensor, implementation: Implementation
+) -> None:
     """Adds `scale * gradient block` to the rows of `target` that the term reads."""
     if term.positions is not None:
         part = torch.matmul(gradient, block).mul_(term.scale)
@@ -366,6 +323,7 @@ def _add_rows(target: Tensor, term: Term, gradient: Tensor, block: Tensor) -> No
     if rows is None and view.is_contiguous():
         rows = view.view(-1, view.shape[-1])
     if rows is not None:
-        multiply(_rows(gradient), block, rows, add=True, scale=term.scale)
+        given = as_matrix(gradient)
+        multiply(given, block, rows, add=True, scale=term.scale, implementation=implementation)
     else:
         view.add_(torch.matmul(gradient, block), alpha=term.scale)

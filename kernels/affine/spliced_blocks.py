@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.product import multiply
-from nnet.kernels.affine.spliced import NARROW, Term
+from nnet.kernels.affine.terms import NARROW, Term
+from nnet.kernels.implementation import Implementation
 
 BLOCK_BYTES = 12 << 20
 """Of what a block of rows is computed from and to, at most: larger ones leave the outer cache."""
@@ -43,9 +44,16 @@ class SplicedBlocks:
     Args:
         sources: tensors `(time_i, batch, dim_i)`.
         terms: what is spliced (see `nnet.kernels.affine.spliced`).
+        implementation: of products.
     """
 
-    def __init__(self, sources: Sequence[Tensor], terms: Sequence[Term]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Tensor],
+        terms: Sequence[Term],
+        implementation: Implementation = "reference",
+    ) -> None:
+        self.implementation = implementation
         self.sources = sources
         self.terms = terms
         self.times = max(term.length for term in terms)
@@ -95,7 +103,8 @@ class SplicedBlocks:
         """
         for number, group in enumerate(self.moving):
             matrix, scale = weight[:, group.columns].t(), group.terms[0].scale
-            multiply(self.rows(group, block), matrix, out, add=number > 0, scale=scale)
+            rows, add = self.rows(group, block), number > 0
+            multiply(rows, matrix, out, add=add, scale=scale, implementation=self.implementation)
         if not self.moving:
             out.zero_()
         if once is not None:

@@ -1,4 +1,4 @@
-// Matrix products in float32 on matrix units for bfloat16; see matrix_product.py.
+// Matrix products in float32 on matrix units for bfloat16; see product.py.
 //
 // A float is the sum of three bfloat16 numbers, and of their nine products the three that are
 // below float32's own rounding are left out. Sums are float32.

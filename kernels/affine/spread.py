@@ -27,10 +27,11 @@ from nnet.kernels.affine.product import (
     product_and_squares,
 )
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums, wanted_of
-from nnet.kernels.affine.spliced import NARROW, Observer, Term, column_sums
 from nnet.kernels.affine.spliced_blocks import add_rows, time_blocks
+from nnet.kernels.affine.squares import powers
+from nnet.kernels.affine.terms import NARROW, Observer, Term, column_sums
+from nnet.kernels.implementation import Implementation
 from nnet.kernels.native import is_native
-from nnet.kernels.normalization.relu_batch_norm_cpu import powers
 
 
 def is_spread(terms: Sequence[Term], weight: Tensor, source: Tensor) -> bool:
@@ -50,28 +51,31 @@ def spread_affine(
     weight: Tensor,
     bias: Tensor | None,
     observer: Observer | None = None,
+    implementation: Implementation = "reference",
 ) -> Tensor:
     """The formula above.
 
     Args:
         source: `(time, batch, dim)`, float32 or float64, on the CPU.
         terms: with `is_spread`; their columns are those of the weight, in order.
+        implementation: of products: `native` by matrix units.
 
     Returns:
         `(times, batch, dim)`.
     """
     trains = torch.is_grad_enabled() and weight.requires_grad
     wanted = wanted_of(observer, weight.dtype) if trains else None
-    shown = _Shown(observer, wanted)
+    shown = _Shown(observer, wanted, implementation)
     result: Tensor = _SpreadAffine.apply(tuple(terms), shown, weight, bias, source)
     return result
 
 
 class _Shown(NamedTuple):
-    """An observer, and what it wants in place of a call."""
+    """An observer, what it wants in place of a call, and by what products are made."""
 
     observer: Observer | None
     wanted: tuple[Projection, Projection] | None
+    implementation: Implementation
 
 
 def is_range(term: Term, source: Tensor) -> bool:
@@ -145,10 +149,10 @@ class _SpreadAffine(Function):
         rows = len(stacked)
         flat = source.flatten(0, 1)
         if shown.wanted is None:
-            products, ctx.powers = product(flat, stacked.t()), None
+            products, ctx.powers = product(flat, stacked.t(), shown.implementation), None
         else:  # the projection of the rows is some more columns
             stacked = torch.cat((stacked, _stacked(shown.wanted[0].matrix, terms)))
-            products, squares = product_and_squares(flat, stacked.t())
+            products, squares = product_and_squares(flat, stacked.t(), shown.implementation)
             ctx.powers = squares.view(source.shape[:2]).sum(1)
         products = products.view(*source.shape[:2], -1)
         ctx.save_for_backward(weight, source, products[..., rows:])
@@ -159,7 +163,8 @@ class _SpreadAffine(Function):
         weight, source, projected = ctx.saved_tensors
         of_weight, of_bias, of_source = ctx.needs_input_grad[2:]
         left = ctx.left.pop() if ctx.left else None
-        made = _Gradients(ctx.terms, weight, source, gradient.contiguous())
+        given = gradient.contiguous()
+        made = _Gradients(ctx.terms, weight, source, given, ctx.shown.implementation)
         found = made.of_source(left) if of_source else None
         whole = made.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
         bias = column_sums(gradient) if of_bias and ctx.has_bias else None
@@ -210,8 +215,14 @@ class _Gradients:
     """
 
     def __init__(
-        self, terms: Sequence[Term], weight: Tensor, source: Tensor, gradient: Tensor
+        self,
+        terms: Sequence[Term],
+        weight: Tensor,
+        source: Tensor,
+        gradient: Tensor,
+        implementation: Implementation,
     ) -> None:
+        self._implementation = implementation
         self._terms, self._weight, self._source = terms, weight, source
         self._gradient, self._spread = gradient, _spread(gradient, terms, len(source))
 
@@ -219,7 +230,8 @@ class _Gradients:
         """The gradient for the source, with what was left to be added."""
         stacked, target = _stacked(self._weight, self._terms), torch.empty_like(self._source)
         spread, rows = self._spread.flatten(0, 1), target.flatten(0, 1)
-        if left is not None and by_units(spread, stacked, rows) and is_native(left.gradient):
+        native = self._implementation == "native" and by_units(spread, stacked, rows)
+        if left is not None and native and is_native(left.gradient):
             beside = left.rows(len(target))
             multiply_beside(spread, stacked, rows, beside, left.term.scale)
             return target
@@ -227,7 +239,8 @@ class _Gradients:
             rows, d = target[block], self._spread[block].flatten(0, 1)
             if left is not None:
                 left.write(rows, block)
-            multiply(d, stacked, rows.flatten(0, 1), add=left is not None)
+            add, how = left is not None, self._implementation
+            multiply(d, stacked, rows.flatten(0, 1), add=add, implementation=how)
         return target
 
     def of_weight(self, shown: _Shown, projected: Tensor, of_times: Tensor | None) -> Tensor:
@@ -241,11 +254,12 @@ class _Gradients:
         sums = source.new_zeros((dim, source.shape[-1]))
         for block in time_blocks(source, source.shape[-1] + dim):
             d, x = (rows[block].flatten(0, 1) for rows in (self._spread, source))
-            multiply(d.t(), x, sums, add=True)
+            multiply(d.t(), x, sums, add=True, implementation=self._implementation)
         observer, gradient = shown.observer, self._gradient
         if shown.wanted and of_times is not None and isinstance(observer, ScatterObserver):
-            derivatives = ScatterSums.of(shown.wanted[1])
-            derivatives.add(gradient.flatten(0, 1), power=powers(gradient).sum())
+            how = self._implementation
+            derivatives = ScatterSums.of(shown.wanted[1], how)
+            derivatives.add(gradient.flatten(0, 1), power=powers(gradient, how).sum())
             observer.take(self._inputs(shown.wanted[0], projected, of_times), derivatives)
         elif observer is not None:
             observer([(term.view(source), 1.0) for term in self._terms], gradient)
@@ -260,8 +274,8 @@ class _Gradients:
         weighted = None
         if wanted.weighted:
             spread = _spread(h, terms, len(self._source)).flatten(0, 1)
-            parts = product(spread.t(), self._source.flatten(0, 1)).split(len(matrix))
+            parts = product(spread.t(), self._source.flatten(0, 1), self._implementation)
             last = [flat.sum(0).unsqueeze(1)] if ones else []
-            weighted = torch.cat([*parts, *last], dim=1)
+            weighted = torch.cat([*parts.split(len(matrix)), *last], dim=1)
         power = torch.stack(read).sum() + len(flat) * ones
         return ScatterSums(wanted, len(flat), power, flat.t() @ flat, weighted)

@@ -1,4 +1,4 @@
-"""One spliced affine transform for the steps of a loop on a CPU, in C++: see `packed_affine`.
+"""One spliced affine transform for the steps of a loop on a CPU, in C++: see `packed`.
 
 All terms of a step's rows are multiplied at once, while the sums stay in registers.
 """
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from nnet.kernels.affine.packed import run
+from nnet.kernels.affine.packed import Affine, Bypass, Term, run, table_of
 
-AFFINE, TERM, BYPASS = 19, 5, 4
-"""Words of the structures in packed_affine.h."""
+AFFINE, TERM, BYPASS = map(table_of, (Affine, Term, Bypass))
 
 
 class AffineSteps:
@@ -39,25 +38,26 @@ class AffineSteps:
     ) -> None:
         self._tensors = (*sources, weight, bias, out)
         firsts, ends = np.array(steps, dtype=np.int64).T
-        last = AFFINE + TERM * len(sources)
-        words = np.zeros((len(steps), last + BYPASS), dtype=np.int64)
-        starts = words.ctypes.data + words.strides[0] * np.arange(len(steps))
-        words[:, 0], words[:, 1] = 1, ends - firsts
-        words[:, 2], words[:, 4], words[:, 5] = out.shape[1], len(sources), adds
-        words[:, 6], words[:, 15] = starts + words.itemsize * AFFINE, starts + words.itemsize * last
-        words[:, 7] = weight.data_ptr()
-        words[:, 8] = 0 if bias is None else bias.data_ptr()
-        words[:, 16], words[:, 18] = _addresses(out, firsts), out.stride(0)
+        parts = [("affine", AFFINE), ("term", TERM, (len(sources),)), ("bypass", BYPASS)]
+        table = np.zeros(len(steps), dtype=parts)
+        starts = table.ctypes.data + table.itemsize * np.arange(len(steps))
+        affine, bypass = table["affine"], table["bypass"]
+        affine["groups"], affine["rows"], affine["columns"] = 1, ends - firsts, out.shape[1]
+        affine["terms"], affine["bypasses"] = len(sources), adds
+        affine["term"] = starts + AFFINE.itemsize
+        affine["bypass"] = starts + AFFINE.itemsize + len(sources) * TERM.itemsize
+        affine["weight"] = weight.data_ptr()
+        affine["bias"] = 0 if bias is None else bias.data_ptr()
+        affine["out"], affine["stride"] = _addresses(out, firsts), out.stride(0)
         depth = 0
         for number, source in enumerate(sources):
-            term = words[:, AFFINE + TERM * number :]
-            term[:, 0], term[:, 2] = _addresses(source, firsts), source.stride(0)
-            term[:, 3], term[:, 4] = depth, depth + source.shape[1]
+            term = table["term"][:, number]
+            term["rows"], term["stride"] = _addresses(source, firsts), source.stride(0)
+            term["begin"], term["end"] = depth, depth + source.shape[1]
             depth += source.shape[1]
-        words[:, 3] = depth
-        words[:, last], words[:, last + 2] = words[:, 16], words[:, 18]
-        words[:, last + 3] = np.float64(1.0).view(np.int64)
-        self._words = words
+        affine["depth"] = depth
+        bypass["rows"], bypass["stride"], bypass["scale"] = affine["out"], affine["stride"], 1.0
+        self._table = table
         self._starts = starts.tolist()
 
     def __call__(self, number: int) -> None:

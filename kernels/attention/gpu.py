@@ -1,4 +1,4 @@
-"""Kernels of `nnet.kernels.attention.restricted`, one program for some rows (t, b) and a head.
+"""Kernels of `nnet.kernels.attention.reference`, one program for some rows (t, b) and a head.
 
 Forward, scores stay in registers: keys and values of the window are read once each. Backward, a
 first kernel makes the derivatives of the scores; in a second each stored row collects what the
@@ -319,7 +319,7 @@ def _fake_forward(
 def forward(
     x: Tensor, heads: Sequence[int], key_scale: float, index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`nnet.kernels.attention.restricted.restricted_attention`."""
+    """`nnet.kernels.attention.reference.restricted_attention`."""
     y, weights = _fake_forward(x, heads, key_scale, index)
     count, batch = y.shape[:2]
     if y.numel():

@@ -15,7 +15,7 @@ struct Gru {
 };
 
 // Rows of a gradient: what is found is added there, or written.
-struct Target {
+struct GruTarget {
     Rows rows;
     int64_t adds;
 };
@@ -23,8 +23,8 @@ struct Target {
 struct GruDerivative {
     Gru forward;
     Rows gradient;                             // for the output
-    Target of_update, of_inner, of_previous;   // for the input
-    Target of_reset, of_state;                 // gru_spread finds the gradient for r s' in of_reset
+    GruTarget of_update, of_inner, of_previous;   // for the input
+    GruTarget of_reset, of_state;                 // gru_spread finds the gradient for r s' in of_reset
     Rows before_tanh;     // written: of_inner's rows, or what is added to them
     const float* repair;  // (cells): self-repair of h, which is added to the derivative; or null
     double* sums;         // (cells): the weights' derivative is added to it
@@ -82,6 +82,12 @@ void row_backward(const GruDerivative* derivative, int64_t t, int64_t b, float* 
 }
 
 }  // namespace
+
+NNET_LAYOUT(GruTarget, rows, adds)
+NNET_LAYOUT(Gru, threads, batch, cells, states, weights, update, inner, previous, reset, state,
+            reset_state, output)
+NNET_LAYOUT(GruDerivative, forward, gradient, of_update, of_inner, of_previous, of_reset, of_state,
+            before_tanh, repair, sums, scratch)
 
 extern "C" {
 

@@ -10,13 +10,14 @@ float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, c_int64, c_void_p
+from ctypes import c_int64, c_void_p
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from nnet.kernels.native_rows import Rows, address, over_rows
+from nnet.kernels.native import Struct
+from nnet.kernels.native_rows import Rows, over_rows
 
 LIBRARY = "gru_cpu"
 
@@ -36,11 +37,11 @@ class GruParts(NamedTuple):
     """s', (time, batch, states); the same as c' where there is no projection."""
 
 
-class _Target(Structure):
+class _GruTarget(Struct):
     _fields_ = (("rows", Rows), ("adds", c_int64))
 
 
-class _Gru(Structure):
+class _Gru(Struct):
     _fields_ = (
         ("threads", c_int64),
         ("batch", c_int64),
@@ -57,15 +58,15 @@ class _Gru(Structure):
     )
 
 
-class _GruDerivative(Structure):
+class _GruDerivative(Struct):
     _fields_ = (
         ("forward", _Gru),
         ("gradient", Rows),
-        ("of_update", _Target),
-        ("of_inner", _Target),
-        ("of_previous", _Target),
-        ("of_reset", _Target),
-        ("of_state", _Target),
+        ("of_update", _GruTarget),
+        ("of_inner", _GruTarget),
+        ("of_previous", _GruTarget),
+        ("of_reset", _GruTarget),
+        ("of_state", _GruTarget),
         ("before_tanh", Rows),
         ("repair", c_void_p),
         ("sums", c_void_p),
@@ -98,14 +99,13 @@ class NativeGru:
             torch.get_num_threads(),
             *parts.update.shape[1:],
             0 if product is None else product.shape[2],
-            address(weights),
+            weights,
             *map(Rows.of, parts),
             Rows.of(product),
             Rows.of(out),
         )
-        self.tensors = (*parts, weights, product, out)
-        self.reset = over_rows(LIBRARY, "gru_reset", self.struct, *self.tensors)
-        self.forward = over_rows(LIBRARY, "gru_forward", self.struct, *self.tensors)
+        self.reset = over_rows("gru_reset", self.struct)
+        self.forward = over_rows("gru_forward", self.struct)
 
 
 class NativeGruDerivative:
@@ -142,12 +142,11 @@ class NativeGruDerivative:
         struct = _GruDerivative(
             forward.struct,
             Rows.of(gradient),
-            *map(_Target, map(Rows.of, targets), flags),
+            *map(_GruTarget, map(Rows.of, targets), flags),
             Rows.of(before_tanh),
-            address(repair),
-            address(self.sums),
-            address(scratch),
+            repair,
+            self.sums,
+            scratch,
         )
-        tensors = (*forward.tensors, gradient, *targets, before_tanh, repair, self.sums, scratch)
-        self.backward = over_rows(LIBRARY, "gru_backward", struct, *tensors)
-        self.spread = over_rows(LIBRARY, "gru_spread", struct, *tensors)
+        self.backward = over_rows("gru_backward", struct)
+        self.spread = over_rows("gru_spread", struct)

@@ -2,10 +2,8 @@
 
 #include "native_rows.h"
 
-extern "C" {
-
 // Where some columns of the result go.
-struct Target {
+struct LimitTarget {
     Rows rows;
     int64_t dim;
     int64_t adds;  // whether the result is added to what is there
@@ -15,14 +13,16 @@ struct Limit {
     int64_t threads, batch, dim;
     Rows gradient;
     int64_t targets;
-    const Target* target;       // side by side they are as wide as the gradient
+    const LimitTarget* target;       // side by side they are as wide as the gradient
     const uint8_t* boundaries;  // (time, batch), or null
     float scale;                // of the component
     float clipping_threshold, zeroing_threshold;
     int64_t* counts;  // (threads, 2): rows that were scaled down, and rows set to zero, are added
 };
 
-}  // extern "C"
+NNET_LAYOUT(LimitTarget, rows, dim, adds)
+NNET_LAYOUT(Limit, threads, batch, dim, gradient, targets, target, boundaries, scale,
+            clipping_threshold, zeroing_threshold, counts)
 
 namespace {
 
@@ -54,7 +54,7 @@ void limit_rows(const Limit* limit, int64_t first, int64_t end) {
             const bool boundary = limit->boundaries && limit->boundaries[t * batch + b];
             const float factor = factor_of(limit, gradient, boundary, limit->counts + 2 * part);
             for (int64_t i = 0; i < limit->targets; ++i) {
-                const Target& target = limit->target[i];
+                const LimitTarget& target = limit->target[i];
                 float* out = target.rows.at(t, b);
                 if (target.adds) {
 #pragma GCC ivdep

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_float, c_int64, c_void_p
+from ctypes import POINTER, c_float, c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
-from nnet.kernels.native_rows import Rows, address, over_rows
+from nnet.kernels.native import Struct, adjacent
+from nnet.kernels.native_rows import Rows, over_rows
 
 LIBRARY = "limit_cpu"
 
 
-class _Target(Structure):
+class _LimitTarget(Struct):
     _fields_ = (("rows", Rows), ("dim", c_int64), ("adds", c_int64))
 
 
-class _Limit(Structure):
+class _Limit(Struct):
     _fields_ = (
         ("threads", c_int64),
         ("batch", c_int64),
         ("dim", c_int64),
         ("gradient", Rows),
         ("targets", c_int64),
-        ("target", POINTER(_Target)),
+        ("target", POINTER(_LimitTarget)),
         ("boundaries", c_void_p),
         ("scale", c_float),
         ("clipping_threshold", c_float),
@@ -60,22 +61,23 @@ class NativeLimit:
         at = None if boundaries is None else boundaries.to(torch.uint8).contiguous()
         threads = torch.get_num_threads()
         self._counts = torch.zeros((threads, 2), dtype=torch.int64)
-        parts = [_Target(Rows.of(x), x.shape[2], a) for x, a in zip(targets, adds, strict=True)]
+        parts = [
+            _LimitTarget(Rows.of(x), x.shape[2], a) for x, a in zip(targets, adds, strict=True)
+        ]
         struct = _Limit(
             threads,
             gradient.shape[1],
             gradient.shape[2],
             Rows.of(gradient),
             len(parts),
-            (_Target * len(parts))(*parts),
-            address(at),
+            adjacent(parts),
+            at,
             scale,
             clipping,
             zeroing,
-            address(self._counts),
+            self._counts,
         )
-        tensors = (gradient, *targets, at, self._counts)
-        self.limit = over_rows(LIBRARY, "limit_rows", struct, *tensors)
+        self.limit = over_rows("limit_rows", struct)
 
     @property
     def counts(self) -> tuple[int, int]:

@@ -127,6 +127,9 @@ void row_backward(const LstmDerivative* derivative, int64_t t, int64_t b, float*
 
 }  // namespace
 
+NNET_LAYOUT(Lstm, threads, batch, cells, weights, gates, previous, masks, output, kept)
+NNET_LAYOUT(LstmDerivative, forward, gradient, to_gates, to_previous, to_masks, repair, sums, scratch)
+
 extern "C" {
 
 // Outputs of rows `first` up to `end`.

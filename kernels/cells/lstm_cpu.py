@@ -10,17 +10,18 @@ LstmNonlinearityComponent. One pass over memory forward and one back, in float32
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Structure, c_int64, c_void_p
+from ctypes import c_int64, c_void_p
 
 import torch
 from torch import Tensor
 
-from nnet.kernels.native_rows import Rows, address, over_rows
+from nnet.kernels.native import Struct
+from nnet.kernels.native_rows import Rows, over_rows
 
 LIBRARY = "lstm_cpu"
 
 
-class _Lstm(Structure):
+class _Lstm(Struct):
     _fields_ = (
         ("threads", c_int64),
         ("batch", c_int64),
@@ -34,7 +35,7 @@ class _Lstm(Structure):
     )
 
 
-class _LstmDerivative(Structure):
+class _LstmDerivative(Struct):
     _fields_ = (
         ("forward", _Lstm),
         ("gradient", Rows),
@@ -68,15 +69,14 @@ class NativeLstm:
             torch.get_num_threads(),
             gates.shape[1],
             weights.shape[1],
-            address(self.weights),
+            self.weights,
             Rows.of(gates),
             Rows.of(previous),
             Rows.of(masks[0] if masks else None),
             Rows.of(out),
             Rows.of(kept),
         )
-        self.tensors = (*x, self.weights, out, kept)
-        self.forward = over_rows(LIBRARY, "lstm_forward", self.struct, *self.tensors)
+        self.forward = over_rows("lstm_forward", self.struct)
 
 
 class NativeLstmDerivative:
@@ -113,9 +113,8 @@ class NativeLstmDerivative:
             Rows.of(to_gates),
             Rows.of(to_previous),
             Rows.of(to_masks[0] if to_masks else None),
-            address(repair),
-            address(sums),
-            address(scratch),
+            repair,
+            sums,
+            scratch,
         )
-        tensors = (*forward.tensors, gradient, *targets, repair, sums, scratch)
-        self.backward = over_rows(LIBRARY, "lstm_backward", struct, *tensors)
+        self.backward = over_rows("lstm_backward", struct)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnet.kernels.chain.denominator import LIMIT, Denominator, Transitions, is_right
+from nnet.kernels.chain.transitions import LIMIT, Denominator, Transitions, is_right
 from nnet.kernels.gpu import (
     Configuration,
     Specimen,

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.chain.denominator import LIMIT, Transitions, denominator
+from nnet.kernels.chain.denominator import denominator
 from nnet.kernels.chain.numerator import NumeratorGraphs, numerator
+from nnet.kernels.chain.transitions import LIMIT, Transitions
 from nnet.kernels.implementation import Implementation
 
 FAILED = -10.0

@@ -23,17 +23,23 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.affine.derivative_products import Products, derivative_products, makes_products
 from nnet.kernels.affine.product import by_units, multiply, multiply_rectified, product
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums, wanted_of
-from nnet.kernels.affine.spliced import Observer, Term, affine_gradients
+from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.spliced_blocks import SplicedBlocks, add_rows, add_to_sources, time_blocks
 from nnet.kernels.affine.spread import Left, is_range, reader_of
-from nnet.kernels.normalization.relu_batch_norm_cpu import (
+from nnet.kernels.affine.squares import powers
+from nnet.kernels.affine.terms import Observer, Term
+from nnet.kernels.implementation import Implementation, uses_native
+from nnet.kernels.normalization.derivative_products import (
+    Products,
+    derivative_products,
+    makes_products,
+)
+from nnet.kernels.normalization.relu_batch_norm import (
     gradient_sums,
     input_gradient,
     normalize,
-    powers,
     relu_sums,
 )
 
@@ -75,6 +81,7 @@ class Layer:
     Attributes:
         terms: what is spliced; empty if there is no transform.
         bypass: its rows of `beside`, and their scale; or None.
+        implementation: `native` or `reference`; the same blocks either way.
     """
 
     norm: Normalization
@@ -82,6 +89,7 @@ class Layer:
     bypass: Term | None = None
     observer: Observer | None = None
     watch: Watch | None = None
+    implementation: Implementation = "reference"
     reader: Any = None
     """Where the gradient for the bypass is left, if anywhere; see `spread_affine.reader_of`."""
 
@@ -104,6 +112,7 @@ def affine_batch_norm(
     Returns:
         y `(times, batch, dim)`, and the statistics of z.
     """
+    uses_native(layer.implementation, weight, bias, *sources)
     if beside is not None and layer.bypass is not None and is_range(layer.bypass, beside):
         reader = reader_of(beside, sources)
         if reader is not None:
@@ -133,7 +142,8 @@ class _AffineBatchNorm(Function):
         view = None if beside is None or layer.bypass is None else _view(layer.bypass, beside)
         bypass_scale = 1.0 if layer.bypass is None else layer.bypass.scale
         y = torch.empty_like(z)
-        normalize(z.flatten(0, 1), middle, scale, view, bypass_scale, y.flatten(0, 1))
+        rows_of, how = (z.flatten(0, 1), y.flatten(0, 1)), layer.implementation
+        normalize(rows_of[0], middle, scale, view, bypass_scale, rows_of[1], how)
         ctx.layer, ctx.middle, ctx.inverse = layer, middle, inverse
         ctx.beside = None if beside is None else beside.shape
         ctx.save_for_backward(z, weight, bias, *sources)
@@ -172,22 +182,22 @@ def _rectified(
         x = sources[0].contiguous()
         z = torch.empty_like(x)
         sums = z.new_zeros((3, z.shape[-1]), dtype=torch.float64)
-        relu_sums(x.flatten(0, 1), None, z.flatten(0, 1), sums)
+        relu_sums(x.flatten(0, 1), None, z.flatten(0, 1), sums, layer.implementation)
         return z, sums
-    spliced = SplicedBlocks(sources, layer.terms)
+    spliced = SplicedBlocks(sources, layer.terms, layer.implementation)
     z = weight.new_empty((spliced.times, spliced.batch, weight.shape[0]))
     sums = z.new_zeros((3, z.shape[-1]), dtype=torch.float64)
     if len(spliced.moving) == 1 and not spliced.once:
         (group,) = spliced.moving
         x, matrix, rows = spliced.rows(group, slice(None)), weight.t(), z.flatten(0, 1)
-        if by_units(x, matrix, rows):
+        if layer.implementation == "native" and by_units(x, matrix, rows):
             multiply_rectified(x, matrix, bias, rows, sums, scale=group.terms[0].scale)
             return z, sums
     once = spliced.product_once(weight)
     for block in time_blocks(z, sum(weight.shape)):
         rows = z[block].flatten(0, 1)
         spliced.multiply(block, weight, once, rows)
-        relu_sums(rows, bias, rows, sums)
+        relu_sums(rows, bias, rows, sums, layer.implementation)
     return z, sums
 
 
@@ -243,7 +253,8 @@ class _Derivative:
         self.gradient, self.z, self.layer = gradient, z, layer
         dim, self.rows = z.shape[-1], z.numel() // z.shape[-1]
         sums = z.new_zeros((2, dim), dtype=torch.float64)
-        gradient_sums(gradient.flatten(0, 1), z.flatten(0, 1), middle, sums)
+        given = gradient.flatten(0, 1), z.flatten(0, 1)
+        gradient_sums(*given, middle, sums, layer.implementation)
         count = self.rows * dim // layer.norm.block_dim
         average, product = _folded(sums, layer.norm.block_dim) / count
         found = (layer.norm.target_rms * inverse, average, inverse.square() * product)
@@ -257,7 +268,8 @@ class _Derivative:
     def make(self, block: slice, target: Tensor) -> None:
         """Writes the rows `(rows, dim)` of a block, once each."""
         gradient, z = self.gradient[block].flatten(0, 1), self.z[block].flatten(0, 1)
-        input_gradient(gradient, z, self._vectors, target, self.totals)
+        how = self.layer.implementation
+        input_gradient(gradient, z, self._vectors, target, self.totals, how)
 
     def products(self, matrix: Tensor, x: Tensor, rank: int) -> Products:
         """All of it times `matrix`, and x times all of it; see `derivative_products`."""
@@ -289,14 +301,17 @@ def _gradients(
     layer = before.layer
     observer = layer.observer if needs[0] else None
     wanted = wanted_of(observer, weight.dtype)
-    spliced = SplicedBlocks(sources, layer.terms)
+    spliced = SplicedBlocks(sources, layer.terms, layer.implementation)
     joined = len(spliced.moving) == 1 and not spliced.once
     if joined and (observer is None or wanted is not None):
-        at_once = makes_products(before.gradient, before.z, weight, *sources)
+        at_once = layer.implementation == "native" and makes_products(
+            before.gradient, before.z, weight, *sources
+        )
         way = _at_once if at_once else _in_blocks
         return way(before, spliced, weight, needs, wanted)
     whole = before.whole()
-    return affine_gradients(sources, layer.terms, weight, whole, needs[3:], needs[0], observer)
+    given = (sources, layer.terms, weight, whole, needs[3:], needs[0], observer)
+    return affine_gradients(*given, implementation=layer.implementation)
 
 
 _Wanted = tuple[Projection, Projection] | None
@@ -310,23 +325,23 @@ def _in_blocks(
     wanted: _Wanted,
 ) -> _Gradients:
     """The same where terms are multiplied together; the derivative is not kept."""
-    (group,) = spliced.moving
+    (group,), how = spliced.moving, spliced.implementation
     scale, dim = group.terms[0].scale, weight.shape[0]
     of_weight = weight.new_zeros((weight.shape[1], dim)) if needs[0] else None
     columns = weight.shape[1] if any(needs[3:]) else 0
     matrix = _with_projection(weight[:, :columns], wanted)
     made = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
-    sums = None if wanted is None else [ScatterSums.of(projection) for projection in wanted]
+    sums = None if wanted is None else [ScatterSums.of(p, how) for p in wanted]
     for block in time_blocks(before.z, 2 * dim + weight.shape[1]):
         x, products = spliced.rows(group, block), made[block].flatten(0, 1)
         derivative = weight.new_empty((len(x), dim))
         before.make(block, derivative)
         if of_weight is not None:
-            multiply(x.t(), derivative, of_weight, add=True, scale=scale)
-        multiply(derivative, matrix, products)
+            multiply(x.t(), derivative, of_weight, add=True, scale=scale, implementation=how)
+        multiply(derivative, matrix, products, implementation=how)
         if sums is not None:
             scaled = x * scale if scale != 1.0 else x
-            sums[0].add(scaled, power=powers(scaled).sum())
+            sums[0].add(scaled, power=powers(scaled, how).sum())
             sums[1].add(derivative, products[:, columns:])
     before.finish()
     observer = before.layer.observer
@@ -359,11 +374,11 @@ def _at_once(
     before.finish()
     observer = before.layer.observer
     if wanted is not None and isinstance(observer, ScatterObserver):
-        inputs, scaled = ScatterSums.of(wanted[0]), x * scale if scale != 1.0 else x
-        inputs.add(scaled, power=powers(scaled).sum())
+        inputs, scaled = ScatterSums.of(wanted[0], "native"), x * scale if scale != 1.0 else x
+        inputs.add(scaled, power=powers(scaled, "native").sum())
         h, power = products.made[:, columns:], before.totals[1].sum()
         weighted = products.of_made if rank else None
-        derivatives = ScatterSums(wanted[1], len(h), power, product(h.t(), h), weighted)
+        derivatives = ScatterSums(wanted[1], len(h), power, product(h.t(), h, "native"), weighted)
         observer.take(inputs, derivatives)
     found: Sequence[Tensor | None] = [None] * len(spliced.sources)
     if columns:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.affine.spliced import Term
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.affine.terms import Term
+from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 from nnet.kernels.normalization.affine_batch_norm import (
     Layer,
     Normalization,
@@ -86,8 +86,7 @@ def merge_statistics(
     count, stored_mean, stored_variance = stored
     mean, variance = found
     if uses_triton(implementation, stored_mean, mean):
-        from nnet.kernels.normalization.gpu.batch_norm import merge
-
+        merge = triton_file("normalization.gpu.batch_norm").merge
         merge(count, stored_mean, stored_variance, mean, variance, rows)
         return
     finite = (mean + variance).isfinite().all()
@@ -129,8 +128,7 @@ class _BatchNorm(Function):
     def forward(
         ctx: Any, options: _Options, x: Tensor, bypass: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        from nnet.kernels.normalization.gpu.batch_norm import forward
-
+        forward = triton_file("normalization.gpu.batch_norm").forward
         *given, watch = options
         y, mean, variance, on = forward(x, bypass, *given)
         if watch is not None:
@@ -142,8 +140,7 @@ class _BatchNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        from nnet.kernels.normalization.gpu.batch_norm_gradient import backward
-
+        backward = triton_file("normalization.gpu.batch_norm_gradient").backward
         x, mean, variance = ctx.saved_tensors
         target_rms, epsilon, relu, bypass_scale, watch = ctx.options
         found = None

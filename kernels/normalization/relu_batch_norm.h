@@ -1,5 +1,5 @@
 // From the gradient behind a rectified linear unit with batch-norm to that before it; see
-// relu_batch_norm_cpu.py.
+// relu_batch_norm.py.
 
 #pragma once
 

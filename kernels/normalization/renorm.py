@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 
 POWER_FLOOR = 2.0**-66
 
@@ -54,8 +54,7 @@ def renorm_gradient(
 ) -> Tensor:
     """The gradient for `x`, given that for the result: nnet3's Backprop, without a graph."""
     if uses_triton(implementation, x, gradient):
-        from nnet.kernels.normalization.gpu.renorm import backward
-
+        backward = triton_file("normalization.gpu.renorm").backward
         found: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
         return found
     blocks = x.unflatten(-1, (-1, block_dim))
@@ -79,8 +78,7 @@ class _Renorm(Function):
     def forward(
         ctx: Any, x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
     ) -> Tensor:
-        from nnet.kernels.normalization.gpu.renorm import forward
-
+        forward = triton_file("normalization.gpu.renorm").forward
         ctx.save_for_backward(x)
         ctx.options = (block_dim, target_rms, add_log_stddev)
         result: Tensor = forward(x, *ctx.options)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 from nnet.kernels.recurrence.program import (
     Earlier,
     Factor,
@@ -77,9 +77,7 @@ def run(program: Recurrence, *loops: Loop, implementation: Implementation = "ref
     if uses_triton(
         implementation, *(b for b in loops[0].buffers.values() if b.is_floating_point())
     ):
-        from nnet.kernels.recurrence.gpu.operator import run_operator
-
-        run_operator(program, loops)
+        triton_file("recurrence.gpu.operator").run_operator(program, loops)
         return
     for loop in loops:
         for number, rows in enumerate(loop.steps()):

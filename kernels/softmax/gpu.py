@@ -1,4 +1,4 @@
-"""Kernels of `nnet.kernels.softmax.log_softmax`: a program takes a row, in blocks of columns.
+"""Kernels of `nnet.kernels.softmax.reference`: a program takes a row, in blocks of columns.
 
 Both are bound by memory: forward reads the rows once, backward reads and writes them once.
 """
@@ -134,7 +134,7 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
 def forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`nnet.kernels.softmax.log_softmax.forward`."""
+    """`nnet.kernels.softmax.reference.forward`."""
     objective, z, mass, best = _fake_forward(x, weights, ids, scales)
     if len(x):
         _forward(
@@ -169,7 +169,7 @@ def backward(
     gradient: Tensor,
     result: Tensor,
 ) -> None:
-    """`nnet.kernels.softmax.log_softmax.backward`; x and `result` are contiguous."""
+    """`nnet.kernels.softmax.reference.backward`; x and `result` are contiguous."""
     if len(x):
         _backward(
             lambda _: (len(x),),

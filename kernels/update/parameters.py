@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 from nnet.kernels.recording import may_look
 
 
@@ -38,8 +38,7 @@ def make_changes(
         The sum of squares of each change, float64 (tensors,).
     """
     if uses_triton(implementation, *parameters, *gradients, *buffers):
-        from nnet.kernels.update.gpu.parameters import make
-
+        make = triton_file("update.gpu.parameters").make
         places = [scales.new_empty(0) if b is None else b for b in buffers]
         found: Tensor = make(list(parameters), list(gradients), places, scales, penalties)
         return found
@@ -70,8 +69,7 @@ def add_changes(
         multipliers: float32 (tensors,).
     """
     if uses_triton(implementation, *parameters, *changes):
-        from nnet.kernels.update.gpu.parameters import add
-
+        add = triton_file("update.gpu.parameters").add
         add(list(parameters), list(changes), multipliers)
         return
     for parameter, change, multiplier in zip(

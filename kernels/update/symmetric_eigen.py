@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnet.kernels.implementation import Implementation, uses_triton
+from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 
 LARGEST = 128
 """Rows of the largest matrix that the kernel takes; larger ones are left to the reference."""
@@ -28,8 +28,7 @@ def symmetric_eigen(
         Values (batch, n), and vectors (batch, n, n), in columns.
     """
     if uses_triton(implementation) and matrices.shape[1] <= LARGEST:
-        from nnet.kernels.update.gpu.symmetric_eigen import jacobi
-
+        jacobi = triton_file("update.gpu.symmetric_eigen").jacobi
         diagonal, vectors = jacobi(matrices)
         values, order = diagonal.sort(dim=1, descending=True)
         rows = order.unsqueeze(2).expand_as(vectors)

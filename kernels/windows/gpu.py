@@ -1,5 +1,5 @@
-"""Kernels of `nnet.kernels.windows.sums`: a program for a window, or a row, and some columns of all
-sequences.
+"""Kernels of `nnet.kernels.windows.reference`: a program for a window, or a row, and some columns
+of all sequences.
 
 Both ways whole lists are read in order, so that results repeat. Sums are float64: where all rows
 are equal, the variance that is made of them is to be zero, not what rounding leaves.
@@ -116,7 +116,7 @@ def _fake_forward(x: Tensor, ends: Tensor, members: Tensor, squares: bool) -> Te
     fake=_fake_forward,
 )
 def forward(x: Tensor, ends: Tensor, members: Tensor, squares: bool) -> Tensor:
-    """`nnet.kernels.windows.sums.window_sums`."""
+    """`nnet.kernels.windows.reference.window_sums`."""
     y = _fake_forward(x, ends, members, squares)
     columns = x.shape[1] * x.shape[2]
     if y.numel():

@@ -42,6 +42,7 @@ def combine(
 
     Example: nnet combine 12.raw 11.raw 10.raw ark:valid.egs final.raw
     """
+    from nnet.commands.notices import say_if_slow
     from nnet.modelfile.model import Model, read_model, write_model
     from nnet.training.checkpoints.combination import combine as choose
     from nnet.training.checkpoints.combination import has_batchnorm, recomputed_statistics
@@ -54,6 +55,7 @@ def combine(
     first = read_model(sources[0])
     options = ChainOptions(leaky_hmm_coefficient=leaky_hmm_coefficient, l2_regularize=l2_regularize)
     examples, chain = minibatches_for(first.network, egs, den_fst, options)
+    say_if_slow()
     minibatches = [*examples]
     _log(f"Read {len(minibatches)} examples.")
     best = choose(

@@ -12,8 +12,9 @@ from nnet.commands.options import Implementations
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nnet.plan.implementations import Choice
+    from nnet.plan.implementations import Abilities, Choice
     from nnet.plan.ir import Plan
+    from nnet.plan.machine import Machine
     from nnet.plan.request import Request
 
 
@@ -38,28 +39,42 @@ def compile(
     """Plans a network for a request and says what it costs.
 
     For every operation: arithmetic and memory traffic, what bounds its speed on the machine
-    (arithmetic, memory or launch), and which implementation was chosen: plain torch (reference) or
-    our kernel (triton).
+    (arithmetic, memory or launch), and which implementation runs: plain torch (reference), with the
+    reason where a faster one was not legal, our C++ (native) or our kernel on a GPU (triton).
 
     Example: nnet compile final.mdl --dump --frames 150 --frame-subsampling-factor 3
     """
     from nnet.graph.context import context
     from nnet.modelfile.model import read_model
-    from nnet.passes.base import run_passes
-    from nnet.passes.pipeline import pipeline
+    from nnet.passes.planning import plan_network
     from nnet.plan.dump import dump as dumped
-    from nnet.plan.implementations import choose
+    from nnet.plan.implementations import Situation, choose
     from nnet.plan.implementations import kernels as known_kernels
     from nnet.plan.layout import bind
-    from nnet.plan.lower import lower
     from nnet.plan.machine import machine as known_machine
     from nnet.plan.request import chunk_request
 
     target, asked = known_machine(machine), known_kernels(kernels)
     network = read_model(model).network
+    abilities = _abilities(target)
     left, right = context(network)
     start = time.perf_counter()
-    plan = lower(network, [output_name] if output_name else None)
+
+    def show(name: str, step: Plan) -> None:
+        if dump:
+            print(f"--- {name}: {len(step.operations)} values\n{dumped(step)}\n")
+
+    trained = [node for node in network.outputs() if training and node.objective == "linear"]
+    plan = plan_network(
+        network,
+        target,
+        abilities=abilities,
+        asked=asked,
+        test_mode=not training,
+        outputs=[output_name] if output_name else None,
+        log_likelihoods=tuple(node.name for node in trained),
+        watch=show,
+    )
     request = chunk_request(
         network,
         frames,
@@ -68,25 +83,30 @@ def compile(
         subsampling=frame_subsampling_factor,
         outputs=tuple(name for name, _ in plan.results),
     )
-
-    def show(name: str, step: Plan) -> None:
-        if dump:
-            print(f"--- {name}: {len(step.operations)} values\n{dumped(step)}\n")
-
-    show("lowered", plan)
-    kernels_of_ours = asked == "triton" or (asked == "auto" and target.is_gpu)
-    fused = kernels_of_ours or not training  # as on a CPU with a C++ compiler
-    trained = [node for node in network.outputs() if training and node.objective == "linear"]
-    names = tuple(node.name for node in trained)
-    passes = pipeline(test_mode=not training, fused=fused, log_likelihoods=names)
-    plan = run_passes(plan, passes, show)
     layout = bind(plan, request, exact=training)
-    choices = choose(plan, layout, target, asked=asked, batch=batch)
+    situation = Situation(
+        device="cuda" if target.is_gpu else "cpu",
+        gradient=training,
+        batch=batch,
+        abilities=abilities,
+    )
+    choices = choose(plan, layout, target, asked=asked, situation=situation)
     seconds = time.perf_counter() - start
     print(f"--- plan for {_described(request, batch)}\n{dumped(plan, layout, choices)}\n")
     _print_cost(choices.values(), batch * frames / frames_per_second, target.name)
     if not dump:
         print(f"planned in {1000 * seconds:.1f} ms; left context {left}, right context {right}")
+
+
+def _abilities(target: Machine) -> Abilities:
+    """What there is where it is planned for; a CPU is this one."""
+    from nnet.plan.implementations import Abilities
+
+    if target.is_gpu:
+        return Abilities(native=False)
+    from nnet.runtime.choosing import abilities_here
+
+    return abilities_here()
 
 
 def _print_cost(choices: Iterable[Choice], speech: float, machine: str) -> None:

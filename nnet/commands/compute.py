@@ -74,6 +74,10 @@ def compute(
         bool, Option("--bf16", help="Matrix products in bfloat16, if there is hardware for it.")
     ] = False,
     num_threads: Threads = 0,
+    allow_nan: Annotated[
+        bool,
+        Option("--allow-nan", help="Go on with NaN and infinity in parameters, input and output."),
+    ] = False,
 ) -> None:
     """Computes a network's output on utterances, as nnet3-compute does.
 
@@ -88,8 +92,11 @@ def compute(
     import numpy as np
     import torch
 
+    from nnet.commands.notices import say_if_slow
     from nnet.commands.progress import Progress
+    from nnet.data.targets import check_features
     from nnet.data.writers import MatrixWriter, VectorWriter
+    from nnet.graph.check import check_finite
     from nnet.inference.chunks import ChunkedInference, ChunkOptions
     from nnet.inference.segments import SegmentInference
     from nnet.modelfile.model import read_model
@@ -106,6 +113,8 @@ def compute(
     )
     segments = _segment_options(chunk_size, min_chunk_size, pad_input, options)
     loaded = read_model(model)
+    if not allow_nan:
+        check_finite(loaded.network)
     log_priors = _log_priors(loaded, model) if use_priors else None
     if num_threads:
         torch.set_num_threads(num_threads)
@@ -118,7 +127,10 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
+    say_if_slow(device)
     given = utterances(feats, ivectors, online_ivectors, online_ivector_period)
+    if not allow_nan:
+        given = _finite(given, feats, ivectors or online_ivectors)
     inference: ChunkedInference | SegmentInference
     if segments is None:
         inference = ChunkedInference(module, options, output_name)
@@ -129,11 +141,30 @@ def compute(
     writer = MatrixWriter(out) if segments is None else VectorWriter(out)
     with writer, Progress("compute", "frames") as progress:
         for name, rows in inference.run(_counted(given, progress)):
+            if not allow_nan:
+                check_features(f"output '{output_name}'", name, np.atleast_2d(rows), "value")
             result = rows if log_priors is None else rows - log_priors
             writer.write(name, np.exp(result) if apply_exp else result)
             written += 1
         if written == 0:
             raise NnetError(f"{feats}: no utterance could be computed; nothing is written")
+
+
+def _finite(given: Iterator[Utterance], feats: str, ivectors: str) -> Iterator[Utterance]:
+    """The utterances.
+
+    Raises:
+        TableError: one has a feature or an i-vector that is NaN or infinite.
+    """
+    import numpy as np
+
+    from nnet.data.targets import check_features
+
+    for utterance in given:
+        check_features(feats, utterance.name, utterance.features)
+        if utterance.ivectors is not None:
+            check_features(ivectors, utterance.name, np.atleast_2d(utterance.ivectors), "i-vector")
+        yield utterance
 
 
 def _segment_options(

@@ -31,6 +31,7 @@ def compute_prob(
 
     Example: nnet compute-prob final.raw 'ark:nnet3-merge-egs ark:valid.egs ark:- |'
     """
+    from nnet.commands.notices import say_if_slow
     from nnet.modelfile.model import read_model
     from nnet.training.evaluation import evaluate_network, in_test_mode
     from nnet.training.feeds.evaluation_examples import minibatches_for
@@ -43,6 +44,7 @@ def compute_prob(
         batchnorm=truth("--batchnorm-test-mode", batchnorm_test_mode),
         dropout=truth("--dropout-test-mode", dropout_test_mode),
     )
+    say_if_slow()
     minibatches, chain = minibatches_for(network, egs, den_fst, options)
     lines = evaluate_network(module, minibatches, chain).report()
     if not lines:

@@ -33,6 +33,13 @@ def convert(
     log_softmax: Annotated[
         str, Option(metavar="auto|true|false", help="Put out log-posteriors; auto: in a .mdl.")
     ] = "auto",
+    ivector_input: Annotated[
+        str,
+        Option(
+            metavar="true|false",
+            help="nnet2: constant columns of the first splice become an input 'ivector'.",
+        ),
+    ] = "true",
     clamp_splices: Annotated[
         bool, Option("--clamp-splices", help="nnet1: repeat edge frames in each layer.")
     ] = False,
@@ -58,7 +65,7 @@ def convert(
     """
     from nnet.converters.convert import ConvertOptions, convert_legacy
     from nnet.converters.sources import Source, read_source
-    from nnet.converters.targets import TargetOptions, check_target, write_target
+    from nnet.converters.targets.registry import TargetOptions, check_target, write_target
 
     check_target(to)
     found = read_source(source, from_)
@@ -70,6 +77,7 @@ def convert(
             transition_model=transition_model or None,
             log_softmax=wanted,
             clamp_splices=clamp_splices,
+            ivector_input=truth("--ivector-input", ivector_input),
             kaldi_compatible=kaldi_compatible,
         )
         converted = convert_legacy(found, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from importlib import import_module
 
 from nnet.errors import NnetError, nearest
 from nnet.process import settle
+
+NO_PIPES = "--no-pipes"
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
 COMMANDS = {
     "xconfig": "an xconfig file to nnet3 config files",
@@ -43,21 +47,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """`nnet COMMAND ...` or `nnet-COMMAND ...`. Exits with 0, or with 1 after one error."""
     settle()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if NO_PIPES in words:
+        words.remove(NO_PIPES)
+        os.environ["NNET_NO_PIPES"] = "1"  # for the processes that read data, too
     program = os.path.basename(sys.argv[0])
     if arguments is None and program.startswith("nnet-"):
         words.insert(0, program.removeprefix("nnet-"))
     try:
         status = _run(words)
+        sys.stdout.flush()
     except NnetError as error:
         print(f"nnet: {error}", file=sys.stderr)
         status = 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
+        status = 1
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        print(f"nnet: standard output: cannot write: {error.strerror}", file=sys.stderr)
+        _leave_output()
         status = 1
     except KeyboardInterrupt:
         print("nnet: interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def _leave_output() -> None:
+    """Lets what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -94,6 +113,9 @@ def _overview() -> str:
             "usage: nnet COMMAND ...   (nnet COMMAND --help says more; nnet-COMMAND is the same)",
             "",
             *lines,
+            "",
+            "nnet --no-pipes COMMAND ... (or NNET_NO_PIPES=1) runs no shell commands in the place "
+            "of files: for data of others",
         )
     )
 

@@ -34,7 +34,7 @@ LeakyHmmCoefficient = Annotated[
     float, Option(help="LF-MMI: share that leaks from all states to all states.")
 ]
 OutputPenalty = Annotated[float, Option(help="LF-MMI: penalty on squared outputs.")]
-Implementations = Annotated[str, Option(help="Implementations: reference, triton or auto.")]
+Implementations = Annotated[str, Option(help="Implementations: reference, native, triton or auto.")]
 Ivectors = Annotated[str, Option(help="Rspecifier: one i-vector per utterance.")]
 OnlineIvectors = Annotated[
     str, Option(help="Rspecifier: i-vectors estimated online, a matrix per utterance.")

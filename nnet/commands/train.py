@@ -242,6 +242,7 @@ def train(
 
     Example: nnet train tdnnf.xconfig exp/tdnnf --feats scp:feats.scp --targets ark:ali.ark
     """
+    from nnet.commands.notices import say_if_slow
     from nnet.training.feeds.tables import Archives, Tables, targets_by_output
     from nnet.training.lda import TransformOptions, UnknownTransform
     from nnet.training.lfmmi.options import ChainOptions
@@ -332,6 +333,7 @@ def train(
     if layer is not None:
         delay = layer.delay
         transform = UnknownTransform(layer.name, transform_options, rand_prune, delay)
+    say_if_slow(device)
     print(run(model, out_dir, data, options, resume, transform))
 
 

@@ -21,11 +21,14 @@ from nnet.components.field import (
     Role,
     Setting,
     Spec,
+    largest_integer,
     single,
     stored,
 )
 from nnet.components.summary import plain
 from nnet.components.window import TimeWindow
+from nnet.errors import quoted
+from nnet.limits import LARGEST_DIM, LARGEST_REACH, LARGEST_SETTING, above
 
 if TYPE_CHECKING:
     from nnet.components.initial import Given, Initializer
@@ -122,10 +125,23 @@ class Component:
     def check(self) -> None:
         """Raises FieldError if a value or a combination of values is not allowed."""
         for name, spec in self.specs().items():
-            value = getattr(self, name)
+            value, key = getattr(self, name), spec.key or name.replace("_", "-")
             if spec.check is not None and not spec.check.holds(value):
-                key = spec.key or name.replace("_", "-")
-                raise FieldError(key, f"{key} (={value}) must be {spec.check.text}")
+                raise FieldError(key, f"{key} (={quoted(value)}) must be {spec.check.text}")
+            largest = largest_integer(spec.kind, value) if spec.role is Role.SETTING else 0
+            if largest > LARGEST_SETTING:
+                raise FieldError(key, above(key, largest, LARGEST_SETTING))
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """Raises FieldError if rows or windows are larger than any network needs."""
+        for name in ("input_dim", "output_dim"):
+            dim, key = getattr(self, name), name.replace("_", "-")
+            if dim > LARGEST_DIM:
+                raise FieldError(key, above(key, dim, LARGEST_DIM))
+        frames = self.window.farthest
+        if frames > LARGEST_REACH:
+            raise FieldError("window", above("the number of frames reached", frames, LARGEST_REACH))
 
     def info_names(self) -> tuple[str, ...]:
         """The attributes that the info line shows, in order."""

@@ -5,10 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from nnet.components.base import Component
-from nnet.components.field import CONVERSIONS, REQUIRED, Check, FieldError, Kind, Setting, Spec
+from nnet.components.field import (
+    CONVERSIONS,
+    REQUIRED,
+    Check,
+    FieldError,
+    Kind,
+    Setting,
+    Spec,
+    largest_integer,
+)
 from nnet.components.initial import Given, Initializer
 from nnet.components.registry import component_types
 from nnet.errors import NnetError
+from nnet.limits import LARGEST_SETTING, above
 from nnet.text.parse import settings_of
 from nnet.text.source import Span, TextError
 from nnet.text.syntax import Line
@@ -109,7 +119,11 @@ def _nested(text: TextSetting, init: Initializer) -> Component:
 
 
 def _value(text: TextSetting, declared: Spec | Setting) -> Any:
-    return convert(text, CONVERSIONS[declared.kind])
+    value = convert(text, CONVERSIONS[declared.kind])
+    largest = largest_integer(declared.kind, value)
+    if largest > LARGEST_SETTING:
+        raise TextError(text.value_span, above(text.key, largest, LARGEST_SETTING))
+    return value
 
 
 def _test(text: TextSetting, value: Any, check: Check | None) -> None:

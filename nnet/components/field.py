@@ -43,7 +43,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def single(value: float) -> float:
     """A number rounded to float32, which is what files can hold."""
-    return float(np.float32(value))
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def _real(text: str) -> float:
@@ -62,6 +63,17 @@ CONVERSIONS: dict[Kind, Callable[[str], Any]] = {
     Kind.PAIRS: values.integer_pairs,
     Kind.TEXT: values.string,
 }
+
+
+def largest_integer(kind: Kind, value: Any) -> int:
+    """The largest of the integers that a field holds, its sign aside; 0 if it holds none."""
+    if kind is Kind.INTEGER:
+        return abs(int(value))
+    if kind is Kind.INTEGERS:
+        return max(map(abs, value), default=0)
+    if kind is Kind.PAIRS:
+        return max((abs(number) for pair in value for number in pair), default=0)
+    return 0
 
 
 class Role(enum.Enum):

@@ -62,7 +62,11 @@ class Frames:
         bits = self.bits >> offset if offset >= 0 else self.bits << -offset
         return Frames(self.window, bits & ((1 << self.window.length) - 1))
 
-    def without(self, other: Frames) -> Frames:
+    def residue(self, remainder: int, modulus: int) -> Frames:
+        """The frames of the set whose remainder modulo `modulus` is `remainder`."""
+        return self & self.window.every(modulus, remainder)
+
+    def difference(self, other: Frames) -> Frames:
         """The frames that are not in `other`."""
         return Frames(self.window, self.bits & ~other.bits)
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from nnet.components.field import LARGEST
 from nnet.errors import NnetError
+from nnet.limits import LARGEST_DRAWN, above, check_array
 
-MAX_ELEMENTS = 2**31 - 1
+FARTHEST = 10.0  # standard deviations: no sample is further away
 
 ReadArray = Callable[[str], np.ndarray]
 
@@ -34,15 +36,28 @@ class Initializer:
     rng: np.random.Generator | None
     read_matrix: ReadArray = _no_files
     read_vector: ReadArray = _no_files
+    drawn: list[int] = field(default_factory=list, repr=False)
+    """The sizes of the arrays so far."""
 
     def normal(self, *shape: int, stddev: float = 1.0, mean: float = 0.0) -> np.ndarray:
         """float32 samples of a normal distribution."""
-        if math.prod(shape) > MAX_ELEMENTS:
-            raise NnetError(f"{' x '.join(map(str, shape))} parameters do not fit in memory")
+        check_array(*shape)
+        self.drawn.append(math.prod(shape))
+        if sum(self.drawn) > LARGEST_DRAWN:
+            raise NnetError(
+                above("the number of initial parameters", sum(self.drawn), LARGEST_DRAWN)
+            )
+        if FARTHEST * abs(stddev) + abs(mean) > LARGEST:
+            raise NnetError(
+                f"initial parameters with mean {mean:g} and standard deviation {stddev:g} do not "
+                "fit in 32 bits"
+            )
         if self.rng is None:
             return np.full(shape, mean, np.float32) if mean else np.zeros(shape, np.float32)
         samples = self.rng.standard_normal(shape, dtype=np.float32)
-        return samples * np.float32(stddev) + np.float32(mean)
+        samples *= np.float32(stddev)
+        samples += np.float32(mean)
+        return samples
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from nnet.components.field import (
 from nnet.components.registry import register
 from nnet.components.summary import mean_stddev, rms
 from nnet.components.window import TimeWindow
+from nnet.limits import check_array
 
 if TYPE_CHECKING:
     from nnet.components.initial import Given, Initializer
@@ -309,6 +310,7 @@ def _unit_filters(rows: int, channels: int, offsets: Offsets) -> np.ndarray:
         )
     if (0, 0) not in offsets:
         raise FieldError("init-unit", "init-unit needs the (time, height) offset (0,0)")
+    check_array(rows, channels * len(offsets))
     linear = np.zeros((rows, channels * len(offsets)), np.float32)
     start = channels * offsets.index((0, 0))
     linear[:, start : start + channels] = np.eye(rows, dtype=np.float32)

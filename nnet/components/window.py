@@ -45,12 +45,25 @@ class TimeWindow:
     @property
     def first(self) -> int:
         """The earliest frame that is read, relative to t."""
-        return min(self.offsets, default=0) - (self.modulus - 1)
+        return self._ends[0] - (self.modulus - 1)
 
     @property
     def last(self) -> int:
         """The latest frame that is read, relative to t."""
-        return max(self.offsets, default=0)
+        return self._ends[1]
+
+    @property
+    def farthest(self) -> int:
+        """How far from t the farthest frame is, or the longest period."""
+        return max(-self.first, self.last, self.modulus, self.every)
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """The least and the largest offset."""
+        if isinstance(self.offsets, range) and self.offsets:
+            ends = self.offsets[0], self.offsets[-1]
+            return min(ends), max(ends)
+        return min(self.offsets, default=0), max(self.offsets, default=0)
 
     def computable(self, available: Frames) -> Frames:
         """The output frames that can be computed when the input frames `available` are there."""

@@ -6,9 +6,9 @@ import logging
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,20 @@ GIBIBYTE = 1 << 30
 SAMPLED_FOR_FINGERPRINT = 1000
 
 
+class FeatureTable(Protocol):
+    """Features (frames, dim) by utterance: a table, or what computes them from sound."""
+
+    def __getitem__(self, utterance: str) -> Floats: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def shape(self, utterance: str) -> tuple[int, int]:
+        """(frames, dim), without loading them where that is possible."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sources:
     """The tables of a data set, as rspecifiers, and the network's dimensions that they must have.
@@ -37,7 +51,8 @@ class Sources:
     the output that the targets are for, `subsampling` its frame subsampling factor. `memory` is
     how many bytes of data to hold; a larger set is read again in every epoch. `read_target` reads
     the targets of an utterance. `more_targets` are for other outputs, by name; an utterance may
-    lack some of them.
+    lack some of them. `open_features` opens `feats`; if features are `redrawn`, each load gives
+    other ones (augmentation), so none are held.
     """
 
     feats: str
@@ -52,6 +67,8 @@ class Sources:
     memory: int = 4 * GIBIBYTE
     read_target: Callable[[ByteReader], Target] = read_target
     more_targets: Mapping[str, TargetTable] = field(default_factory=dict)
+    open_features: Callable[[str], FeatureTable] = random_access
+    redrawn: bool = False
 
 
 class OutputTarget(NamedTuple):
@@ -114,7 +131,8 @@ class Corpus:
     @property
     def is_held(self) -> bool:
         """Whether the whole set fits in memory."""
-        return int(self.lengths.sum()) * self.bytes_per_frame <= self.sources.memory
+        size = int(self.lengths.sum()) * self.bytes_per_frame
+        return not self.sources.redrawn and size <= self.sources.memory
 
     def split(self, share: float, random: np.random.Generator) -> tuple[Corpus, Corpus]:
         """Two corpora: the rest, and random utterances with about `share` of the frames."""
@@ -202,7 +220,7 @@ class _Store:
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
-        self.features = random_access(sources.feats)
+        self.features = sources.open_features(sources.feats)
         main = TargetTable(sources.targets, sources.output_dim, sources.read_target)
         self.targets = OpenTargets(main)
         self.more = {name: OpenTargets(table) for name, table in sources.more_targets.items()}
@@ -240,6 +258,8 @@ class _Store:
         return None
 
     def load(self, name: str) -> Utterance:
+        if self.sources.redrawn:
+            return self._read(name)
         with self._lock:
             utterance = self._held.pop(name, None)
             if utterance is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnet.errors import NnetError
+from nnet.errors import NnetError, quoted
 
 
 class TableError(NnetError):
@@ -27,8 +27,8 @@ class TableError(NnetError):
         expected: str | None = None,
         hint: str | None = None,
     ) -> None:
-        where = place
-        where += f", utterance '{utterance}'" if utterance is not None else ""
+        where = quoted(place)
+        where += f", utterance '{quoted(utterance)}'" if utterance is not None else ""
         where += f", byte {offset}" if offset is not None else ""
         lines = [f"{where}: {found}"]
         if expected:

@@ -19,8 +19,10 @@ from nnet.data.streams import ByteReader, open_file, open_input
 T = TypeVar("T")
 OPEN_FILES = 16
 BEYOND_THE_END = 2  # rows that a range may miss, as in Kaldi: frames lost at the edges
-OFFSET = re.compile(r"(.+):(\d+)")
-RANGE = re.compile(r"(?::|(\d+):(\d+))(?:,(?::|(\d+):(\d+)))?")
+OFFSET = re.compile(r"(.+):([0-9]+)", re.DOTALL)
+NUMBER = "([0-9]{1,9})"
+RANGE = re.compile(rf"(?::|{NUMBER}:{NUMBER})(?:,(?::|{NUMBER}:{NUMBER}))?")
+LONGEST_OFFSET = 18  # digits; there are no larger files
 
 
 @dataclass(frozen=True)
@@ -43,23 +45,27 @@ def parse_location(text: str, place: str) -> Location:
     rows = columns = None
     if text.endswith("]"):
         text, _, inside = text[:-1].rpartition("[")
+        text = text.rstrip()
         found = RANGE.fullmatch(inside)
         if not found:
             raise TableError(
-                place, f"found the range [{inside}]", expected="[FIRST:LAST,FIRST:LAST]"
+                place, f"found the range '[{inside}]'", expected="[FIRST:LAST,FIRST:LAST]"
             )
         first, last, left, right = (None if n is None else int(n) for n in found.groups())
         rows = None if first is None or last is None else (first, last)
         columns = None if left is None or right is None else (left, right)
     offset = OFFSET.fullmatch(text)
     if offset and not text.endswith("|"):
+        if len(offset[2]) > LONGEST_OFFSET:
+            raise TableError(
+                place, f"found the offset '{offset[2]}'", expected="a byte of the file, FILE:OFFSET"
+            )
         return Location(offset[1], int(offset[2]), rows, columns)
     return Location(text, 0, rows, columns)
 
 
 def script_lines(path: str) -> Iterator[tuple[str, Location]]:
     """Utterance names and places, from the lines of a script file."""
-    seen: set[str] = set()
     with open_input(path) as reader:
         number = 0
         while line := reader.line():
@@ -70,9 +76,6 @@ def script_lines(path: str) -> Iterator[tuple[str, Location]]:
                 raise TableError(
                     place, f"found {len(fields)} fields", expected="UTTERANCE FILE[:OFFSET]"
                 )
-            if fields[0] in seen:
-                raise TableError(place, "a second entry of the same name", utterance=fields[0])
-            seen.add(fields[0])
             yield fields[0], parse_location(fields[1], place)
 
 
@@ -94,6 +97,11 @@ class OpenFiles:
             reader = self._reader(place.path, utterance)
             reader.seek(place.offset)
             return _load(reader, utterance, place, read)
+
+    def close(self) -> None:
+        """Closes the files; those that are needed again are opened again."""
+        while self._readers:
+            self._readers.popitem()[1].close()
 
     def shape(self, utterance: str, place: Location) -> tuple[int, int]:
         """(rows, columns) of the matrix at `place`, from its header alone if it is binary."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnet.data.streams import ByteReader, printable
 from nnet.modelfile.compressed import STEPS, compressed_size, uncompress
+from nnet.modelfile.tokens import as_float32
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -54,16 +55,18 @@ def read_binary_matrix(reader: ByteReader) -> Floats:
     return _read_numbers(reader, header)
 
 
-def read_text_matrix(
-    reader: ByteReader, first_line: bytes = b"", dtype: type[np.floating[Any]] = np.float32
-) -> NDArray[Any]:
+def read_text_matrix(reader: ByteReader, first_line: bytes = b"") -> Floats:
     """Reads a matrix in brackets, one line a row. A vector in text is a matrix of one row.
 
     Args:
         reader: stands after the utterance's name, or after `first_line`.
         first_line: what was read already.
-        dtype: of the numbers.
     """
+    return as_float32(_read_text_numbers(reader, first_line))
+
+
+def _read_text_numbers(reader: ByteReader, first_line: bytes = b"") -> Doubles:
+    """A matrix in brackets, with all its digits."""
     lines = [first_line or reader.line()]
     while not lines[0].strip() and reader.peek():
         lines[0] = reader.line()
@@ -83,15 +86,18 @@ def read_text_matrix(
             expected="rows of one length",
         )
     try:
-        return np.array(rows, dtype=dtype).reshape(len(rows), -1 if rows else 0)
-    except ValueError as error:
-        raise reader.error(f"in a matrix of text: {error}", expected="numbers") from None
+        numbers = np.array(rows, dtype=np.float64)
+    except ValueError:
+        wrong = next(word for row in rows for word in row if not _is_number(word))
+        found = f"found '{printable(wrong)}' in a matrix of text"
+        raise reader.error(found, expected="numbers") from None
+    return numbers.reshape(len(rows), -1 if rows else 0)
 
 
 def read_double_matrix(reader: ByteReader) -> Doubles:
     """Reads one matrix, shape (rows, columns), such as CMVN statistics, with all its digits."""
     if not begins_binary(reader):
-        return read_text_matrix(reader, dtype=np.float64).astype(np.float64)
+        return _read_text_numbers(reader)
     header = _read_header(reader)
     if header.token in ELEMENT and header.token[1:] == "M":
         data = reader.take(header.bytes_that_follow)
@@ -189,7 +195,17 @@ def _read_numbers(reader: ByteReader, header: Header) -> Floats:
     rows, columns = header.rows, header.columns
     if header.token in STEPS:
         return uncompress(header.token, header.minimum, header.range, rows, columns, data)
-    return np.frombuffer(data, ELEMENT[header.token]).reshape(rows, columns).astype(np.float32)
+    numbers = np.frombuffer(data, ELEMENT[header.token]).reshape(rows, columns)
+    with np.errstate(over="ignore"):  # as in `as_float32`, and always a copy
+        return numbers.astype(np.float32)
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _int32(value: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
-from nnet.errors import NnetError
+from nnet.errors import NnetError, quoted
 
 
 class Mergeable(Protocol):
@@ -97,7 +97,7 @@ def _range(text: str, word: str) -> tuple[int, int]:
 
 
 def _wrong(text: str, found: str) -> NnetError:
-    return NnetError(f"--egs-minibatch-size is '{text}': {found}; expected: {FORMS}")
+    return NnetError(f"--egs-minibatch-size is '{quoted(text)}': {found}; expected: {FORMS}")
 
 
 @dataclass

@@ -19,7 +19,8 @@ from nnet.modelfile.transition_ids import TransitionIds
 
 Integers = NDArray[np.int64]
 
-PAIRS = re.compile(rb"\s*\d+\s+\d+\s*(;\s*\d+\s+\d+\s*)*")
+PAIRS = re.compile(rb"\s*\d{1,9}\s+\d{1,9}\s*(;\s*\d{1,9}\s+\d{1,9}\s*)*")
+"""Phones and lengths in text; numbers of more digits are none."""
 
 
 @dataclass(frozen=True, eq=False)

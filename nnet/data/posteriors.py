@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nnet.data.matrices import read_int32
 from nnet.data.streams import ByteReader, printable
+from nnet.modelfile.tokens import as_float32
 
 ITEM = np.dtype([("size", "i1"), ("value", "<i4")])
 PAIR = np.dtype([("id_size", "i1"), ("id", "<i4"), ("weight_size", "i1"), ("weight", "<f4")])
@@ -49,7 +50,7 @@ class Posterior:
         return Posterior(
             _offsets([len(frame) for frame in listed]),
             np.array([i for i, _ in pairs], np.int32),
-            np.array([w for _, w in pairs], np.float32),
+            as_float32(np.array([w for _, w in pairs], np.float64)),
         )
 
 
@@ -148,11 +149,22 @@ def _offsets(counts: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
-def _integer(reader: ByteReader, word: bytes) -> int:
+def _integer(reader: ByteReader, word: bytes, place: str = "") -> int:
     if INTEGER.fullmatch(word) and -(2**31) <= int(word) < 2**31:
         return int(word)
     shown = printable(word[:20])
-    raise reader.error(f"found '{shown}' in an alignment", expected="integers, one a frame")
+    table = "a posterior" if place else "an alignment"
+    raise reader.error(f"{place}found '{shown}' in {table}", expected="integers of 32 bits")
+
+
+def _weight(reader: ByteReader, word: bytes, place: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        shown = printable(word[:20])
+        raise reader.error(
+            f"{place}found the weight '{shown}' in a posterior", expected="a number"
+        ) from None
 
 
 def _posterior_of_words(reader: ByteReader, words: list[bytes]) -> Posterior:
@@ -165,12 +177,10 @@ def _posterior_of_words(reader: ByteReader, words: list[bytes]) -> Posterior:
             raise reader.error(
                 f"frame {len(frames)} is damaged", expected="[ ID WEIGHT ID WEIGHT ... ]"
             )
-        try:
-            frames.append(
-                [(int(i), float(w)) for i, w in zip(values[::2], values[1::2], strict=True)]
-            )
-        except ValueError as error:
-            raise reader.error(f"frame {len(frames)}: {error}", expected="numbers") from None
+        place = f"frame {len(frames)}: "
+        ids = [_integer(reader, word, place) for word in values[::2]]
+        weights = [_weight(reader, word, place) for word in values[1::2]]
+        frames.append(list(zip(ids, weights, strict=True)))
     if text.rpartition(b"]")[2].strip():
         raise reader.error("the last frame has no closing bracket", expected="]")
     return Posterior.of(frames)

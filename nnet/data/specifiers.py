@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -88,7 +89,7 @@ def _likely(text: str) -> str | None:
     if not name:
         return None
     kind = "scp" if name.endswith(".scp") else "ark"
-    if Path(name.rstrip("|").strip()).suffix or Path(name).exists() or name == "-":
+    if Path(name.rstrip("|").strip()).suffix or os.path.exists(name) or name == "-":
         return f"did you mean '{kind}:{name}'?"
     return None
 

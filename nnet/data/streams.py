@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import IO, BinaryIO, cast
 
 from nnet.atomic import atomic_write
 from nnet.data.errors import TableError
+
+NO_PIPES = "NNET_NO_PIPES"
+"""The environment variable that forbids shell commands in the places of files."""
 
 PIECE = 1 << 24
 SPACES = b" \t"
@@ -37,12 +41,34 @@ class ByteReader:
         self.offset = 0
 
     def seek(self, offset: int) -> None:
-        self._stream.seek(offset)
+        """Goes to a byte of the file.
+
+        Raises:
+            TableError: it is no file in which one can go to a place, or not so large a one.
+        """
+        try:
+            self._stream.seek(offset)
+        except OSError as error:
+            raise self.error(f"cannot go to byte {offset}: {error.strerror or error}") from error
         self.offset = offset
 
     def peek(self) -> bytes:
         """The next byte, not consumed; empty at the end."""
-        return self._stream.peek(1)[:1]
+        with self._reading():
+            return self._stream.peek(1)[:1]
+
+    def beginning(self) -> bytes:
+        """What comes next, as far as it is at hand, not consumed."""
+        with self._reading():
+            return self._stream.peek()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Errors of the disk or of a folder in a file's place, as errors at the present place."""
+        try:
+            yield
+        except OSError as error:
+            raise self.error(f"cannot read: {error.strerror or error}") from error
 
     def skip_whitespace(self) -> bool:
         """Passes over spaces and newlines; false at the end of the stream."""
@@ -55,7 +81,8 @@ class ByteReader:
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes. Never allocates much more than the stream holds."""
-        data = self._stream.read(count) if count <= PIECE else self._take_in_pieces(count)
+        with self._reading():
+            data = self._stream.read(count) if count <= PIECE else self._take_in_pieces(count)
         if len(data) != count:
             raise self._cut_short(count)
         self.offset += count
@@ -69,7 +96,8 @@ class ByteReader:
 
     def some(self, count: int) -> bytes:
         """Up to `count` bytes; none only at the end of the stream."""
-        data = self._stream.read(count)
+        with self._reading():
+            data = self._stream.read(count)
         self.offset += len(data)
         return data
 
@@ -86,8 +114,10 @@ class ByteReader:
     def skip(self, count: int) -> None:
         """Passes over `count` bytes without reading them where the stream can seek."""
         if count > 0 and self._stream.seekable():
-            self._stream.seek(count - 1, io.SEEK_CUR)
-            if not self._stream.read(1):
+            with self._reading():
+                self._stream.seek(count - 1, io.SEEK_CUR)
+                last = self._stream.read(1)
+            if not last:
                 raise self._cut_short(count)
             self.offset += count
             return
@@ -96,7 +126,8 @@ class ByteReader:
 
     def line(self) -> bytes:
         """Up to and including the next newline, or what is left."""
-        line = self._stream.readline()
+        with self._reading():
+            line = self._stream.readline()
         self.offset += len(line)
         return line
 
@@ -149,21 +180,40 @@ def open_file(path: str, utterance: str | None = None) -> io.BufferedReader:
     """Opens a file, or says why it cannot be, and for which utterance it was wanted."""
     try:
         stream = open(path, "rb")  # noqa: SIM115
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
         raise TableError(
             path,
-            f"cannot read: {error.strerror}",
+            f"cannot read: {reason}",
             utterance=utterance,
             hint="check the name; commands end in '|', standard input is '-'",
         ) from error
-    if stream.peek(2)[:2] == b"\x1f\x8b":
+    try:
+        begin = stream.peek(2)[:2]
+    except OSError as error:
+        stream.close()
+        raise TableError(path, f"cannot read: {error.strerror}", utterance=utterance) from error
+    if begin == b"\x1f\x8b":
         stream.close()
         raise TableError(path, "the file is gzipped", hint=f"use 'ark:gunzip -c {path} |'")
     return stream
 
 
+def _check_pipes(command: str) -> None:
+    """Raises TableError if shell commands are forbidden."""
+    if os.environ.get(NO_PIPES, "") not in ("", "0"):
+        raise TableError(
+            command,
+            "this is a shell command, and shell commands are forbidden",
+            expected=f"a file, because of --no-pipes or {NO_PIPES}=1",
+            hint="run the command yourself and give its result as a file, or, if you trust the "
+            "data, allow commands",
+        )
+
+
 @contextmanager
 def _command_output(command: str) -> Iterator[ByteReader]:
+    _check_pipes(f"{command} |")
     process = subprocess.Popen(command, shell=True, stdout=subprocess.PIPE)
     stream = process.stdout
     if not isinstance(stream, io.BufferedReader):
@@ -202,6 +252,7 @@ def open_output(path: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _command_input(command: str) -> Iterator[BinaryIO]:
+    _check_pipes(f"| {command}")
     process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
     stream = process.stdin
     if not isinstance(stream, io.BufferedWriter):

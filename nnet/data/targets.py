@@ -79,9 +79,9 @@ def check_target(table: str, utterance: str, target: Target, kind: TargetKind, d
         _check_matrix(table, utterance, target, dim)
 
 
-def check_features(table: str, utterance: str, features: Floats) -> None:
+def check_features(table: str, utterance: str, features: Floats, what: str = "feature") -> None:
     """Raises TableError if a number is not finite, naming frame and column."""
-    _check_finite(table, utterance, features, "feature")
+    _check_finite(table, utterance, features, what)
 
 
 def frames_per_target(frames: int, targets: int, subsampling: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -30,12 +31,17 @@ class TableWriter(Generic[T]):
         self._spec = parse_wspecifier(wspecifier)
         self._write = write
         self._stack = ExitStack()
-        self._seen: set[str] = set()
         if self._spec.script and (self._spec.archive == "-" or self._spec.archive[0] == "|"):
             raise TableError(
                 wspecifier,
                 "a script file cannot point into a pipe",
                 expected="ark,scp:FILE.ark,FILE.scp",
+            )
+        if self._spec.script and _same_file(self._spec.archive, self._spec.script):
+            raise TableError(
+                wspecifier,
+                "archive and script file are the same file",
+                expected="ark,scp:FILE.ark,FILE.scp with two names",
             )
 
     def __enter__(self) -> TableWriter[T]:
@@ -57,15 +63,14 @@ class TableWriter(Generic[T]):
         """Appends one entry.
 
         Raises:
-            TableError: the name is empty, has spaces, or was written before.
+            TableError: the name is empty or has spaces.
         """
-        if not utterance or len(utterance.split()) != 1 or utterance in self._seen:
+        if not utterance or len(utterance.split()) != 1:
             raise TableError(
                 self._spec.text,
                 f"cannot write an entry named '{utterance}'",
-                expected="names without spaces, each once",
+                expected="names without spaces",
             )
-        self._seen.add(utterance)
         self._archive.write(f"{utterance} ".encode())
         if self._script is not None:
             line = f"{utterance} {self._spec.archive}:{self._archive.tell()}\n"
@@ -73,6 +78,10 @@ class TableWriter(Generic[T]):
         self._write(self._archive, value, self._spec.binary)
         if self._spec.flush:
             self._archive.flush()
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 class MatrixWriter(TableWriter[Floats]):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nnet.errors import NnetError
 from nnet.modelfile.fst import Fst
 
 MOST_ITERATIONS = 200
@@ -24,9 +25,29 @@ def pushed(fst: Fst, delta: float) -> Fst:
     Args:
         fst: an FST with costs in nats.
         delta: how different the logarithms of the states' sums may be.
+
+    Raises:
+        NnetError: from some state no way of a probability above zero leads on.
     """
     if not fst.num_states:
         return fst
+    with np.errstate(all="ignore"):
+        v = _eigenvector(fst, delta)
+        cost = -np.log(v)
+    if not np.isfinite(cost).all():
+        raise NnetError(
+            "the weights of the graph cannot be pushed: its costs are too far apart, or a state "
+            "leads nowhere"
+        )
+    return replace(
+        fst,
+        weights=(fst.weights + cost[fst.nextstates] - cost[fst.sources]).astype(np.float32),
+        finals=(fst.finals + cost[fst.start] - cost).astype(np.float32),
+    )
+
+
+def _eigenvector(fst: Fst, delta: float) -> NDArray[np.float64]:
+    """The vector v of `pushed`, (states,)."""
     probabilities = np.exp(-fst.weights.astype(np.float64))
     final = np.exp(-fst.finals.astype(np.float64))
 
@@ -42,9 +63,4 @@ def pushed(fst: Fst, delta: float) -> Fst:
             sums = times_matrix(v) / v
             if np.log(sums.max() / sums.min()) <= delta:
                 break
-    cost = -np.log(v)
-    return replace(
-        fst,
-        weights=(fst.weights + cost[fst.nextstates] - cost[fst.sources]).astype(np.float32),
-        finals=(fst.finals + cost[fst.start] - cost).astype(np.float32),
-    )
+    return v

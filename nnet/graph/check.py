@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from nnet.components.base import Component
+from nnet.components.field import Kind
+from nnet.errors import NnetError
 from nnet.graph.cycles import check_cycles
 from nnet.graph.dims import descriptor_dim, node_dim
 from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, Node, OutputNode
+from nnet.graph.size import check_size
 from nnet.text.source import Span, TextError
 from nnet.text.traverse import leaves
 from nnet.text.write import write_descriptor
@@ -19,8 +25,33 @@ def check_network(network: Network) -> None:
         _check_names(network, node)
     for node in network.nodes.values():
         _check_dims(network, node)
+    check_size(network)
     _check_ends(network)
     check_cycles(network)
+
+
+def check_finite(network: Network) -> None:
+    """Raises NnetError if a parameter or a number stored with a component is NaN or infinite."""
+    for name, component in network.components.items():
+        _check_numbers(component, name)
+
+
+def _check_numbers(component: Component, name: str) -> None:
+    for field, spec in component.specs().items():
+        value = getattr(component, field)
+        if spec.kind is Kind.COMPONENTS:
+            for number, inner in enumerate(value, start=1):
+                _check_numbers(inner, f"{name} (component{number})")
+        elif isinstance(value, float | np.ndarray) and not np.isfinite(value).all():
+            array = np.asarray(value)
+            first = np.argwhere(~np.isfinite(array))[0].tolist()
+            place = f"[{', '.join(map(str, first))}]" if first else ""
+            count = int((~np.isfinite(array)).sum())
+            raise NnetError(
+                f"component '{name}' ({component.type_name}): {field.replace('_', '-')}{place} is "
+                f"{array[tuple(first)]}, one of {count} numbers that are not finite; training "
+                "diverged or the file is damaged: take an earlier model"
+            )
 
 
 def orphans(network: Network) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnet.errors import NnetError
+from nnet.limits import LARGEST_SEQUENCE, LARGEST_TIME
 from nnet.modelfile.general_matrix import (
     CompressedMatrix,
     FullMatrix,
@@ -125,12 +126,26 @@ def read_io(reader: Reader) -> NnetIo:
     """One input or output."""
     reader.expect("<NnetIo>")
     name = reader.token("the name of an input or output")
+    start = reader.position
     indexes = read_indexes(reader)
+    _check_indexes(reader, indexes, start)
     features = read_general_matrix(reader)
     if features.shape[0] != len(indexes):
         reader.fail(f"a matrix of {len(indexes)} rows for '{name}'", f"{features.shape[0]} rows")
     reader.expect("</NnetIo>")
     return NnetIo(name, indexes, features)
+
+
+def _check_indexes(reader: Reader, indexes: Indexes, start: int) -> None:
+    """Fails unless there are rows, of sequences from 0 on and at times that recordings have."""
+    if not len(indexes):
+        reader.fail("1 index or more", "none", at=start)
+    sequences, others = indexes[:, 0], np.abs(indexes[:, 1:].astype(np.int64))
+    if not 0 <= sequences.min() <= sequences.max() < LARGEST_SEQUENCE:
+        found = f"n from {sequences.min()} to {sequences.max()}"
+        reader.fail(f"indexes with n from 0 to {LARGEST_SEQUENCE - 1}", found, at=start)
+    if others.max() > LARGEST_TIME:
+        reader.fail(f"indexes with t and x within {LARGEST_TIME}", str(others.max()), at=start)
 
 
 def write_example(writer: Writer, example: Example) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nnet.errors import NnetError
 from nnet.modelfile.fst_properties import EXPANDED, MUTABLE, properties
 from nnet.modelfile.symbols import SymbolTable, read_both_symbols, read_openfst_symbols
-from nnet.modelfile.tokens import BinaryReader, Reader
+from nnet.modelfile.tokens import BinaryReader, Reader, as_float32, shortened
 from nnet.modelfile.writing import BinaryWriter, Writer, save_bytes
 
 Integers = NDArray[np.int64]
@@ -29,6 +29,7 @@ SYMBOLS = INPUT_SYMBOLS | OUTPUT_SYMBOLS
 VERSION = 2
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 COMPACT_ARC = np.dtype([("label", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
+LEAST_COST = -80.0  # nats; probabilities beyond it do not fit in float32
 FINAL = -1  # label and next state of what stands for a final weight among compact arcs
 
 
@@ -66,8 +67,7 @@ class Fst:
         sources = table[:, 0].astype(np.int64)
         order = np.argsort(sources, kind="stable")
         costs = np.full(states, np.inf, np.float32)
-        for state, cost in finals.items():
-            costs[state] = cost
+        costs[list(finals)] = as_float32(np.array(list(finals.values()), np.float64))
         labels = table[order, 1].astype(np.int64)
         return Fst(
             start,
@@ -75,7 +75,7 @@ class Fst:
             np.searchsorted(sources[order], np.arange(states + 1)),
             labels,
             labels,
-            table[order, 2].astype(np.float32),
+            as_float32(table[order, 2]),
             table[order, 3].astype(np.int64),
         )
 
@@ -105,9 +105,17 @@ def read_fst_file(path: str | os.PathLike[str]) -> Fst:
     """
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise NnetError(f"cannot read '{os.fspath(path)}': {error.strerror}") from None
-    return read_openfst(BinaryReader(content, os.fspath(path)))
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise NnetError(f"cannot read '{os.fspath(path)}': {reason}") from None
+    fst = read_openfst(BinaryReader(content, os.fspath(path)))
+    least = min(fst.weights.min(initial=0.0), fst.finals.min(initial=0.0))
+    if least < LEAST_COST:
+        raise NnetError(
+            f"{os.fspath(path)}: found the cost {least:g}; expected: costs of {LEAST_COST:g} or "
+            "more, minus the logarithms of probabilities"
+        )
+    return fst
 
 
 def write_fst_file(fst: Fst, path: str | os.PathLike[str]) -> None:
@@ -156,7 +164,7 @@ def read_header(reader: BinaryReader) -> Header:
     version, flags, bits, first, states, arcs = SIZES.unpack(
         reader.take(SIZES.size, "an FST's header")
     )
-    if not -1 <= first < max(states, 1) or states < 0:
+    if not -1 <= first < states:
         reader.fail("a start state and a number of states", f"{first} and {states}", at=place)
     return Header(kind, arc_type, version, flags, bits, first, states, arcs, place)
 
@@ -180,6 +188,7 @@ def read_openfst(reader: BinaryReader) -> Fst:
     fst = _READERS[header.kind](reader, header.start, states, header.arcs)
     if fst.num_arcs and not (fst.nextstates.min() >= 0 and fst.nextstates.max() < states):
         reader.fail(f"arcs to states below {states}", at=header.place)
+    _check(reader, fst, header.place)
     return fst
 
 
@@ -188,6 +197,17 @@ def read_header_symbols(reader: BinaryReader, header: Header) -> SymbolTable | N
     if header.flags & INPUT_SYMBOLS and header.flags & OUTPUT_SYMBOLS:
         return read_both_symbols(reader)
     return read_openfst_symbols(reader) if header.flags & SYMBOLS else None
+
+
+def _check(reader: Reader, fst: Fst, start: int) -> None:
+    """Fails unless labels are not negative and costs are numbers or, for never, infinity."""
+    for costs in (fst.weights, fst.finals):
+        wrong = costs[np.isnan(costs) | (costs == -np.inf)]
+        if wrong.size:
+            reader.fail("costs that are numbers", str(wrong[0]), at=start)
+    labels = (fst.ilabels.min(initial=0), fst.olabels.min(initial=0))
+    if min(labels) < 0:
+        reader.fail("labels of 0 or more", str(min(labels)), at=start)
 
 
 def _string(reader: BinaryReader) -> str:
@@ -295,7 +315,10 @@ def header_bytes(kind: str, fst: Fst, static: int) -> bytes:
 def read_acceptor(reader: Reader) -> Fst:
     """An acceptor in a token stream, compact in its binary form and lines in its text form."""
     if isinstance(reader, BinaryReader):
-        return read_openfst(reader)
+        fst = read_openfst(reader)
+        if fst.start < 0:
+            reader.fail("an acceptor with a start state", "an empty one")
+        return fst
     return _read_text(reader)
 
 
@@ -333,12 +356,12 @@ def _read_text(reader: Reader) -> Fst:
     while line:
         words = line.split()
         try:
-            numbers = [int(word) for word in words[:4]] if len(words) > 3 else [int(words[0])]
+            numbers = [_number(w) for w in words[:4]] if len(words) > 3 else [_number(words[0])]
             cost = float(words[-1]) if len(words) in (2, 5) else 0.0
         except ValueError:
-            reader.fail("an arc or a final state", line)
+            reader.fail("an arc or a final state", shortened(line.encode()))
         if len(words) not in (1, 2, 4, 5) or (len(words) > 3 and numbers[2] != numbers[3]):
-            reader.fail("an arc of an acceptor or a final state", line)
+            reader.fail("an arc of an acceptor or a final state", shortened(line.encode()))
         start = numbers[0] if start is None else start
         if len(words) > 3:
             arcs.append((numbers[0], numbers[2], cost, numbers[1]))
@@ -346,6 +369,15 @@ def _read_text(reader: Reader) -> Fst:
             finals[numbers[0]] = cost
         line = reader.line().strip()
     states = 1 + max((*finals, *(max(arc[0], arc[3]) for arc in arcs)))
-    if states > 1 + len(finals) + 2 * len(arcs) or min((*finals, *(a[0] for a in arcs))) < 0:
+    if states > 1 + len(finals) + 2 * len(arcs):
         reader.fail("states numbered from 0", f"{states} states")
-    return Fst.of(states, arcs, finals, start or 0)
+    fst = Fst.of(states, arcs, finals, start or 0)
+    _check(reader, fst, reader.position)
+    return fst
+
+
+def _number(word: str) -> int:
+    """A state or label."""
+    if not word.isascii() or not word.isdigit() or len(word) > 9:
+        raise ValueError
+    return int(word)

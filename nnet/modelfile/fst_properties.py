@@ -44,7 +44,7 @@ def properties(
         O_LABEL_SORTED: _sorted(sources, olabels),
         WEIGHTED: weights.any() or finals[np.isfinite(finals)].any(),
         TOP_SORTED: (sources < nextstates).all(),
-        ACCESSIBLE: _reached(states, [start], offsets, nextstates),
+        ACCESSIBLE: _reached(states, [start] if start >= 0 else [], offsets, nextstates),
         COACCESSIBLE: _coaccessible(finals, sources, nextstates),
         STRING: _string(start, finals, offsets, nextstates),
         **cycles,
@@ -108,7 +108,9 @@ def _cycles(
     inside = component[sources] == component[nextstates]
     return {
         CYCLIC: bool(inside.any()),
-        INITIAL_CYCLIC: bool((inside & (component[sources] == component[start])).any()),
+        INITIAL_CYCLIC: bool(
+            start >= 0 and (inside & (component[sources] == component[start])).any()
+        ),
         WEIGHTED_CYCLES: bool(weights[inside].any()),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnet.errors import NnetError
+from nnet.limits import LARGEST_DIM, above, check_array
 from nnet.modelfile.compressed import compress, compressed_size, uncompress
 from nnet.modelfile.tokens import BinaryReader, Reader, shortened
 from nnet.modelfile.writing import Writer
@@ -18,6 +20,7 @@ from nnet.modelfile.writing import Writer
 Floats = NDArray[np.float32]
 HEADER = struct.Struct("<ffii")
 ROW = struct.Struct("<3sbibi")
+SIZE = re.compile("[0-9]{1,9}")
 PAIR = np.dtype([("i", "i1"), ("id", "<i4"), ("w", "i1"), ("weight", "<f4")])
 
 
@@ -87,8 +90,13 @@ class SparseMatrix:
         return len(self.offsets) - 1, self.dim
 
     def dense(self) -> Floats:
-        """The matrix as float32 (rows, dim)."""
+        """The matrix as float32 (rows, dim).
+
+        Raises:
+            NnetError: it would take more memory than any minibatch.
+        """
         rows = len(self.offsets) - 1
+        check_array(rows, self.dim)
         values = np.zeros((rows, self.dim), np.float32)
         row = np.repeat(np.arange(rows), np.diff(self.offsets))
         np.add.at(values, (row, self.ids), self.weights)
@@ -195,6 +203,8 @@ def _read_equal_rows(reader: BinaryReader, rows: int) -> SparseMatrix | None:
 def _sparse(
     reader: Reader, dim: int, counts: NDArray[np.int64], records: NDArray[np.void]
 ) -> SparseMatrix:
+    if not 0 <= dim <= LARGEST_DIM:
+        reader.fail("the columns of a sparse matrix", above("dim", dim, LARGEST_DIM))
     if (records["i"] != 4).any() or (records["w"] != 4).any():
         reader.fail("pairs of an int32 and a float32 in a sparse matrix")
     ids = records["id"].copy()
@@ -227,7 +237,7 @@ def _read_sparse_text(reader: Reader) -> SparseMatrix:
 def _named_integer(reader: Reader, name: str) -> int:
     word = reader.token(f"{name}=...")
     value = word.removeprefix(f"{name}=")
-    if not word.startswith(f"{name}=") or not value.isdigit():
+    if not word.startswith(f"{name}=") or not SIZE.fullmatch(value):
         reader.fail(f"{name}=...", shortened(word.encode("latin-1")))
     return int(value)
 

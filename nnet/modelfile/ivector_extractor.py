@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nnet.modelfile.loading import open_file
 from nnet.modelfile.packed_matrix import packed_dim, read_packed, triangle, write_packed
+from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import BinaryWriter, TextWriter, Writer, save_bytes
 
 Doubles = NDArray[np.float64]
@@ -68,22 +69,9 @@ def read_ivector_extractor(path: str | os.PathLike[str]) -> IvectorExtractor:
     count = reader.integer()
     if not 1 <= count <= MOST_GAUSSIANS:
         reader.fail("the number of Gaussians", str(count), at=start)
-    projections, variances = [], []
-    for _ in range(count):
-        start = reader.position
-        projections.append(reader.double_matrix().astype(np.float64))
-        if projections[-1].shape != projections[0].shape or projections[-1].size == 0:
-            rows, columns = projections[0].shape
-            found = " by ".join(map(str, projections[-1].shape))
-            reader.fail(f"a projection of {rows} by {columns}, above 0", found, at=start)
+    projections = _read_projections(reader, count)
     reader.expect("<SigmaInv>")
-    dim = projections[0].shape[0]
-    for _ in range(count):
-        start = reader.position
-        variances.append(read_packed(reader))
-        if len(variances[-1]) != triangle(dim):
-            found = str(packed_dim(len(variances[-1])))
-            reader.fail(f"an inverse variance of {dim} rows", found, at=start)
+    variances = _read_variances(reader, count, projections.shape[1])
     reader.expect("<IvectorOffset>")
     offset = reader.double()
     reader.expect("</IvectorExtractor>")
@@ -91,9 +79,30 @@ def read_ivector_extractor(path: str | os.PathLike[str]) -> IvectorExtractor:
         reader.fail(
             f"weights of {count} Gaussians", f"{len(weights)} and {len(weight_projections)}"
         )
-    return IvectorExtractor(
-        weight_projections, weights, np.stack(projections), np.stack(variances), offset
-    )
+    return IvectorExtractor(weight_projections, weights, projections, variances, offset)
+
+
+def _read_projections(reader: Reader, count: int) -> Doubles:
+    projections: list[Doubles] = []
+    for _ in range(count):
+        start = reader.position
+        projections.append(reader.double_matrix().astype(np.float64))
+        if projections[-1].shape != projections[0].shape or projections[-1].size == 0:
+            rows, columns = projections[0].shape
+            found = " by ".join(map(str, projections[-1].shape))
+            reader.fail(f"a projection of {rows} by {columns}, above 0", found, at=start)
+    return np.stack(projections)
+
+
+def _read_variances(reader: Reader, count: int, dim: int) -> Doubles:
+    variances = []
+    for _ in range(count):
+        start = reader.position
+        variances.append(read_packed(reader))
+        if len(variances[-1]) != triangle(dim):
+            found = str(packed_dim(len(variances[-1])))
+            reader.fail(f"an inverse variance of {dim} rows", found, at=start)
+    return np.stack(variances)
 
 
 def write_ivector_extractor(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.base import Component
 from nnet.graph.build import parse_nodes
 from nnet.graph.check import check_network
@@ -15,6 +16,7 @@ from nnet.graph.info import acoustic_model_info, network_info
 from nnet.graph.lines import node_lines
 from nnet.graph.network import Network
 from nnet.modelfile.component import read_component, write_component
+from nnet.modelfile.kinds import named_instead
 from nnet.modelfile.loading import open_bytes, open_file
 from nnet.modelfile.tokens import Reader, shortened
 from nnet.modelfile.transitions import (
@@ -61,6 +63,7 @@ def read_model(source: str | os.PathLike[str] | bytes, name: str = "<bytes>") ->
     Raises:
         NnetError: the file can not be read or is not a valid model; with the byte offset.
     """
+    check_argument(source, (str, os.PathLike, bytes), "source", "a file's name, or its content")
     return parse_model(open_bytes(source, name) if isinstance(source, bytes) else open_file(source))
 
 
@@ -76,8 +79,9 @@ def parse_model(reader: Reader) -> Model:
 
 def _read_acoustic(reader: Reader) -> Model:
     transition_model = read_transition_model(reader)
-    if reader.peek_token() == "<Nnet>":
-        reader.fail("<Nnet3>", "<Nnet>: the acoustic model is one of nnet2")
+    if reader.peek_token() != "<Nnet3>" and (named := named_instead(reader.data)):
+        found = shortened((reader.peek_token() or "").encode("latin-1"))
+        reader.fail("<Nnet3> after the transition model", f"{found}: {named}")
     network = read_network(reader)
     reader.expect("<LeftContext>")
     left = reader.integer()
@@ -127,6 +131,12 @@ def write_model(
         path: the file.
         binary: in Kaldi's binary form, or as text.
     """
+    check_argument(
+        model,
+        (Model, Network),
+        "model",
+        "a Model or a Network, then the file's name; of a compiled module, module.to_network()",
+    )
     save_bytes(model_bytes(model, binary=binary), path)
 
 

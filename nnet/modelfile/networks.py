@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from nnet.arguments import check_argument
 from nnet.components.initial import ReadArray
 from nnet.graph.build import build_network, is_config
 from nnet.graph.dims import node_dim
@@ -21,7 +22,7 @@ def build(
     text: str,
     name: str = "<string>",
     *,
-    rng: np.random.Generator | None = None,
+    rng: np.random.Generator | int | None = None,
     base: Network | None = None,
 ) -> Network:
     """The network that a config or an xconfig describes, with random initial parameters.
@@ -30,15 +31,16 @@ def build(
         text: lines of an nnet3 config (`component-node name=...`) or of an xconfig
             (`relu-layer name=...`), told apart by their first line.
         name: how errors call the text, such as its file name.
-        rng: where random numbers come from; by default, a generator with seed 0.
+        rng: where random numbers come from, or the seed of a generator; by default 0.
         base: a network to add to; it is not changed.
 
     Raises:
         TextError: a mistake in the text, with its place.
         NnetError: a file that the text names cannot be read.
     """
+    rng = np.random.default_rng(rng or 0) if rng is None or isinstance(rng, int) else rng
+    check_argument(rng, np.random.Generator, "rng", "numpy.random.default_rng(seed), or a seed")
     file = parse_config(text, name)
-    rng = np.random.default_rng(0) if rng is None else rng
     if is_config(file):
         return config_network(file, base, rng)
     expansion = expand_over(base, parse_xconfig(text, name))

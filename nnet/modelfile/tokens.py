@@ -17,11 +17,13 @@ import numpy as np
 
 from nnet.errors import NnetError
 from nnet.modelfile.compressed import compressed_size, uncompress
+from nnet.modelfile.kinds import named_instead
 
 END = "the end of the file"
 Content = bytes | mmap.mmap
 
 BINARY_HEADER = b"\0B"
+LONGEST_INTEGER = 12  # characters
 UNSIGNED = b"\xfc"  # announces a uint32
 
 _TOKEN = re.compile(rb"\s*(\S+)(\s?)")
@@ -56,6 +58,8 @@ class Reader(ABC):
         if found is None:
             found = shortened(self.data[at : at + 40])
         hint = "; the file was cut short" if found.endswith(END) else ""
+        if at <= len(BINARY_HEADER) and (named := named_instead(self.data)):
+            hint = f"; {named}"
         raise NnetError(f"{self.name}: byte {at}: expected {expected}, found {found}{hint}")
 
     def token(self, expected: str = "a token") -> str:
@@ -135,11 +139,11 @@ class Reader(ABC):
 
     def vector(self) -> np.ndarray:
         """A vector, as float32 (dim,)."""
-        return _single(self.double_vector())
+        return as_float32(self.double_vector())
 
     def matrix(self) -> np.ndarray:
         """A matrix, as float32 (rows, columns)."""
-        return _single(self.double_matrix())
+        return as_float32(self.double_matrix())
 
     @abstractmethod
     def double_vector(self) -> np.ndarray:
@@ -150,7 +154,8 @@ class Reader(ABC):
         """A matrix, as float64 (rows, columns), or as float32 if it is stored so."""
 
 
-def _single(values: np.ndarray) -> np.ndarray:
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """The same numbers as float32; those that are too large become infinite."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)
 
@@ -200,7 +205,8 @@ class BinaryReader(Reader):
         return records["value"].tolist()
 
     def real(self) -> float:
-        return float(np.float32(self.double()))
+        with np.errstate(over="ignore"):
+            return float(np.float32(self.double()))
 
     def double(self) -> float:
         size = self.data[self.position : self.position + 1]
@@ -220,10 +226,19 @@ class BinaryReader(Reader):
         return byte == b"T"
 
     def integers(self) -> tuple[int, ...]:
+        if self.ahead(1) == b"F":  # an old PermuteComponent stores floats
+            return self._integers_as_floats()
         if self.take(1, "the size of an integer") != b"\x04":
             self.fail("the size byte 4 of int32", at=self.position - 1)
         count = self._count("the length of a vector")
         return struct.unpack(f"<{count}i", self.take(4 * count, "a vector of integers"))
+
+    def _integers_as_floats(self) -> tuple[int, ...]:
+        start = self.position
+        values = self.vector()
+        if not (np.abs(values) < 2**24).all() or (values != np.round(values)).any():
+            self.fail("a vector of integers", "a vector of other numbers", at=start)
+        return tuple(int(value) for value in values)
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         if self.take(1, "the size of an integer") != b"\x04":
@@ -274,7 +289,7 @@ class BinaryReader(Reader):
 
 def _fits(word: bytes) -> bool:
     """Whether the text of an integer is one of 32 bits."""
-    return len(word) <= 12 and -(2**31) <= int(word) < 2**31
+    return len(word) <= LONGEST_INTEGER and -(2**31) <= int(word) < 2**31
 
 
 class TextReader(Reader):
@@ -298,10 +313,10 @@ class TextReader(Reader):
 
     def unsigned(self) -> int:
         start = self.position
-        value = int(self._word(_INTEGER, "an unsigned integer"))
-        if not 0 <= value < 2**32:
+        word = self._word(_INTEGER, "an unsigned integer")
+        if len(word) > LONGEST_INTEGER or not 0 <= int(word) < 2**32:
             self.fail("an unsigned integer of 32 bits", at=start)
-        return value
+        return int(word)
 
     def real(self) -> float:
         with np.errstate(over="ignore"):

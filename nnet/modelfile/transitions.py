@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnet.limits import LARGEST_PDF, LARGEST_PDF_CLASS, LARGEST_PHONE
 from nnet.modelfile.tokens import Reader
 from nnet.modelfile.writing import Writer
 
 NO_PDF = -1
-LARGEST_PHONE = 1_000_000
+LARGEST_LOG_PROB = 0.01  # more than 0, for rounding
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,12 @@ def read_transition_model(reader: Reader) -> TransitionModel:
     reader.expect("</Triples>", "</Tuples>")
     for phone, state, pdf, self_loop_pdf in tuples:
         entry = _entry_of(topology, phone)
-        if entry is None or not 0 <= state < len(entry) or pdf < 0 or self_loop_pdf < 0:
+        is_pdf = 0 <= pdf <= LARGEST_PDF and 0 <= self_loop_pdf <= LARGEST_PDF
+        if entry is None or not 0 <= state < len(entry) or not is_pdf:
             reader.fail(
-                "transition-states of the topology", f"phone {phone}, state {state}", at=start
+                "transition-states of the topology",
+                f"phone {phone}, state {state}, pdfs {pdf} and {self_loop_pdf}",
+                at=start,
             )
     reader.expect("<LogProbs>")
     start = reader.position
@@ -99,6 +103,9 @@ def read_transition_model(reader: Reader) -> TransitionModel:
         reader.fail(
             f"{model.num_transition_ids + 1} log-probabilities", str(model.log_probs.size), at=start
         )
+    wrong = model.log_probs[~(model.log_probs <= LARGEST_LOG_PROB)]
+    if wrong.size:
+        reader.fail("log-probabilities, 0 at most", str(wrong[0]), at=start)
     reader.expect("</LogProbs>")
     reader.expect("</TransitionModel>")
     return model
@@ -133,7 +140,28 @@ def read_topology(reader: Reader) -> Topology:
             reader.fail("an HMM for every phone", f"none for phone {phone}", at=start)
     if any(not -1 <= e < len(topology.entries) for e in topology.phone_to_entry):
         reader.fail("a map of phones to HMMs", "one with too large numbers", at=start)
+    if topology.phones and not 0 < min(topology.phones) <= max(topology.phones) <= LARGEST_PHONE:
+        reader.fail(f"phones from 1 to {LARGEST_PHONE}", str(topology.phones[0]), at=start)
+    for entry in topology.entries:
+        _check_entry(reader, entry, start)
     return topology
+
+
+def _check_entry(reader: Reader, entry: tuple[HmmState, ...], start: int) -> None:
+    """Fails unless transitions lead to states, and pdf-classes are few."""
+    for state in entry:
+        for pdf_class in (state.forward_pdf_class, state.self_loop_pdf_class):
+            if not NO_PDF <= pdf_class < LARGEST_PDF_CLASS:
+                reader.fail(
+                    f"pdf-classes from 0 to {LARGEST_PDF_CLASS - 1}", str(pdf_class), at=start
+                )
+        for destination, probability in state.transitions:
+            if not 0 <= destination < len(entry) or not 0 <= probability < np.inf:
+                reader.fail(
+                    f"transitions to states below {len(entry)}, with probabilities",
+                    f"one to {destination} with {probability:g}",
+                    at=start,
+                )
 
 
 def _read_binary(reader: Reader) -> Topology:

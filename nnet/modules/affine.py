@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnet.kernels.affine.packed import pack
-from nnet.kernels.affine.spliced import Observer, Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Observer, Term
 from nnet.modules.base import ComponentModule, constant
 from nnet.modules.registry import implements
 from nnet.plan.times import Times
@@ -35,22 +37,34 @@ class AnyAffine(ComponentModule):
     """Set by an optimizer that wants to see the rows that the gradient comes from."""
 
     def transposed(self, first: int, dim: int) -> Tensor:
-        """Columns of the matrix, transposed: kept as long as the matrix stays as it is."""
-        kept = self.__dict__.setdefault("_transposed", {})
-        state = (self.linear.data_ptr(), self.linear._version, self.linear.dtype)
-        if kept.get((first, dim), (None, None))[0] != state:
-            block = self.linear.detach().narrow(1, first, dim)
-            kept[first, dim] = (state, block.t().contiguous())
-        found: Tensor = kept[first, dim][1]
-        return found
+        """Columns of the matrix, transposed, as they are now."""
+        return self._kept_for(
+            (first, dim), lambda: self.linear.detach().narrow(1, first, dim).t().contiguous()
+        )
 
     def packed(self, terms: Parts, bf16: bool = False) -> Tensor:
-        """Parts of the matrix, packed for C++; the same tensor until the matrix changes."""
-        kept = self.__dict__.setdefault("_packed", {})
-        state = (self.linear.data_ptr(), self.linear._version)
-        if kept.get((terms, bf16), (None, None))[0] != state:
-            kept[terms, bf16] = (state, pack(self._cut(terms), bf16=bf16))
-        found: Tensor = kept[terms, bf16][1]
+        """Parts of the matrix, packed for C++, as they are now."""
+        return self._kept_for((terms, bf16), lambda: pack(self._cut(terms), bf16=bf16))
+
+    def _kept_for(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """What is made of the matrix; while it is not trained, it is kept.
+
+        A trained matrix changes with every step, and in ways that leave no trace (through `.data`,
+        as many optimizers and averages do). So what is kept is used only where the matrix is,
+        number by number, what it was made of: comparing is several times faster than making it.
+        """
+        if self.training or torch.is_grad_enabled():
+            self.__dict__.pop("_copies", None)
+            return make()
+        before, kept = self.__dict__.get("_copies", (None, {}))
+        matrix = self.linear.detach()
+        if before is None or before.dtype != matrix.dtype or not torch.equal(before, matrix):
+            with torch.inference_mode(mode=False):
+                before, kept = matrix.clone(), {}
+            self.__dict__["_copies"] = (before, kept)
+        if key not in kept:
+            kept[key] = make()
+        found: Tensor = kept[key]
         return found
 
     def _cut(self, terms: Parts) -> list[Tensor]:
@@ -61,7 +75,7 @@ class AnyAffine(ComponentModule):
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
         observed = self.observer is not None and torch.is_grad_enabled()
-        if self.implementation == "reference" and not observed:
+        if self.implementation != "triton" and not observed:
             return functional.linear(x, self.linear, self.bias)
         whole = Term(0, 0, 1, x.shape[0], None, 0, x.shape[-1])
         return spliced_affine(
@@ -109,7 +123,11 @@ def _spread(matrix: Tensor) -> Tensor:
 
 @implements("FixedAffineComponent", "FoldedAffine")
 class FixedAffine(AnyAffine):
-    """Not trained.
+    """Not trained: `linear` and `bias` are buffers, and what is made of them is kept.
+
+    It is made anew after `load_state_dict`, `to` and the like, and where another tensor has taken
+    their place or one was changed in place. A change through `.data`, which leaves no trace in a
+    tensor, has to be told by `forget`.
 
     Attributes:
         version: grows when the matrix changes.
@@ -120,7 +138,13 @@ class FixedAffine(AnyAffine):
         self.register_buffer("linear", constant(self.spec.linear))
         self.register_buffer("bias", constant(self.spec.bias))
         self.version = 0
-        self._blocks: dict[object, list[Tensor]] = {}
+        self._kept: dict[object, Any] = {}
+
+    def _kept_for(self, key: object, make: Callable[[], Tensor]) -> Tensor:
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: Tensor = self._kept[key]
+        return found
 
     def blocks(self, terms: Parts, dtype: torch.dtype | None = None) -> list[Tensor]:
         """The matrix in parts for `BlockedAffine`: each term's columns, scaled, transposed.
@@ -129,19 +153,24 @@ class FixedAffine(AnyAffine):
             terms: which parts. The same list is given until the matrix changes.
             dtype: of the parts; the matrix's by default.
         """
-        key = (terms, dtype)
-        if key not in self._blocks:
-            self._blocks[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
-        return self._blocks[key]
+        key = ("blocks", terms, dtype)
+        if key not in self._kept:
+            self._kept[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
+        found: list[Tensor] = self._kept[key]
+        return found
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Lets go of what was made of the matrix."""
         self.version += 1
-        self._blocks.clear()
+        self._kept.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": {}}
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._forget()
+        self.forget()
         super()._load_from_state_dict(*args, **kwargs)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._forget()
+        self.forget()
         return super()._apply(*args, **kwargs)

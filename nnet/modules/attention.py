@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnet.kernels.attention.restricted import Heads, restricted_attention
+from nnet.kernels.attention.reference import Heads, restricted_attention
 from nnet.modules.base import WindowModule, indexed
 from nnet.modules.registry import implements
 from nnet.modules.statistics import SumsModule, chance

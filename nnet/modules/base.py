@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -57,8 +58,8 @@ class ComponentModule(nn.Module):
     """By parameter: what an optimizer wants to see, in the backward pass, the rows by which the
     parameter's gradient is summed up."""
 
-    implementation: Implementation = "reference"
-    """Which implementation of its kernel runs, if it has several; the plan's choice."""
+    implementation: ClassVar[Implementation] = "reference"
+    """Which implementation of its kernel it runs; `bound` gives others."""
 
     recordable = True
     """Whether a training step with it can be recorded (see `nnet.kernels.recording`)."""
@@ -71,6 +72,27 @@ class ComponentModule(nn.Module):
     def __init__(self, spec: Any) -> None:
         super().__init__()
         self.spec = spec
+
+    def bound(self, implementation: Implementation) -> Self:
+        """This module as an implementation carries it out: what a step of a plan is handed.
+
+        Parameters, buffers and everything else are this module's own, whichever changes them.
+        """
+        if implementation == self.implementation:
+            return self
+        own: Any = type(self)
+        kind = _bound_kind(own, implementation)
+        view: Self = object.__new__(kind)
+        view.__dict__ = self.__dict__
+        return view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is nobody's: what an optimizer set on this module, or what was made of its
+        parameters, is not part of it."""
+        state = self.__dict__.copy()
+        for name in ("observer", "row_observers", "_copies"):
+            state.pop(name, None)
+        return state
 
     def watched(self, result: Tensor, **rows: Callable[[Tensor], Tensor]) -> Tensor:
         """`result`, whose derivative is shown to the row observers.
@@ -214,6 +236,15 @@ class WindowModule(ComponentModule):
             return x[selection.start : selection.start + 1].expand(selection.count, *x.shape[1:])
         end = selection.start + (selection.count - 1) * selection.step + 1
         return x[selection.start : end : selection.step]
+
+
+@functools.cache
+def _bound_kind(kind: Any, implementation: Implementation) -> Any:
+    """The class of modules of a kind that run an implementation."""
+    plain = vars(kind).get("_unbound", kind)
+    if implementation == plain.implementation:
+        return plain
+    return type(plain.__name__, (plain,), {"implementation": implementation, "_unbound": plain})
 
 
 _INDEXED: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.convolution.geometry import Image, Taps
+from nnet.kernels.convolution.reference import image_convolution
 from nnet.kernels.windows.windows import Windows
 from nnet.modules.base import ComponentModule
 from nnet.modules.registry import implements

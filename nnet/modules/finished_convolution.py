@@ -24,5 +24,5 @@ class FinishedConvolution(WindowModule):
         self.register_buffer("offsets", constant(spec.offsets))
 
     def windowed(self, x: Tensor, rows: WindowRows) -> Tensor:
-        self.convolution.implementation = self.implementation
-        return self.convolution.finished(x, rows, self.spec.activation, self.offsets)
+        convolution = self.convolution.bound(self.implementation)
+        return convolution.finished(x, rows, self.spec.activation, self.offsets)

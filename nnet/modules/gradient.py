@@ -124,7 +124,8 @@ class BackpropTruncation(LimitsGradient):
         given, split = gradients.output, gradients.split
         scale, batch = self.spec.scale_factor, given.shape[1]
         boundaries = torch.from_numpy(self.boundaries(gradients.times, batch)).to(given.device)
-        if runs_natively(LIBRARY, given, *gradients.targets):
+        native = self.implementation == "native"
+        if native and runs_natively(LIBRARY, given, *gradients.targets):
             return _NativeTruncation(self, gradients, boundaries)
         threshold = self.spec.clipping_threshold
         if self.storing or threshold <= 0:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Observer
+from nnet.kernels.affine.terms import Observer
 from nnet.kernels.cells.gru import gru_cell, gru_cell_gradient
 from nnet.kernels.cells.gru_cpu import LIBRARY
 from nnet.kernels.native_rows import runs_natively
@@ -78,7 +78,7 @@ class AnyGruNonlinearity(Cell):
     def forward_in_steps(
         self, x: Sequence[Tensor], out: Tensor, split: Split, *, keep: bool, overwrite: bool
     ) -> StepFunction | None:
-        if self.implementation != "triton" and runs_natively(LIBRARY, *x, out, self.w_h):
+        if self.implementation == "native" and runs_natively(LIBRARY, *x, out, self.w_h):
             return self.native_steps(x, out, split)
         return RepairedSteps(self, x, out, split) if keep and self.storing else None
 

@@ -67,7 +67,8 @@ class LstmNonlinearity(Cell):
     ) -> StepFunction | None:
         if self.implementation == "triton":
             return None
-        if runs_natively(LIBRARY, *x, out, self.weights):
+        native = self.implementation == "native"
+        if native and runs_natively(LIBRARY, *x, out, self.weights):
             return _NativeSteps(self, x, out, split, keep, overwrite)
         return None if self.spec.use_dropout else _Steps(self, x, out, split, keep)
 

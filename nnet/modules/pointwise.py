@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nnet.components.nonlinearity import UNSET_THRESHOLD
-from nnet.kernels.functions import FUNCTIONS
+from nnet.kernels.functions import FUNCTIONS, ElementFunction
 from nnet.kernels.normalization.renorm import renorm, renorm_gradient
-from nnet.kernels.softmax.log_softmax import AnyTargets, LogLikelihood, log_likelihood
+from nnet.kernels.softmax.reference import AnyTargets, LogLikelihood, log_likelihood
 from nnet.modules.base import ComponentModule, Split, StepFunction, StepGradients
 from nnet.modules.registry import implements
 from nnet.modules.statistics import Nonlinearity
@@ -23,9 +22,10 @@ from nnet.plan.times import Times
 class Elementwise(Nonlinearity):
     """A function of single numbers, by its name in `nnet.kernels.functions`."""
 
-    def __init__(self, spec: Any) -> None:
-        super().__init__(spec)
-        self.form = FUNCTIONS[spec.function]
+    @property
+    def form(self) -> ElementFunction:
+        """The function in each form in which it runs."""
+        return FUNCTIONS[self.spec.function]
 
     def function(self, x: Tensor) -> Tensor:
         return self.form.value(x)

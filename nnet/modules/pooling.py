@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from nnet.kernels.implementation import Implementation
-from nnet.kernels.windows import sums as kernels
-from nnet.kernels.windows.sums import Members
-from nnet.kernels.windows.sums_cpu import native_deviations, native_sum
+from nnet.kernels.windows import reference as kernels
+from nnet.kernels.windows.cpu import native_deviations, native_sum
+from nnet.kernels.windows.reference import Members
 from nnet.modules.base import WindowModule
 from nnet.modules.registry import implements
 from nnet.plan.windows import WindowRows
@@ -46,8 +46,8 @@ def window_sums(
     if (end - first == 1).all():  # every window is one row
         return _powers(x.index_select(0, torch.from_numpy(first).to(x.device)), squares)
     if int((end - first).sum()) <= CUMULATIVE * len(x):
-        sums = [_sum(x[a:b], squares) for a, b in zip(first.tolist(), end.tolist(), strict=True)]
-        return torch.stack(sums)
+        spans = zip(first.tolist(), end.tolist(), strict=True)
+        return torch.stack([_sum(x[a:b], squares, implementation) for a, b in spans])
     powers = _powers(x, squares)
     totals = torch.cat((powers.new_zeros((1, *powers.shape[1:])), powers.cumsum(dim=0)))
     before, until = (torch.from_numpy(place).to(x.device) for place in (first, end))
@@ -74,9 +74,9 @@ def members(rows: WindowRows) -> Members:
     return found
 
 
-def _sum(x: Tensor, squares: bool) -> Tensor:
+def _sum(x: Tensor, squares: bool, implementation: Implementation) -> Tensor:
     """The sum over rows, made float64 in blocks that stay in a cache."""
-    found = native_sum(x, squares)
+    found = native_sum(x, squares) if implementation == "native" else None
     if found is not None:
         return found
     parts = []
@@ -144,7 +144,7 @@ class PooledStatistics(WindowModule):
         """In one pass, if there is one window of adjacent rows and deviations are wanted."""
         extraction, pooling = self.spec.extraction, self.spec.pooling
         wanted = extraction.include_variance and pooling.output_stddevs
-        if not (wanted and self.implementation == "reference"):
+        if not (wanted and self.implementation == "native"):
             return None
         if rows.spans is None or len(rows.spans[0]) != 1:
             return None

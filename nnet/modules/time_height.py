@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from nnet.kernels.convolution.image import Image, Taps, image_convolution
+from nnet.kernels.convolution.geometry import Image, Taps
+from nnet.kernels.convolution.reference import image_convolution
 from nnet.kernels.windows.windows import Windows
 from nnet.modules.base import WindowModule, indexed
 from nnet.modules.registry import implements

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.ir import Plan, Value
 
@@ -23,10 +22,7 @@ class DeadValues:
             value = waiting.pop()
             if value not in alive:
                 alive.add(value)
-                operation = plan.operations[value]
-                waiting.extend(operation.operands)
-                if isinstance(operation, ir.Carried):
-                    waiting.append(operation.of)
+                waiting.extend(rows.value for rows in plan.operations[value].rows())
         builder = Builder(plan.components)
         names: dict[Value, Value] = {}
         for value in sorted(alive):

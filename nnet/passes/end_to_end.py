@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
-from nnet.plan import ir
 from nnet.plan.ir import Plan
 from nnet.plan.times import At, RoundDown, Shift, TimeMap, compose
 
@@ -25,20 +24,10 @@ class EndToEnd:
 
     def run(self, plan: Plan) -> Plan:
         return Plan(
-            tuple(self._moved(operation) for operation in plan.operations),
+            tuple(operation.mapped(self._maps) for operation in plan.operations),
             plan.results,
             plan.components,
         )
-
-    def _moved(self, operation: ir.Operation) -> ir.Operation:
-        changes: dict[str, Any] = {}
-        match operation:
-            case ir.Look(maps=maps):
-                changes["maps"] = self._maps(maps)
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                changes["terms"] = tuple(replace(r, maps=self._maps(r.maps)) for r in terms)
-                changes["bypass"] = tuple(replace(r, maps=self._maps(r.maps)) for r in bypass)
-        return replace(operation, **changes) if changes else operation
 
     def _maps(self, maps: tuple[TimeMap, ...]) -> tuple[TimeMap, ...]:
         moved: list[TimeMap] = []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from nnet.components.frames import Frames, Window
 from nnet.plan import ir
-from nnet.plan.ir import Operation, Plan, Value
+from nnet.plan.ir import Operation, Plan, Rows, Value
 from nnet.plan.loops.loop import Loop
 from nnet.plan.times import At, RoundDown, Shift, TimeMap, Times
 
@@ -84,57 +84,34 @@ class Available:
                 self._known[value] = new
 
     def _evaluate(self, operation: Operation) -> Frames:
-        known, everything = self._known, self.horizon.all
-        match operation:
-            case ir.Input(name=name):
-                times = self.given.get(name)
-                return self.horizon.none if times is None else frames_of(times, self.horizon)
-            case ir.Undefined():
-                return self.horizon.none
-            case ir.Constant() | ir.IfDefined():
-                return everything
-            case ir.Carried(of=of):
-                return known[of]
-            case ir.Look(source=source, maps=maps):
-                return preimage(known[source.value], maps)
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                sets = (preimage(known[r.value], r.maps) for r in (*terms, *bypass))
-                return _meet(sets, everything)
-            case ir.ApplyWindow(component=component, source=source):
-                return self.plan.components[component].window.computable(known[source.value])
-            case ir.Failover(first=first, second=second):
-                return known[first.value] | known[second.value]
-            case ir.Switch(sources=sources):
-                result = self.horizon.none
-                for i, source in enumerate(sources):
-                    result |= known[source.value] & self.horizon.every(len(sources), i)
-                return result
-        return _meet((known[v] for v in operation.operands), everything)
+        if isinstance(operation, ir.Input):
+            times = self.given.get(operation.name)
+            return self.horizon.none if times is None else frames_of(times, self.horizon)
+        sets = [self._seen(rows) for rows in operation.rows()]
+        return operation.defined(sets, self.horizon.all)
 
-    def needed(self, operation: Operation, rows: Frames) -> list[tuple[Value, Frames]]:
-        """What each operand must provide for `rows`, in the order of the operands."""
-        match operation:
-            case ir.Carried(of=of):
-                return [(of, rows)]
-            case ir.Look(source=source, maps=maps):
-                return [(source.value, image(rows, maps))]
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                return [(r.value, image(rows, r.maps)) for r in (*terms, *bypass)]
-            case ir.IfDefined(source=source):
-                return [(source.value, rows & self(source.value))]
-            case ir.Failover(first=first, second=second):
-                there = self(first.value)
-                return [(first.value, rows & there), (second.value, rows.without(there))]
-            case ir.Switch(sources=sources):
-                count = len(sources)
-                return [
-                    (s.value, rows & self.horizon.every(count, i)) for i, s in enumerate(sources)
-                ]
-            case ir.ApplyWindow(component=component, source=source):
-                window = self.plan.components[component].window
-                read = rows.floored(window.modulus).reached(window.offsets)
-                return [(source.value, read if window.exact else read & self(source.value))]
-        return [(value, rows) for value in operation.operands]
+    def _seen(self, rows: Rows) -> Frames:
+        """The rows of an operation for which those that it reads are there."""
+        window, there = self.plan.window(rows), self._known[rows.value]
+        return preimage(there, rows.maps) if window is None else window.computable(there)
+
+    def needed(self, operation: Operation, own: Frames) -> list[tuple[Value, Frames]]:
+        """What each operand must provide for rows `own`, in the order of `Operation.rows`."""
+        parts = operation.parts(own, self._among)
+        read = zip(operation.rows(), parts, strict=True)
+        return [(rows.value, self.read(rows, part)) for rows, part in read]
+
+    def _among(self, value: Value, frames: Frames) -> Frames:
+        """Those of some frames at which a value can be computed."""
+        return frames & self(value)
+
+    def read(self, rows: Rows, part: Frames) -> Frames:
+        """The rows of an operand that rows `part` of an operation read."""
+        window = self.plan.window(rows)
+        if window is None:
+            return image(part, rows.maps)
+        read = part.floored(window.modulus).reached(window.offsets)
+        return read if window.exact else read & self(rows.value)
 
     def needed_in(self, loop: Loop, needs: dict[Value, Frames]) -> dict[Value, Frames]:
         """All rows of a loop, and of the values that it reads, that the rows `needs` depend on."""
@@ -153,9 +130,3 @@ class Available:
                         known[source] |= rows
                         changed = True
         return known | outside
-
-
-def _meet(sets: Iterable[Frames], everything: Frames) -> Frames:
-    for frames in sets:
-        everything &= frames
-    return everything

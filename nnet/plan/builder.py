@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ class Builder:
         operations = tuple(
             replace(o, of=names[o.of]) if isinstance(o, Carried) else o for o in self.operations
         )
-        named = _named_components(operations)
+        named = {name for operation in operations for name in operation.components()}
         components = {name: spec for name, spec in self.components.items() if name in named}
         return Plan(operations, tuple((name, names[v]) for name, v in results), components)
 
@@ -92,9 +92,3 @@ class Builder:
             case Sum(sources=(source,), scales=(inner,)):
                 return source.value, scale * inner
         return value, scale
-
-
-def _named_components(operations: Iterable[Operation]) -> set[str]:
-    """The names of the components that operations apply."""
-    fields = ("component", "scale_offset", "relu", "batch_norm")
-    return {getattr(operation, name, "") for operation in operations for name in fields}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nnet.plan import ir
 from nnet.plan.derived import is_affine
-from nnet.plan.ir import Plan, Value
+from nnet.plan.ir import Operation, Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.machine import Machine, Precision
 
@@ -15,8 +14,6 @@ FLOAT = 4
 """Bytes of a number."""
 
 Bound = Literal["arithmetic", "memory", "launch"]
-
-VIEWS = (ir.Input, ir.Look, ir.Columns, ir.Carried)
 
 
 @dataclass(frozen=True)
@@ -66,24 +63,28 @@ def operation_cost(plan: Plan, layout: Layout, value: Value, batch: int = 1) -> 
 
     Every operand is read once and the result written once; the weights are read once for the batch.
     """
-    operation = plan.operations[value]
-    rows = layout.times[value].count
-    if not rows or isinstance(operation, VIEWS):
+    operation, count = plan.operations[value], layout.times[value].count
+    if not count or is_view(operation):
         return Cost()
-    if isinstance(operation, ir.SplicedAffine):
-        return _affine_cost(plan, layout, value, operation, batch)
-    read = sum(
-        piece.rows.count * plan.dim(source)
-        for source, piece in zip(operation.operands, layout.reads[value], strict=True)
-    )
-    flops = weights = 0
-    if isinstance(operation, ir.Sum):
-        flops = 2 * read
-    elif isinstance(operation, ir.Apply | ir.ApplyWindow):
-        spec = plan.components[operation.component]
-        flops = rows * (2 * spec.linear.size if is_affine(spec) else spec.flops_per_row)
-        weights = _weights(spec)
-    return Cost(batch * flops, FLOAT * (batch * (read + rows * operation.dim) + weights), 1)
+    spec = plan.components.get(operation.component_applied)
+    matrix = spec is not None and is_affine(spec)
+    written = count * operation.dim
+    flops, moved = operation.elementwise() * written, written
+    for rows, piece in zip(plan.reads(value), layout.reads[value], strict=True):
+        once = rows.into is None and piece.rows.index is None and piece.rows.step == 0
+        read = (1 if once else piece.rows.count) * rows.dim
+        moved += read
+        if matrix and rows.into is None:
+            flops += 2 * read * operation.dim
+    if spec is not None and not matrix:
+        flops += count * spec.flops_per_row
+    weights = 0 if spec is None else _weights(spec)
+    return Cost(batch * flops, FLOAT * (batch * moved + weights), 1)
+
+
+def is_view(operation: Operation) -> bool:
+    """Whether nothing is computed: the rows are those of an input or of another value."""
+    return operation.looks and operation.whole
 
 
 def _weights(spec: Any) -> int:
@@ -91,26 +92,6 @@ def _weights(spec: Any) -> int:
     if is_affine(spec):
         return int(spec.linear.size)
     return int(getattr(spec, "num_parameters", 0))
-
-
-def _affine_cost(
-    plan: Plan, layout: Layout, value: Value, operation: ir.SplicedAffine, batch: int
-) -> Cost:
-    flops = 0
-    moved = 0
-    count = len(operation.terms)
-    for rows, piece in zip(operation.terms, layout.reads[value][:count], strict=True):
-        once = piece.rows.index is None and piece.rows.step == 0
-        products = 1 if once else piece.rows.count
-        flops += 2 * products * rows.dim * operation.dim
-        moved += products * rows.dim
-    written = layout.times[value].count * operation.dim
-    passes = 1 + len(operation.bypass)
-    weights = int(plan.components[operation.component].linear.size)
-    extra = bool(operation.activation) + bool(operation.scale_offset) + len(operation.bypass)
-    return Cost(
-        batch * (flops + extra * written), FLOAT * (batch * (moved + passes * written) + weights), 1
-    )
 
 
 def plan_cost(plan: Plan, layout: Layout, batch: int = 1) -> Cost:

@@ -32,6 +32,11 @@ def is_affine(spec: Any) -> bool:
     return spec.type_name in AFFINE
 
 
+def is_fixed_affine(spec: Any) -> bool:
+    """Whether it is an affine component that is not trained."""
+    return spec.type_name in ("FixedAffineComponent", "FoldedAffine")
+
+
 IDENTITIES = frozenset(("NoOpComponent", "BackpropTruncationComponent", "ClipGradientComponent"))
 """Components whose value is the input's, but for a scale that BackpropTruncation may have."""
 

@@ -54,7 +54,10 @@ def _cost(plan: Plan, layout: Layout, value: Value, choices: Mapping[Value, Choi
     if not cost.bytes:
         return ""
     text = f"{cost.flops / 1e6:9.3f} MFLOP {cost.bytes / 1e6:9.3f} MB"
-    return text if choice is None else f"{text}  {choice.bound:<10}  {choice.implementation}"
+    if choice is None:
+        return text
+    reason = f" ({choice.reason})" if choice.reason else ""
+    return f"{text}  {choice.bound:<10}  {choice.implementation}{reason}"
 
 
 def _described(operation: Operation) -> str:
@@ -90,8 +93,9 @@ def _described(operation: Operation) -> str:
             return f"carried %{of}"
         case ir.SplicedAffine():
             return _affine(operation)
-    operands = ", ".join(f"%{value}" for value in operation.operands)
-    return f"{type(operation).__name__.lower()} {operands}"
+    name, read = type(operation).__name__.lower(), ", ".join(map(_rows, operation.rows()))
+    components = ", ".join(operation.components())
+    return f"{name} {components}({read})" if components else f"{name} {read}"
 
 
 def _affine(operation: ir.SplicedAffine) -> str:

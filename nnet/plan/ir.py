@@ -7,83 +7,30 @@ index sets of one request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from nnet.components.frames import Frames
+from nnet.components.window import TimeWindow
 from nnet.errors import NnetError
+from nnet.plan.operation import AnyTimes, Defined
+from nnet.plan.operation import Operation as Operation
+from nnet.plan.operation import Rows as Rows
+from nnet.plan.operation import Source as Source
+from nnet.plan.operation import Value as Value
 from nnet.plan.times import TimeMap
 
 if TYPE_CHECKING:
     from nnet.plan.loops.loop import Loop
 
-Value = int
-"""A value is named by the position of the operation that makes it."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of `value` as seen through `maps`, times `scale`, columns `offset` .. `offset + dim`."""
-
-    value: Value
-    maps: tuple[TimeMap, ...] = ()
-    scale: float = 1.0
-    offset: int = 0
-    dim: int = 0
-
-    def renamed(self, names: Mapping[Value, Value]) -> Self:
-        return replace(self, value=names[self.value])
-
-
-@dataclass(frozen=True)
-class Source:
-    """An operand: the rows of `value` at the operation's own times."""
-
-    value: Value
-
-    def renamed(self, names: Mapping[Value, Value]) -> Source:
-        return Source(names[self.value])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """What every operation has: the columns of its result, and whom it was made for.
-
-    `reads` names the fields that hold operands: one, or a tuple of them.
-    """
-
-    reads: ClassVar[tuple[str, ...]] = ()
-
-    dim: int
-    origin: str = field(default="", compare=False)
-
-    @cached_property
-    def operands(self) -> tuple[Value, ...]:
-        """The values that this operation reads, in the order of `reads`."""
-        values: list[Value] = []
-        for name in self.reads:
-            operand = getattr(self, name)
-            values.extend(o.value for o in (operand if isinstance(operand, tuple) else (operand,)))
-        return tuple(values)
-
-    def renamed(self, names: Mapping[Value, Value]) -> Self:
-        """The same operation on renamed operands."""
-        if all(names[value] == value for value in self.operands):
-            return self
-        changes: dict[str, Any] = {}
-        for name in self.reads:
-            operand = getattr(self, name)
-            is_tuple = isinstance(operand, tuple)
-            changes[name] = (
-                tuple(o.renamed(names) for o in operand) if is_tuple else operand.renamed(names)
-            )
-        return replace(self, **changes)
-
 
 @dataclass(frozen=True)
 class Input(Operation):
     """The rows that the user gives for input node `name`."""
+
+    looks: ClassVar[bool] = True
 
     name: str
 
@@ -91,6 +38,9 @@ class Input(Operation):
 @dataclass(frozen=True)
 class Undefined(Operation):
     """Defined at no index (for instance an x other than 0 of an input)."""
+
+    def defined(self, sets: Sequence[Frames], everything: Frames) -> Frames:
+        return everything.window.none
 
 
 @dataclass(frozen=True)
@@ -106,8 +56,16 @@ class Look(Operation):
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
 
+    looks: ClassVar[bool] = True
+
     source: Source
     maps: tuple[TimeMap, ...]
+
+    def rows(self) -> tuple[Rows, ...]:
+        return (Rows(self.source.value, self.maps),)
+
+    def mapped(self, change: Callable[[tuple[TimeMap, ...]], tuple[TimeMap, ...]]) -> Self:
+        return replace(self, maps=change(self.maps))
 
 
 @dataclass(frozen=True)
@@ -115,9 +73,13 @@ class Columns(Operation):
     """Columns `offset` .. `offset + dim` of `source`."""
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
+    looks: ClassVar[bool] = True
 
     source: Source
     offset: int
+
+    def rows(self) -> tuple[Rows, ...]:
+        return (Rows(self.source.value, offset=self.offset, dim=self.dim),)
 
 
 @dataclass(frozen=True)
@@ -125,6 +87,7 @@ class Append(Operation):
     """Columns of the sources, side by side."""
 
     reads: ClassVar[tuple[str, ...]] = ("sources",)
+    side_by_side: ClassVar[bool] = True
 
     sources: tuple[Source, ...]
 
@@ -138,14 +101,29 @@ class Sum(Operation):
     sources: tuple[Source, ...]
     scales: tuple[float, ...]
 
+    def rows(self) -> tuple[Rows, ...]:
+        pairs = zip(self.sources, self.scales, strict=True)
+        return tuple(Rows(source.value, scale=scale) for source, scale in pairs)
+
+    def elementwise(self) -> int:
+        return 2 * len(self.sources)
+
 
 @dataclass(frozen=True)
 class IfDefined(Operation):
     """`source` where it can be computed, else zeros."""
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
+    looks: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
 
     source: Source
+
+    def defined(self, sets: Sequence[Frames], everything: Frames) -> Frames:
+        return everything
+
+    def parts(self, own: AnyTimes, defined: Defined[AnyTimes]) -> tuple[AnyTimes, ...]:
+        return (defined(self.source.value, own),)
 
 
 @dataclass(frozen=True)
@@ -153,9 +131,18 @@ class Failover(Operation):
     """`first` where it can be computed, else `second`."""
 
     reads: ClassVar[tuple[str, ...]] = ("first", "second")
+    whole: ClassVar[bool] = False
 
     first: Source
     second: Source
+
+    def defined(self, sets: Sequence[Frames], everything: Frames) -> Frames:
+        first, second = sets
+        return first | second
+
+    def parts(self, own: AnyTimes, defined: Defined[AnyTimes]) -> tuple[AnyTimes, ...]:
+        there = defined(self.first.value, own)
+        return there, own.difference(there)
 
 
 @dataclass(frozen=True)
@@ -163,8 +150,22 @@ class Switch(Operation):
     """At time t, `sources[t mod len(sources)]`."""
 
     reads: ClassVar[tuple[str, ...]] = ("sources",)
+    whole: ClassVar[bool] = False
 
     sources: tuple[Source, ...]
+
+    @property
+    def period(self) -> int:
+        return len(self.sources)
+
+    def defined(self, sets: Sequence[Frames], everything: Frames) -> Frames:
+        result = everything.window.none
+        for number, frames in enumerate(sets):
+            result |= frames.residue(number, len(sets))
+        return result
+
+    def parts(self, own: AnyTimes, defined: Defined[AnyTimes]) -> tuple[AnyTimes, ...]:
+        return tuple(own.residue(i, len(self.sources)) for i in range(len(self.sources)))
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,14 @@ class Apply(Operation):
     """A component's output on `source`, row by row."""
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
+    names: ClassVar[tuple[str, ...]] = ("component",)
+    applies: ClassVar[bool] = True
 
     component: str
     source: Source
+
+    def rows(self) -> tuple[Rows, ...]:
+        return (Rows(self.source.value, into=None),)
 
 
 @dataclass(frozen=True)
@@ -182,9 +188,14 @@ class ApplyWindow(Operation):
     """A component's output on a window of the rows of `source` around each row."""
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
+    names: ClassVar[tuple[str, ...]] = ("component",)
+    applies: ClassVar[bool] = True
 
     component: str
     source: Source
+
+    def rows(self) -> tuple[Rows, ...]:
+        return (Rows(self.source.value, window=self.component, into=None),)
 
 
 @dataclass(frozen=True)
@@ -192,6 +203,7 @@ class Logits(Operation):
     """`source` as it is: an output whose log-softmax, `component`, is left to its objective."""
 
     reads: ClassVar[tuple[str, ...]] = ("source",)
+    names: ClassVar[tuple[str, ...]] = ("component",)
 
     component: str
     source: Source
@@ -200,6 +212,8 @@ class Logits(Operation):
 @dataclass(frozen=True)
 class Generate(Operation):
     """The output of a component that has no input, at every time."""
+
+    names: ClassVar[tuple[str, ...]] = ("component",)
 
     component: str
 
@@ -212,7 +226,12 @@ class Carried(Operation):
     was; `nnet.plan.builder.Builder.plan` renames it.
     """
 
+    looks: ClassVar[bool] = True
+
     of: Value
+
+    def rows(self) -> tuple[Rows, ...]:
+        return (Rows(self.of),)
 
 
 @dataclass(frozen=True)
@@ -226,6 +245,8 @@ class SplicedAffine(Operation):
     """
 
     reads: ClassVar[tuple[str, ...]] = ("terms", "bypass")
+    names: ClassVar[tuple[str, ...]] = ("component", "scale_offset")
+    applies: ClassVar[bool] = True
 
     component: str
     terms: tuple[Rows, ...]
@@ -234,6 +255,12 @@ class SplicedAffine(Operation):
     bypass: tuple[Rows, ...] = ()
     ones: bool = False
 
+    def rows(self) -> tuple[Rows, ...]:
+        return (*(replace(term, into=None) for term in self.terms), *self.bypass)
+
+    def elementwise(self) -> int:
+        return bool(self.activation) + bool(self.scale_offset) + len(self.bypass)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReluBatchNorm(Apply):
@@ -241,16 +268,23 @@ class ReluBatchNorm(Apply):
     makes of `source`; plus `bypass_scale` times the bypass, if there is one."""
 
     reads: ClassVar[tuple[str, ...]] = ("source", "bypass")
+    names: ClassVar[tuple[str, ...]] = ("component", "relu")
 
     relu: str
     bypass: tuple[Source, ...] = ()
     bypass_scale: float = 1.0
+
+    def rows(self) -> tuple[Rows, ...]:
+        beside = (Rows(source.value, scale=self.bypass_scale) for source in self.bypass)
+        return (Rows(self.source.value, into=None), *beside)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AffineBatchNorm(SplicedAffine):
     """Batch-norm `batch_norm`, by a minibatch's statistics, on what the rectified linear unit
     `relu` makes of the affine transform; plus the bypass."""
+
+    names: ClassVar[tuple[str, ...]] = ("component", "scale_offset", "relu", "batch_norm")
 
     relu: str
     batch_norm: str
@@ -278,14 +312,27 @@ class Plan:
     def dim(self, value: Value) -> int:
         return self.operations[value].dim
 
+    def reads(self, value: Value) -> tuple[Rows, ...]:
+        """What an operation reads, with the columns of it counted."""
+        operation, found, column = self.operations[value], list[Rows](), 0
+        for rows in operation.rows():
+            dim = rows.dim or self.dim(rows.value)
+            into = column if operation.side_by_side else rows.into
+            found.append(replace(rows, dim=dim, into=into))
+            column += dim
+        return tuple(found)
+
+    def window(self, rows: Rows) -> TimeWindow | None:
+        """The window that is read around each row, where an operation reads one."""
+        window: TimeWindow | None = self.components[rows.window].window if rows.window else None
+        return window
+
     def uses(self) -> list[int]:
         """For each value, how many operands and results refer to it."""
         counts = [0] * len(self.operations)
         for operation in self.operations:
-            for value in operation.operands:
-                counts[value] += 1
-            if isinstance(operation, Carried):
-                counts[operation.of] += 1
+            for rows in operation.rows():
+                counts[rows.value] += 1
         for _, value in self.results:
             counts[value] += 1
         return counts

@@ -35,9 +35,8 @@ class Layout:
     """For each value the times at which it is stored, in order, and how its operands are read.
 
     `times[v]` is empty where value v is not needed. `reads[v]` has one piece for each operand of
-    operation v, in the order of `Operation.operands` (for a carried value: of the value that it
-    is; for a window: all rows of the operand). `results` holds, by output name, the value
-    and the rows of it that the request asks for.
+    operation v, in the order of `Operation.rows` (for a window: all rows of the operand).
+    `results` holds, by output name, the value and the rows of it that the request asks for.
     """
 
     times: tuple[Times, ...]
@@ -119,6 +118,7 @@ class _Binding:
         elif isinstance(operation, ir.Undefined):
             raise NnetError(f"'{operation.origin}' is asked for at an index it never has")
         else:
+            self._check_window(operation, needs[value])
             for source, need in self._source_needs(operation, needs[value]):
                 needs[source] = needs[source].union(need)
 
@@ -129,6 +129,28 @@ class _Binding:
             return
         for value, frames in self._available.needed_in(loop, asked).items():
             needs[value] = needs[value].union(Times.of_frames(frames))
+            self._check_window(self.plan.operations[value], needs[value])
+
+    def _check_window(self, operation: ir.Operation, need: Times) -> None:
+        """Raises NnetError if a window has not the frames without which there is no output.
+
+        Of a window that takes what there is, only what can be computed is asked for, so that
+        nothing that it reads would say that it is empty.
+        """
+        for rows in operation.rows():
+            window = self.plan.window(rows)
+            if window is None or window.exact or not need.count:
+                continue
+            frames = frames_of(need, self._available.horizon)
+            missing = frames.difference(window.computable(self._available(rows.value)))
+            if missing.bits:
+                raise NnetError(
+                    f"'{operation.origin}' cannot be computed at t = {Times.of_frames(missing)}: "
+                    f"of the frames from {window.first:+d} to {window.last:+d} around it, the "
+                    "inputs given do not provide those that it needs; give more frames at once "
+                    "(--frames-per-chunk) or of context (--extra-left-context, "
+                    "--extra-right-context)"
+                )
 
     def _stored_input(self, operation: ir.Input, need: Times) -> Times:
         given = self.given.get(operation.name)
@@ -143,48 +165,38 @@ class _Binding:
         return given
 
     def _source_needs(self, operation: ir.Operation, need: Times) -> list[tuple[Value, Times]]:
-        """What each operand must provide, in the order of `operation.operands`."""
-        match operation:
-            case ir.Look(source=source, maps=maps):
-                return [(source.value, need.image(maps))]
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                return [(rows.value, need.image(rows.maps)) for rows in (*terms, *bypass)]
-            case ir.IfDefined(source=source):
-                return [(source.value, self._defined(source.value, need))]
-            case ir.Failover(first=first, second=second):
-                defined = self._defined(first.value, need)
-                return [(first.value, defined), (second.value, need.difference(defined))]
-            case ir.Switch(sources=sources):
-                return [(s.value, need.residue(i, len(sources))) for i, s in enumerate(sources)]
-            case ir.ApplyWindow():
-                rows = frames_of(need, self._available.horizon)
-                ((read, frames),) = self._available.needed(operation, rows)
-                return [(read, Times.of_frames(frames))]
-        return [(value, need) for value in operation.operands]
+        """What each operand must provide, in the order of `Operation.rows`."""
+        parts = operation.parts(need, self._defined)
+        read = zip(operation.rows(), parts, strict=True)
+        return [(rows.value, self._read(rows, part)) for rows, part in read]
+
+    def _read(self, rows: ir.Rows, part: Times) -> Times:
+        """The rows of an operand that rows `part` of an operation read."""
+        window = self.plan.window(rows)
+        if window is None:
+            return part.image(rows.maps)
+        frames = self._available.read(rows, frames_of(part, self._available.horizon))
+        return Times.of_frames(frames)
 
     def _reads(self, operation: ir.Operation, own: Times, times: list[Times]) -> tuple[Piece, ...]:
-        match operation:
-            case ir.Carried(of=of):
-                return (Piece(times[of].select(own)),)
-            case ir.ApplyWindow(source=source):
-                return (Piece(Selection(0, 1, times[source.value].count)),)
-            case ir.Look(source=source, maps=maps):
-                return (Piece(times[source.value].select(own, maps)),)
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                return tuple(Piece(times[r.value].select(own, r.maps)) for r in (*terms, *bypass))
-            case ir.IfDefined() | ir.Failover() | ir.Switch():
-                return tuple(
-                    self._scattered(times[source], need, own)
-                    for source, need in self._source_needs(operation, own)
-                )
-        return tuple(Piece(times[value].select(own)) for value in operation.operands)
+        parts = operation.parts(own, self._defined)
+        pieces = []
+        for rows, part in zip(operation.rows(), parts, strict=True):
+            stored = times[rows.value]
+            if rows.window:
+                pieces.append(Piece(Selection(0, 1, stored.count)))
+            elif operation.whole:
+                pieces.append(Piece(stored.select(own, rows.maps)))
+            else:
+                pieces.append(self._scattered(stored, rows, part, own))
+        return tuple(pieces)
 
     @staticmethod
-    def _scattered(stored: Times, part: Times, own: Times) -> Piece:
-        """Rows that are defined at `part` of the operation's own times."""
+    def _scattered(stored: Times, rows: ir.Rows, part: Times, own: Times) -> Piece:
+        """Rows that are read for `part` of the operation's own times."""
         into = None if part == own else np.searchsorted(own.array(), part.array())
-        rows = stored.select(part) if part.count else Selection(0, 1, 0)
-        return Piece(rows, into)
+        selected = stored.select(part, rows.maps) if part.count else Selection(0, 1, 0)
+        return Piece(selected, into)
 
     def _defined(self, value: Value, among: Times) -> Times:
         """Those of the times `among` at which `value` can be computed."""

@@ -18,6 +18,13 @@ class TimeRange:
     count: int
     step: int = 1
 
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.step < 1:
+            raise NnetError(
+                f"a range of {self.count} times, {self.step} frames apart; expected: a count of 0 "
+                "or more, and at least 1 frame"
+            )
+
     @property
     def last(self) -> int:
         return self.start + (self.count - 1) * self.step
@@ -36,6 +43,8 @@ class TimeList:
     times: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(time, int) for time in self.times):
+            raise NnetError("the times of a request must be integers, in frames")
         if any(b <= a for a, b in itertools.pairwise(self.times)):
             raise NnetError("the times of a request must be in increasing order, each once")
 
@@ -131,6 +140,9 @@ def chunk_request(
         subsampling: the frame subsampling factor.
         outputs: names of the outputs wanted; all by default.
     """
+    for name, number in (("frames", frames), ("subsampling", subsampling)):
+        if not isinstance(number, int) or number < 1:
+            raise NnetError(f"{name} is {number!r}; expected: a positive integer")
     count = -(-frames // subsampling)
     wanted = TimeRange(0, count, subsampling)
     names = outputs if outputs is not None else tuple(n.name for n in network.outputs())

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nnet.kernels.affine.blocked import BlockedAffine
 from nnet.kernels.affine.chain import AffineChain, Link
-from nnet.kernels.affine.packed import can_pack
-from nnet.kernels.affine.spliced import Epilogue, Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Epilogue, Term
 from nnet.modules.affine import AnyAffine, FixedAffine, Part
 from nnet.modules.elementwise import ScaleOffset
 from nnet.plan.ir import SplicedAffine, Value
@@ -27,6 +27,7 @@ class AffineStep:
         names: the values that `Term.source` counts.
         terms: those of the operation, then its bypasses.
         consume_bypass: nobody needs the source of the only bypass afterwards.
+        packed: whether it runs on packed weights in C++; a chain of such steps is one.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class AffineStep:
         module: AnyAffine,
         scale_offset: ScaleOffset | None,
         consume_bypass: bool,
+        packed: bool = False,
     ) -> None:
         self.made = made
+        self.packed = packed
         self.names = tuple(names)
         self.terms = tuple(terms[: len(operation.terms)])
         self.bypass = tuple(terms[len(operation.terms) :])
@@ -67,7 +70,7 @@ class AffineStep:
     def __call__(self, values: Values) -> Tensor:
         sources = [values[name] for name in self.names]
         module = self.module
-        on_cpu = sources[0].device.type == "cpu" and module.implementation == "reference"
+        on_cpu = sources[0].device.type == "cpu" and module.implementation != "triton"
         if isinstance(module, FixedAffine) and on_cpu and not torch.is_grad_enabled():
             blocks = module.blocks(self.parts, autocast_dtype("cpu"))
             if self._blocked is None or self._blocked.blocks is not blocks:
@@ -89,12 +92,6 @@ class AffineStep:
             module.observer,
             implementation=module.implementation,
         )
-
-    @property
-    def can_be_linked(self) -> bool:
-        """Whether it can be part of a chain: fixed, its rows regular, its activation known."""
-        regular = all(term.positions is None for term in (*self.terms, *self.bypass))
-        return isinstance(self.module, FixedAffine) and regular and can_pack(self._activation)
 
     @property
     def version(self) -> int:
@@ -179,4 +176,4 @@ def chained(entries: Sequence[Entry], bf16: bool) -> list[Entry]:
 
 
 def _can_be_linked(entry: Entry) -> bool:
-    return isinstance(entry[1], AffineStep) and entry[1].can_be_linked
+    return isinstance(entry[1], AffineStep) and entry[1].packed

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term, spliced_affine
+from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.normalization.affine_batch_norm import Layer, Normalization, affine_batch_norm
 from nnet.kernels.normalization.batch_norm import batch_norm
 from nnet.modules.affine import AnyAffine
@@ -102,7 +103,7 @@ class ReluBatchNorm:
             usual
             and real
             and self.batch_norm.uses_minibatch
-            and self.batch_norm.implementation == "reference"
+            and self.batch_norm.implementation != "triton"
             and not (_has_hooks(self.relu) or _has_hooks(self.batch_norm))
             and all(t.device.type == "cpu" and t.dtype == dtype for t in tensors)
         )
@@ -145,6 +146,7 @@ class ReluBatchNorm:
             bypass=self.bypass,
             observer=None if module is None else module.observer,
             watch=self._watch(),
+            implementation=self.batch_norm.implementation,
         )
 
     def _made(

@@ -1,49 +1,59 @@
-"""Which implementations run, for the rows that are there."""
+"""With what a network is carried out here: what the table of implementations is asked with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from nnet.kernels.implementation import DTYPES
-from nnet.plan.implementations import Choice, Kernels, choose
-from nnet.plan.ir import Plan, Value
-from nnet.plan.layout import Layout
-from nnet.plan.machine import Precision
-from nnet.runtime.device import machine_here
+from nnet.kernels.affine.packed import has_bf16_units
+from nnet.kernels.implementation import native_is_available
+from nnet.plan.implementations import Abilities, Situation
+from nnet.plan.machine import MACHINES, Machine, Precision
+from nnet.runtime.device import autocast_dtype, machine_here
 
 
-class Chooser:
-    """The cost model's choices for a layout, worked out once for each kind of minibatch.
+@cache
+def abilities_here() -> Abilities:
+    """What there is on this machine."""
+    native = native_is_available()
+    return Abilities(native, native and has_bf16_units())
 
-    `auto` is plain torch for what our kernels do not compute with: tensors that are not on a CUDA
-    device, and 64-bit numbers.
+
+def situation_of(rows: Mapping[str, Tensor], *, fixed: bool) -> Situation:
+    """With what inputs (time, batch, dim) are computed.
+
+    Args:
+        fixed: whether the choice on a CPU does not depend on how many sequences there are: nothing
+            is trained, and there are no loops.
     """
+    tensors = list(rows.values())
+    first = tensors[0]
+    device, batch = first.device.type, first.shape[1]
+    types = {x.dtype for x in tensors}
+    dtype = autocast_dtype(device) or (types.pop() if len(types) == 1 else None)
+    tracing = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    traced = tracing or any(type(x) not in (Tensor, Parameter) for x in tensors)
+    return Situation(
+        device=device,
+        dtype="mixed" if dtype is None else _NAMES[dtype],
+        gradient=torch.is_grad_enabled(),
+        batch=1 if fixed and device == "cpu" else batch,
+        precision=_precision(first),
+        traced=traced,
+        abilities=Abilities(native=False) if traced else abilities_here(),
+    )
 
-    def __init__(self, plan: Plan, layout: Layout, asked: Kernels) -> None:
-        self.plan = plan
-        self.layout = layout
-        self.asked = asked
-        self._known: dict[tuple[int, Kernels, Precision], Mapping[Value, Choice]] = {}
 
-    def __call__(self, rows: Tensor) -> Mapping[Value, Choice]:
-        """The choices for a minibatch like `rows` (time, batch, dim)."""
-        usable = rows.device.type == "cuda" and rows.dtype in DTYPES
-        asked = "reference" if self.asked == "auto" and not usable else self.asked
-        key = (rows.shape[1], asked, _precision(rows))
-        if key not in self._known:
-            batch, _, precision = key
-            self._known[key] = choose(
-                self.plan,
-                self.layout,
-                machine_here(),
-                asked=asked,
-                batch=batch,
-                precision=precision,
-            )
-        return self._known[key]
+_NAMES = {getattr(torch, name): name for name in ("float16", "bfloat16", "float32", "float64")}
+
+
+def machine_of(situation: Situation) -> Machine:
+    """The description of the machine that computes."""
+    return machine_here() if situation.device == "cuda" else MACHINES["cpu"]
 
 
 def _precision(rows: Tensor) -> Precision:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -12,35 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnet.arguments import check_argument, described
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
-from nnet.kernels.affine.packed import can_pack, has_bf16_units
+from nnet.kernels.affine.packed import has_bf16_units
 from nnet.modelfile.model import Model
 from nnet.modules.base import ComponentModule
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.dropout import RandomModule
 from nnet.modules.registry import make_module
 from nnet.modules.statistics import StatisticsModule
-from nnet.passes.base import Pass, run_passes
+from nnet.passes.base import Pass
 from nnet.passes.end_to_end import EndToEnd
-from nnet.passes.pipeline import pipeline
+from nnet.passes.planning import plan_network
 from nnet.plan.implementations import Kernels
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
-from nnet.plan.layout import Layout, bind
 from nnet.plan.loops.loop import period, total_reach
-from nnet.plan.lower import lower
 from nnet.plan.request import Joined, Request, chunk_request
-from nnet.runtime.choosing import Chooser
+from nnet.runtime.arguments import Inputs, check_sizes, named_inputs
+from nnet.runtime.choosing import abilities_here
 from nnet.runtime.cuda_graph import CapturedGraphs, check_cuda_graph
 from nnet.runtime.device import check_bf16, machine_here
 from nnet.runtime.executor import Executor
+from nnet.runtime.executors import Executors
 from nnet.runtime.logits import Output, finished, outputs_of
 from nnet.runtime.memory import HALF, LOSSLESS, HalvedMemory, check_compression_level
 from nnet.runtime.tiled_run import TiledRun
-
-LAYOUTS_KEPT = 64
 
 
 def compile_network(
@@ -63,9 +62,10 @@ def compile_network(
             constant into the affine components. Nothing is trainable then.
         outputs: names of the outputs wanted; all by default.
         passes: the passes to run instead of the usual ones.
-        kernels: `reference` for plain torch, `triton` for our kernels wherever there is one (in
-            Triton's interpreter where there is no CUDA device, slowly), `auto` for the faster one
-            by the cost model; that is plain torch on a CPU.
+        kernels: `reference` for plain torch and nothing else, `native` for our C++ on a CPU
+            wherever it is legal, `triton` for our kernels of a GPU wherever there is one (in
+            Triton's interpreter where there is no CUDA device, slowly), `auto` for the fastest by
+            the table `nnet.plan.implementations`.
         cuda_graph: launch the network as one CUDA graph for each request and batch size; in test
             mode, without gradients.
         bf16: in test mode, compute matrix products in bfloat16; results stay float32. On a CPU
@@ -81,7 +81,11 @@ def compile_network(
             statistics and `test_mode` is asked for; `kernels` are unknown; a CUDA graph is asked
             for where there can be none.
     """
+    check_argument(
+        model, (Network, Model), "model", "a Network or a Model; nnet.load(path) reads one"
+    )
     network = model.network if isinstance(model, Model) else model
+    outputs = (outputs,) if isinstance(outputs, str) else outputs
     asked = known_kernels(kernels)
     if cuda_graph:
         check_cuda_graph(test_mode=test_mode)
@@ -94,11 +98,16 @@ def compile_network(
             )
         if not test_mode:
             raise NnetError("bf16 is for test mode; to train so, use torch.autocast or --bf16")
-    on_gpu = asked == "triton" or (asked == "auto" and machine_here().is_gpu)
-    fused = on_gpu or (test_mode and can_pack())
-    left = tuple(log_likelihoods)
-    usual = pipeline(test_mode=test_mode, fused=fused, log_likelihoods=left)
-    plan = run_passes(lower(network, outputs), usual if passes is None else tuple(passes))
+    plan = plan_network(
+        network,
+        machine_here(),
+        abilities=abilities_here(),
+        asked=asked,
+        test_mode=test_mode,
+        outputs=outputs,
+        log_likelihoods=tuple(log_likelihoods),
+        passes=None if passes is None else tuple(passes),
+    )
     module = CompiledNetwork(
         network, plan, exact=not test_mode, kernels=asked, cuda_graph=cuda_graph
     )
@@ -123,7 +132,7 @@ class CompiledNetwork(nn.Module):
         plan: Plan,
         *,
         exact: bool = True,
-        kernels: Kernels = "reference",
+        kernels: Kernels = "auto",
         cuda_graph: bool = False,
     ) -> None:
         super().__init__()
@@ -135,7 +144,20 @@ class CompiledNetwork(nn.Module):
         self.components = nn.ModuleDict(
             {_key(name): make_module(spec) for name, spec in plan.components.items()}
         )
-        self._executors: OrderedDict[Request, Executor] = OrderedDict()
+        self._executors = Executors(plan, kernels, exact=exact)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: executors and graphs are made of this network's own modules."""
+        state = self.__dict__.copy()
+        for name in ("_executors", "_graphs", "_tiled"):
+            state.pop(name, None)
+        return {**state, "_cuda_graph": self._graphs is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        cuda_graph = state.pop("_cuda_graph")
+        super().__setstate__(state)
+        self._executors = Executors(self.plan, self._kernels, exact=self._exact)
+        self._graphs = CapturedGraphs(self._run) if cuda_graph else None
 
     @cached_property
     def _context(self) -> tuple[int, int]:
@@ -153,7 +175,7 @@ class CompiledNetwork(nn.Module):
 
     @cached_property
     def _tiled(self) -> TiledRun:
-        return TiledRun(self.plan, *self._context, self._run, self._layout)
+        return TiledRun(self.plan, *self._context, self._run, self._executors.layout)
 
     def chunk_request(
         self,
@@ -177,13 +199,12 @@ class CompiledNetwork(nn.Module):
             outputs=outputs if outputs is not None else tuple(n for n, _ in self.plan.results),
         )
 
-    def forward(
-        self, inputs: Mapping[str, Tensor], request: Request | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, inputs: Inputs, request: Request | None = None) -> dict[str, Tensor]:
         """Outputs by name, `(batch, time, dim)`.
 
         Args:
-            inputs: by name, `(batch, time, dim)`; rows are at the request's times.
+            inputs: by name, `(batch, time, dim)`; rows are at the request's times. Of a network
+                with one input, its rows alone will do.
             request: which times are given and wanted. Without one, `input` is a whole utterance:
                 every frame is wanted, and beyond its edges the first and last frame are repeated,
                 as nnet3-compute does; other inputs are given at time 0.
@@ -195,18 +216,26 @@ class CompiledNetwork(nn.Module):
         outputs = self.outputs(inputs, request)
         return {name: finished(output) for name, output in outputs.items()}
 
-    def outputs(
-        self, inputs: Mapping[str, Tensor], request: Request | None = None
-    ) -> Mapping[str, Output]:
+    def outputs(self, inputs: Inputs, request: Request | None = None) -> Mapping[str, Output]:
         """As `forward`, but `Logits` where the log-softmax is left to the objective."""
+        inputs = named_inputs(self.network, inputs, self._dtype)
+        if torch._C._get_tracing_state() is not None:
+            raise NnetError(
+                "TorchScript cannot record native code; torch.export can: nnet convert MODEL "
+                "OUT.pt2 --to torch-export"
+            )
         if request is None:
             inputs, request = self._whole_utterance(inputs)
+        else:
+            check_argument(request, Request, "request", "an nnet.Request, or None for an utterance")
         self._check(inputs, request)
+        self._follow()
         if self._graphs is not None and not torch.is_grad_enabled():
             return self._graphs(inputs, request)
         if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
             return self._tiled(inputs, request)
-        return outputs_of(self._executor(request), self._run(inputs, request))
+        executor, rows = self._executor(request, inputs)
+        return outputs_of(executor, self._run_by(executor, rows))
 
     def forward_each(
         self, inputs: Sequence[Mapping[str, Tensor]], requests: Sequence[Request]
@@ -226,6 +255,12 @@ class CompiledNetwork(nn.Module):
             NnetError: an input is missing or has a wrong shape, or a request needs frames that are
                 not given.
         """
+        if len(inputs) != len(requests) or not requests:
+            raise NnetError(
+                f"there are {len(inputs)} sequences and {len(requests)} requests; expected: one "
+                "request for each, and at least one"
+            )
+        inputs = [named_inputs(self.network, given, self._dtype) for given in inputs]
         for given, request in zip(inputs, requests, strict=True):
             self._check({name: tensor.unsqueeze(0) for name, tensor in given.items()}, request)
         joined = Joined.of(requests, period(self.plan), total_reach(self.plan))
@@ -235,7 +270,8 @@ class CompiledNetwork(nn.Module):
             for name in names
         }
         plan = EndToEnd(joined.spacing, joined.origin).run(self.plan)
-        executor = self._make_executor(plan, joined.request, exact=True)
+        self._follow()
+        executor = self._executors.make(plan, joined.request, rows)
         with self._memory(rows):
             made = executor.run(rows)
         made = {name: result.transpose(0, 1) for name, result in made.items()}
@@ -256,10 +292,26 @@ class CompiledNetwork(nn.Module):
         request: Request,
         into: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
+        executor, rows = self._executor(request, inputs)
+        return self._run_by(executor, rows, into)
+
+    def _executor(
+        self, request: Request, inputs: Mapping[str, Tensor]
+    ) -> tuple[Executor, dict[str, Tensor]]:
+        """What carries out a request, and the rows (time, batch, dim) of inputs."""
         rows = {name: tensor.transpose(0, 1).contiguous() for name, tensor in inputs.items()}
+        with self._products(rows):
+            return self._executors(request, rows), rows
+
+    def _run_by(
+        self,
+        executor: Executor,
+        rows: Mapping[str, Tensor],
+        into: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         targets = {name: tensor.transpose(0, 1) for name, tensor in (into or {}).items()}
         with self._memory(rows), self._products(rows):
-            results = self._executor(request).run(rows, targets, self._on_units(rows))
+            results = executor.run(rows, targets, self._on_units(rows))
         if self.bf16:
             results = {name: result.float() for name, result in results.items()}
         return {name: result.transpose(0, 1) for name, result in results.items()}
@@ -286,38 +338,32 @@ class CompiledNetwork(nn.Module):
 
     def _whole_utterance(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Request]:
         features = inputs.get("input")
-        if features is None or features.dim() != 3:
-            raise NnetError("expected an input named 'input' of shape (batch, time, dim)")
+        if features is None:
+            raise NnetError("input 'input' is not given; expected: (batch, time, dim)")
+        if features.dim() != 3:
+            raise NnetError(f"input 'input' is {described(features)}; expected: (batch, time, dim)")
+        check_sizes(inputs)
         left = features[:, :1].expand(-1, self.left_context, -1)
         right = features[:, -1:].expand(-1, self.right_context, -1)
         padded = torch.cat((left, features, right), dim=1)
         return {**inputs, "input": padded}, self.chunk_request(features.shape[1])
 
-    def _executor(self, request: Request) -> Executor:
-        executor = self._executors.get(request)
-        if executor is None:
-            executor = self._make_executor(self.plan, request, exact=self._exact)
-            self._executors[request] = executor
-            if len(self._executors) > LAYOUTS_KEPT:
-                self._executors.popitem(last=False)
-        else:
-            self._executors.move_to_end(request)
-        return executor
-
-    def _layout(self, request: Request) -> Layout:
-        return self._executor(request).layout
-
-    def _make_executor(self, plan: Plan, request: Request, *, exact: bool) -> Executor:
-        modules = {name: self._component(name) for name in plan.components}
-        layout = bind(plan, request, exact=exact)
-        if self._kernels == "reference" or (self._kernels == "auto" and not machine_here().is_gpu):
-            return Executor(plan, layout, modules)
-        return Executor(plan, layout, modules, Chooser(plan, layout, self._kernels))
+    def _follow(self) -> None:
+        """Lets go of what was made of components that are others now."""
+        changed = self._executors.follow(self.components)
+        if changed and self._graphs is not None:
+            self._graphs.clear()
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         if self._graphs is not None:
             self._graphs.clear()
         return super()._apply(*args, **kwargs)
+
+    @property
+    def _dtype(self) -> torch.dtype | None:
+        """What parameters are, or matrices in test mode; None if there are none."""
+        matrices = (x for name, x in self.named_buffers() if name.endswith(".linear"))
+        return next((x.dtype for x in itertools.chain(self.parameters(), matrices)), None)
 
     def _component(self, name: str) -> ComponentModule:
         module = self.components[_key(name)]

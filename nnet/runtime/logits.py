@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from nnet.kernels.softmax.log_softmax import AnyTargets, ListedTargets, LogLikelihood, Targets
+from nnet.kernels.softmax.reference import AnyTargets, ListedTargets, LogLikelihood, Targets
 from nnet.modules.pointwise import LogSoftmax
 from nnet.plan import ir
 from nnet.plan.ir import Plan
@@ -40,7 +40,7 @@ class Logits:
     def log_likelihood(
         self, weights: Tensor, ids: Tensor | None = None, scales: Tensor | None = None
     ) -> LogLikelihood:
-        """`nnet.kernels.softmax.log_softmax.log_likelihood` of targets (batch, time, ...).
+        """`nnet.kernels.softmax.reference.log_likelihood` of targets (batch, time, ...).
 
         Its results are (batch, time).
         """
@@ -76,7 +76,7 @@ def outputs_of(executor: Executor, results: Mapping[str, Tensor]) -> dict[str, O
     for name, value, _ in layout.results:
         operation = plan.operations[value]
         if isinstance(operation, ir.Logits):
-            module = executor.modules[operation.component]
+            module = executor.bound.module(value, operation.component)
             assert isinstance(module, LogSoftmax)
             rows, consume = results[name].transpose(0, 1), _is_consumable(plan, operation)
             outputs[name] = Logits(rows, layout.times[value], module, consume)

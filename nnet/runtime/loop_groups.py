@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch import Tensor
 
-from nnet.modules.base import ComponentModule
-from nnet.plan.ir import Plan, Value
-from nnet.plan.layout import Layout
+from nnet.plan.ir import Value
 from nnet.plan.loops.loop import Loop
 from nnet.plan.loops.side_by_side import Group, with_pairs
 from nnet.runtime.stepping.loop import LoopRunner
+from nnet.runtime.steps import Bound
 from nnet.runtime.values import Values
 from nnet.runtime.whole.loop import WholeLoop, run_together
 
@@ -23,23 +22,17 @@ Run = Callable[[Values, Tensor], list[Tensor]]
 class LoopGroups:
     """What is computed under a layout, in order, with loops that one launch runs in pairs.
 
-    Args:
-        whole: whether loops may be run by one kernel each.
+    A loop for whose operations the table chose kernels of a GPU runs by one kernel, if it can.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        layout: Layout,
-        modules: Mapping[str, ComponentModule],
-        *,
-        whole: bool,
-    ) -> None:
-        self.plan, self.layout, self.modules = plan, layout, modules
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+        self.plan, self.layout = plan, _ = bound.plan, bound.layout
         groups = [g for g in plan.groups if self.members(g)]
         loops = [group for group in groups if isinstance(group, Loop)]
         self._visible = {loop.values: self._read_outside(groups, loop) for loop in loops}
-        found = [(loop, WholeLoop.of(*self._bound(loop))) for loop in loops if whole]
+        ours = [loop for loop in loops if self._is_ours(loop)]
+        found = [(loop, self._whole(loop)) for loop in ours]
         self._wholes = {loop.values: made for loop, made in found if made is not None}
         self.groups: list[Group] = with_pairs(plan, groups, self._are_alike)
 
@@ -59,31 +52,41 @@ class LoopGroups:
         read.update(value for _, value, _ in self.layout.results)
         return [value for value in self.members(loop) if value in read]
 
-    def _bound(
-        self, loop: Loop
-    ) -> tuple[Plan, Layout, Loop, Mapping[str, ComponentModule], list[Value]]:
-        return self.plan, self.layout, loop, self.modules, self._visible[loop.values]
+    def _is_ours(self, loop: Loop) -> bool:
+        """Whether kernels of a GPU were chosen for an operation of a loop."""
+        chosen = (self.bound.implementation(value) for value in self.members(loop))
+        return any(implementation == "triton" for implementation in chosen)
+
+    def _whole(self, loop: Loop) -> WholeLoop | None:
+        return WholeLoop.of(self.bound, loop, self._visible[loop.values])
 
     def _are_alike(self, one: Loop, other: Loop) -> bool:
         """Whether one launch can run both loops."""
         first, second = self._wholes.get(one.values), self._wholes.get(other.values)
         return first is not None and second is not None and first.pairs_with(second)
 
+    def are_whole(self, loops: tuple[Loop, ...]) -> bool:
+        """Whether one kernel each way runs loops."""
+        return all(loop.values in self._wholes for loop in loops)
+
     def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], Run]:
         """The values of loops that are wanted outside, and what makes them."""
         visible = tuple(value for loop in loops for value in self._visible[loop.values])
-        steppings = [LoopRunner(*self._bound(loop)) for loop in loops]
-        wholes = [self._wholes[loop.values] for loop in loops if loop.values in self._wholes]
-        return visible, partial(_run, steppings, wholes)
+        if self.are_whole(loops):
+            wholes = [self._wholes[loop.values] for loop in loops]
+            return visible, partial(_run_wholes, wholes)
+        steppings = [LoopRunner(self.bound, loop, self._visible[loop.values]) for loop in loops]
+        return visible, partial(_run_steps, steppings)
 
 
-def _run(
-    steppings: Sequence[LoopRunner], wholes: Sequence[WholeLoop], values: Values, like: Tensor
-) -> list[Tensor]:
-    """Runs loops by one kernel, if that was chosen for all of them; otherwise step by step."""
-    if len(wholes) == len(steppings) and all(whole.chosen for whole in wholes):
-        made = run_together(wholes, _taken(values, wholes), like)
-        return [rows for own in made for rows in own]
+def _run_wholes(wholes: Sequence[WholeLoop], values: Values, like: Tensor) -> list[Tensor]:
+    """Runs loops by one kernel."""
+    made = run_together(wholes, _taken(values, wholes), like)
+    return [rows for own in made for rows in own]
+
+
+def _run_steps(steppings: Sequence[LoopRunner], values: Values, like: Tensor) -> list[Tensor]:
+    """Runs loops step by step."""
     return [rows for runner in steppings for rows in runner(_taken(values, [runner]), like)]
 
 

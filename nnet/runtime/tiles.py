@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nnet.plan import ir
 from nnet.plan.ir import Plan
 from nnet.plan.request import Request, TimeRange
-from nnet.plan.times import At, RoundDown, TimeMap
+from nnet.plan.times import At, RoundDown
 
 TILE_BYTES = 4_500_000
 """About how large the widest value of a tile may be: larger ones leave the caches between two
@@ -125,25 +125,15 @@ def _divided(size: int, most: int, pieces: int) -> int:
 def _same_at_all_times(plan: Plan) -> bool:
     """True if outputs at t are the same function of inputs around t for every t."""
     for operation in plan.operations:
-        if isinstance(operation, ir.IfDefined | ir.Failover | ir.Switch | ir.Carried):
+        if not operation.whole or operation.period > 1 or isinstance(operation, ir.Carried):
             return False
-        if isinstance(operation, ir.ApplyWindow):
-            if not plan.components[operation.component].window.exact:
+        for rows in operation.rows():
+            window = plan.window(rows)
+            if window is not None and not window.exact:
                 return False
-            continue
-        for value, maps in _maps(operation):
-            if any(isinstance(step, RoundDown) for step in maps):
+            if any(isinstance(step, RoundDown) for step in rows.maps):
                 return False
-            looks_at_one = any(isinstance(step, At) for step in maps)
-            if looks_at_one and not isinstance(plan.operations[value], ir.Input):
+            looks_at_one = any(isinstance(step, At) for step in rows.maps)
+            if looks_at_one and not isinstance(plan.operations[rows.value], ir.Input):
                 return False
     return True
-
-
-def _maps(operation: ir.Operation) -> Iterator[tuple[ir.Value, tuple[TimeMap, ...]]]:
-    match operation:
-        case ir.Look(source=source, maps=maps):
-            yield source.value, maps
-        case ir.SplicedAffine(terms=terms, bypass=bypass):
-            for rows in (*terms, *bypass):
-                yield rows.value, rows.maps

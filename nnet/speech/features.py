@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnet.errors import NnetError
 from nnet.speech.mel import MelBanks, MelOptions, mel_banks
-from nnet.speech.resample import check_rate, resample
+from nnet.speech.resample import check_rate, check_samples, resample
 from nnet.speech.windows import EPSILON, FrameOptions, Windows, log_energies
 
 Doubles = NDArray[np.float64]
@@ -52,7 +52,8 @@ class Features(ABC):
             seed: of everything random, such as dither.
 
         Raises:
-            NnetError: the signal has another rate and may not be resampled.
+            NnetError: the signal has another rate and may not be resampled, several channels, or
+                samples that are no numbers.
         """
 
 
@@ -99,6 +100,7 @@ class SpectralFeatures(Features):
             options.allow_downsample,
             options.allow_upsample,
         )
+        samples = check_samples(samples)
         samples = resample(samples, sample_frequency, options.sample_frequency)
         noise = np.random.default_rng(seed) if options.dither else None
         return self.of_samples(samples, 0, 0, options.frames(len(samples)), vtln_warp, noise)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nnet.errors import NnetError
 from nnet.speech.features import SpectralFeatures
-from nnet.speech.resample import LinearResample, check_rate, signal_resampler
+from nnet.speech.resample import LinearResample, check_rate, check_samples, signal_resampler
 
 Floats = NDArray[np.float32]
 
@@ -60,9 +60,7 @@ class SignalStream:
 
     def push(self, samples: Floats, finished: bool) -> Floats:
         """The new samples that these give."""
-        if not np.isfinite(samples).all():
-            place = int(np.flatnonzero(~np.isfinite(samples))[0])
-            raise NnetError(f"sample {self._input.end + place} of the signal is {samples[place]}")
+        samples = check_samples(samples, self._input.end)
         resampler = self._resampler
         if resampler is None:
             self._input.offset += len(samples)  # nothing is held, but samples are counted
@@ -94,7 +92,7 @@ class Buffer:
 
     def append(self, samples: Floats) -> None:
         """More of the signal."""
-        self.samples = np.concatenate((self.samples, samples.astype(np.float32, copy=False)))
+        self.samples = np.concatenate((self.samples, samples))
 
     def drop_before(self, sample: int) -> None:
         """Forgets what lies before a sample."""

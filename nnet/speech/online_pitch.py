@@ -14,7 +14,7 @@ from nnet.errors import NnetError
 from nnet.speech.online_features import Buffer, OnlineFeatures
 from nnet.speech.pitch import LagPath, Pitch
 from nnet.speech.pitch_processing import ProcessedPitch, process_pitch
-from nnet.speech.resample import check_rate
+from nnet.speech.resample import check_rate, check_samples
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class OnlinePitch(OnlineFeatures):
     def accept(self, samples: Floats) -> None:
         if self._finished:
             raise NnetError("samples after the end of the signal; begin a new stream")
-        self._signal.append(samples)
+        self._signal.append(check_samples(samples, self._signal.end))
         self._advance()
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnet.errors import NnetError
 from nnet.speech.features import Features
-from nnet.speech.resample import LinearResample, check_rate, windowed_sinc
+from nnet.speech.resample import LinearResample, check_rate, check_samples, windowed_sinc
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -264,6 +264,7 @@ class Pitch(Features):
         self, samples: Floats, sample_frequency: float, *, vtln_warp: float = 1.0, seed: int = 0
     ) -> Floats:
         check_rate(sample_frequency, self.options.sample_frequency, False, False)
+        samples = check_samples(samples)
         resampler = self.resampler
         signal = resampler.run(samples, 0, 0, resampler.outputs(len(samples)))
         frames = self.options.frames(len(signal), finished=True)

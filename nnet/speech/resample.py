@@ -29,6 +29,27 @@ def check_rate(given: float, wanted: float, allow_downsample: bool, allow_upsamp
         )
 
 
+def check_samples(samples: Floats, before: int = 0) -> Floats:
+    """Samples of one channel as 32-bit floats.
+
+    Args:
+        samples: (samples,), of any type of numbers.
+        before: samples of the signal that came before, for the message.
+
+    Raises:
+        NnetError: there are several channels, or a sample is no number.
+    """
+    if samples.ndim != 1:
+        raise NnetError(
+            f"samples of shape {samples.shape}; expected: one channel, an array (samples,)"
+        )
+    finite = np.isfinite(samples)
+    if not finite.all():
+        place = int(finite.argmin())
+        raise NnetError(f"sample {before + place} of the signal is {samples[place]}")
+    return samples.astype(np.float32, copy=False)
+
+
 @dataclass(frozen=True)
 class LinearResample:
     """A low-pass filter, evaluated at the times of the new samples.
@@ -122,3 +143,10 @@ def resample(samples: Floats, given: float, wanted: float) -> Floats:
         return samples
     resampler = signal_resampler(int(given), int(wanted))
     return resampler.run(samples, 0, 0, resampler.outputs(len(samples)))
+
+
+def resampled_length(samples: int, given: float, wanted: float) -> int:
+    """How many samples `resample` makes of so many."""
+    return (
+        samples if given == wanted else signal_resampler(int(given), int(wanted)).outputs(samples)
+    )

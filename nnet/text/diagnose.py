@@ -44,6 +44,7 @@ MAX_NESTING = 100
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _WORD = re.compile(r"[^\s=#]+")
 _TOKEN = re.compile(r"[^\s(),@\[\]]+")
+_ENDS_WORD = re.compile(r"[\s(),@\[\]]")
 _SHORT_FORM = re.compile(r"[@\[]|[-+]?[0-9]+$")
 
 
@@ -153,8 +154,11 @@ def _open_parentheses(text: str, start: int, end: int) -> list[int]:
 
 
 def _word_before(text: str, start: int, position: int) -> str:
-    match = re.search(r"[^\s(),@\[\]]+$", text[start:position].rstrip())
-    return match.group() if match else ""
+    before = text[start:position].rstrip()
+    end = begin = len(before)
+    while begin and not _ENDS_WORD.match(before[begin - 1]):
+        begin -= 1
+    return before[begin:end]
 
 
 def _expected(terminals: set[str], *, inside: bool) -> str:

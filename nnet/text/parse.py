@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
+from nnet.arguments import check_argument
 from nnet.text import syntax
 from nnet.text.builder import Builder
 from nnet.text.diagnose import check_nesting, syntax_error
@@ -114,6 +115,7 @@ def settings_of(
 
 
 def _whole(text: str, name: str) -> Span:
+    check_argument(text, str, name, "a text; Path(file).read_text() is a file's")
     return Span(Source(name, text), 0, len(text))
 
 

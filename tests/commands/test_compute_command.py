@@ -210,3 +210,45 @@ def test_options_of_frames_and_of_vectors_exclude_each_other(tmp_path, capsys):
     assert "only input is 'input'; this one has: ivector, input" in wrong(
         capsys, tmp_path, *words, "--chunk-size=10"
     )
+
+
+def with_nan(folder, where):
+    """A model and features with a NaN in the place asked for."""
+    network = network_from(
+        "input-node name=input dim=3\n"
+        "component name=a type=PerElementScaleComponent dim=3\n"
+        "component-node name=a component=a input=input\n"
+        "output-node name=output input=a"
+    )
+    rows = np.ones((4, 3), np.float32)
+    if where == "parameters":
+        network.components["a"].scales[1] = np.nan
+    elif where == "features":
+        rows[2, 1] = np.nan
+    else:
+        network.components["a"].scales[1] = rows[2, 1] = 1e30
+    write_model(network, folder / "a.raw")
+    with MatrixWriter(f"ark:{folder}/feats.ark") as writer:
+        writer.write("utt", rows)
+    return "compute", folder / "a.raw", f"ark:{folder}/feats.ark", f"ark:{folder}/out.ark"
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("parameters", "component 'a' (PerElementScaleComponent): scales[1] is nan"),
+        ("features", "utterance 'utt': feature nan at frame 2, column 1"),
+        ("output", "output 'output', utterance 'utt': value inf at frame 2, column 1"),
+    ],
+)
+def test_nan_and_infinity_end_a_computation_unless_they_are_allowed(
+    where, message, tmp_path, capsys
+):
+    words = with_nan(tmp_path, where)
+    status, _, err = run(capsys, *words)
+    assert status == 1
+    assert message in err
+    assert not (tmp_path / "out.ark").exists()
+    status, _, err = run(capsys, *words, "--allow-nan")
+    assert (status, err) == (0, "")
+    assert not np.isfinite(table(tmp_path / "out.ark")["utt"]).all()

@@ -87,3 +87,21 @@ def test_the_front_of_the_house_does_without_torch(code):
         [sys.executable, "-c", check + code], capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_full_standard_output_gives_one_line() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m nnet.commands.main info {TDNNF} > /dev/full",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "nnet: standard output: cannot write: No space left on device\n"
+
+
+def test_shell_commands_are_forbidden_by_an_option(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NNET_NO_PIPES", "")
+    arguments = ["compute", str(TDNNF), f"ark:touch {tmp_path}/made |", f"ark:{tmp_path}/out.ark"]
+    status, _, err = run(capsys, "--no-pipes", *arguments)
+    assert status == 1
+    assert "shell commands are forbidden" in err
+    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from nnet.converters.onnx.graph import OPSET
 from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
+from nnet.graph.segments import makes_segments
 from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
 from nnet.modelfile.model import read_model
 from nnet.plan.request import Request, TimeRange
@@ -42,6 +43,10 @@ def computed(network: Network, inputs: dict[str, np.ndarray], factor: int) -> np
     """What the compiled network makes of whole utterances `(batch, frames, dim)`."""
     module = compile_network(network, test_mode=True, outputs=("output",))
     frames = inputs["input"].shape[1]
+    if makes_segments(network):
+        request = Request.of({"input": TimeRange(0, frames)}, {"output": TimeRange(0, 1)})
+        with torch.inference_mode():
+            return module({"input": torch.from_numpy(inputs["input"])}, request)["output"].numpy()
     count = -(-frames // factor)
     left, right = module.left_context, module.right_context
     times = np.arange(-left, (count - 1) * factor + 1 + right)
@@ -59,7 +64,7 @@ def agrees(network: Network, factor: int = 1) -> None:
     """One ONNX file makes what the network does, for several lengths and batch sizes."""
     run = session(onnx_bytes(network, subsampling=factor)).run
     rng = np.random.default_rng(0)
-    for batch, frames in ((1, 37), (3, 22), (2, 5)):
+    for batch, frames in ((1, 37), (3, 22), (2, 20 if makes_segments(network) else 5)):
         inputs = {
             node.name: rng.standard_normal(
                 (batch, frames, node.dim) if node.name == "input" else (batch, node.dim)
@@ -68,6 +73,7 @@ def agrees(network: Network, factor: int = 1) -> None:
         }
         expected = computed(network, inputs, factor)
         (found,) = run(["output"], inputs)
+        found = found[:, None] if makes_segments(network) else found
         assert found.shape == expected.shape
         for ours, theirs in zip(found, expected, strict=True):
             assert relative_error(ours, theirs) < SMALL
@@ -92,6 +98,19 @@ def test_outputs_are_nnet3s(name: str) -> None:
             middle = (len(rows) - 1) * factor // 2 // 10
             inputs["ivector"] = utterance.ivectors[[min(middle, len(utterance.ivectors) - 1)]]
         assert relative_error(session(content).run(["output"], inputs)[0][0], rows) < SMALL
+
+
+def test_a_network_for_segments_gives_one_vector_an_utterance() -> None:
+    case = GOLDEN / "nets" / "xvector"
+    network = read_model(last_model(case)).network
+    run = session(onnx_bytes(network)).run
+    expected = table(case / "output.ark")
+    short = [u for u in utterances(case) if 20 <= len(u.features) <= 100]  # one chunk
+    assert short
+    for utterance in short:
+        (vectors,) = run(["output"], {"input": utterance.features[None]})
+        assert vectors.shape == (1, expected[utterance.name].size)
+        assert relative_error(vectors.T, expected[utterance.name].reshape(-1, 1)) < SMALL
 
 
 @pytest.mark.parametrize("name", cases("components"))

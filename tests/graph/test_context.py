@@ -65,12 +65,14 @@ def test_needing_too_much_input_is_an_error() -> None:
 
 
 def test_a_large_modulus_is_refused() -> None:
-    network = build(
+    nodes = (
         "input-node name=input dim=2\n"
-        "output-node name=output input=Append(Round(input, 1999), Round(input, 1997))"
+        "output-node name=output input=Append(Round(input, {}), Round(input, {}))"
     )
-    with pytest.raises(NnetError, match="the network's modulus is 3992003"):
-        context(network)
+    with pytest.raises(NnetError, match=r"the network's modulus \(=3992003\) is above 100000"):
+        build(nodes.format(1999, 1997))
+    with pytest.raises(NnetError, match="the network's modulus is 5041"):
+        context(build(nodes.format(71, 5041)))
 
 
 def test_the_ways_through_a_deep_network_are_not_followed_one_by_one() -> None:

@@ -1,10 +1,13 @@
 """Options of the tests of kernels."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from nnet.kernels.affine import derivative_products, spliced_blocks
-from nnet.kernels.affine import product as matrix_product
+from nnet.kernels import native
+from nnet.kernels.affine import sizes, spliced_blocks
+from nnet.kernels.implementation import Implementation
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +20,18 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture(params=["units", "torch"])
-def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small blocks; by matrix units where the processor has them, and as elsewhere."""
+@pytest.fixture(params=native.available())
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each library that this machine can run, in turn."""
+    with native.forced(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=["native", "reference"])
+def small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Implementation:
+    """Small blocks, all by matrix units where the processor has them; which implementation."""
     monkeypatch.setattr(spliced_blocks, "BLOCK_BYTES", 6000)
-    if request.param == "torch":
-        for module in (matrix_product, derivative_products):
-            monkeypatch.setattr(module, "_library", lambda: None)
     for name in ("LEAST", "LONGER", "MULTIPLICATIONS"):
-        monkeypatch.setattr(matrix_product, name, 2)
+        monkeypatch.setattr(sizes, name, 2)
+    found: Implementation = request.param
+    return found

@@ -120,5 +120,7 @@ def test_messages(data: bytes, message: str) -> None:
 
 
 def test_an_nnet2_model_is_named() -> None:
-    with pytest.raises(NnetError, match="the acoustic model is one of nnet2"):
+    with pytest.raises(
+        NnetError, match="this is an acoustic model of nnet2; make one of nnet3: nnet convert"
+    ):
         read_model(GOLDEN / "legacy/mdl/nnet2.mdl")

@@ -16,6 +16,7 @@ from nnet.modelfile.adaptation import (
 from nnet.modelfile.gaussians import (
     DiagonalGmm,
     FullGmm,
+    parse_diagonal_gmm,
     read_diagonal_gmm,
     read_full_gmm,
     write_diagonal_gmm,
@@ -168,3 +169,26 @@ def test_a_symmetric_matrix_that_asks_for_too_much_memory():
     raw = b"\0BDP \4\xff\xff\0\0"
     with pytest.raises(NnetError, match="expected the rows of a symmetric matrix, found 65535"):
         read_packed(open_bytes(raw, "x"))
+
+
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=6))
+def test_damaged_bytes_of_an_extractor_are_an_error_or_an_extractor(place, damage):
+    content = bytearray((EXTRACTOR / "final.dubm").read_bytes())
+    content[place : place + len(damage)] = damage
+    result: object
+    try:
+        result = parse_diagonal_gmm(open_bytes(bytes(content), "x.dubm")).dim
+    except NnetError as error:
+        result = str(error)
+    assert result == 40 or str(result).startswith("x.dubm: byte ")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.99])
+def test_a_state_that_was_cut_short(share, tmp_path):
+    cmvn = OnlineCmvnState(np.ones((2, 4)), np.ones((2, 4)))
+    stats = IvectorStatistics(np.ones(5), np.ones(15), 7.5, 100.0, 10.0)
+    write_adaptation_state(AdaptationState(cmvn, stats), tmp_path / "x")
+    content = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(NnetError, match="x: byte "):
+        read_adaptation_state(tmp_path / "x")

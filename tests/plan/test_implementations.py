@@ -10,7 +10,7 @@ from nnet.passes.pipeline import pipeline
 from nnet.plan import ir
 from nnet.plan.cost import Cost, operation_cost, plan_cost
 from nnet.plan.dump import dump
-from nnet.plan.implementations import choose, kernels
+from nnet.plan.implementations import Abilities, Situation, choose, kernels
 from nnet.plan.layout import bind
 from nnet.plan.lower import lower
 from nnet.plan.machine import MACHINES, cuda_machine, machine
@@ -79,15 +79,19 @@ def test_what_bounds_an_operation(cost, expected, name):
     assert cost.seconds(here) == max(cost.limits(here).values())
 
 
+def on(here, batch=64, **given):
+    device = "cuda" if MACHINES[here].is_gpu else "cpu"
+    return Situation(**{"device": device, "batch": batch, **given})
+
+
 def chosen(asked, here, batch=64):
     plan, layout = planned(fused=True)
-    choices = choose(plan, layout, MACHINES[here], asked=asked, batch=batch)
+    choices = choose(plan, layout, MACHINES[here], asked=asked, situation=on(here, batch))
     return {plan.operations[value].origin: c.implementation for value, c in choices.items()}
 
 
-def test_plain_torch_where_it_is_asked_for_and_by_default_on_a_cpu():
+def test_plain_torch_where_it_is_asked_for():
     assert set(chosen("reference", "sm_90").values()) == {"reference"}
-    assert set(chosen("auto", "cpu").values()) == {"reference"}
 
 
 @pytest.mark.parametrize("here", MACHINES)
@@ -108,14 +112,16 @@ def test_one_pass_is_chosen_where_passes_are_what_costs(here):
 
 def test_one_pass_is_not_chosen_where_plain_torch_makes_but_one():
     plan, layout = planned(fused=True)
-    large = choose(plan, layout, MACHINES["sm_80"], batch=10**6)[value_of(plan, "last")]
+    large = choose(plan, layout, MACHINES["sm_80"], situation=on("sm_80", 10**6))[
+        value_of(plan, "last")
+    ]
     assert large.implementation == "reference"
 
 
 def test_the_faster_one_is_chosen():
     plan, layout = planned(fused=True)
     by = {
-        asked: choose(plan, layout, MACHINES["sm_80"], asked=asked, batch=64)
+        asked: choose(plan, layout, MACHINES["sm_80"], asked=asked, situation=on("sm_80"))
         for asked in ("auto", "reference", "triton")
     }
     for value, choice in by["auto"].items():
@@ -125,9 +131,37 @@ def test_the_faster_one_is_chosen():
 
 def test_the_dump_shows_cost_bound_and_implementation():
     plan, layout = planned(fused=True)
-    text = dump(plan, layout, choose(plan, layout, MACHINES["sm_90"], batch=64))
+    text = dump(plan, layout, choose(plan, layout, MACHINES["sm_90"], situation=on("sm_90")))
     (line,) = (line for line in text.splitlines() if "affine first.affine" in line)
     assert line.endswith("9.830 MFLOP     0.502 MB  launch      triton")
+
+
+UNITS = Abilities(native=True, matrix_units=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "native"),
+        ({"abilities": Abilities(native=False)}, "reference (no native library: plain torch)"),
+        ({"dtype": "float64"}, "reference (float64: plain torch)"),
+        ({"dtype": "bfloat16"}, "reference (bfloat16: plain torch)"),
+        ({"traced": True}, "reference (traced: plain torch)"),
+        ({"device": "cuda"}, "reference (on cuda: plain torch)"),
+        ({"gradient": True}, "reference (no matrix units: plain torch)"),
+        (
+            {"gradient": True, "abilities": UNITS, "batch": 1},
+            "reference (too small for matrix units: plain torch)",
+        ),
+        ({"gradient": True, "abilities": UNITS, "batch": 512}, "native"),
+    ],
+)
+def test_the_dump_says_why_native_code_does_not_run(given, expected):
+    plan, layout = planned(fused=True, training=False)
+    choices = choose(plan, layout, MACHINES["cpu"], situation=on("cpu", **given))
+    text = dump(plan, layout, choices)
+    (line,) = (line for line in text.splitlines() if "affine first.affine" in line)
+    assert line.endswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +169,8 @@ def test_the_dump_shows_cost_bound_and_implementation():
     [
         (
             lambda: kernels("tritn"),
-            "kernels are 'tritn', expected one of auto, reference, triton; did you mean triton?",
+            "kernels are 'tritn', expected one of auto, reference, native, triton; did you mean "
+            "triton?",
         ),
         (
             lambda: machine("sm90"),

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import nnet
+from nnet.components.registry import component_types
 from nnet.errors import NnetError
 from nnet.kernels.affine.packed import has_bf16_units
 from nnet.modules.base import ComponentModule
 from nnet.modules.registry import _module_classes
 from nnet.plan.derived import AFFINE
-from nnet.plan.implementations import KERNEL_OF
+from nnet.plan.implementations import TABLE
 from nnet.runtime import compiled, device
 from nnet.runtime.cuda_graph import CapturedGraphs
 
@@ -33,15 +34,19 @@ def hands_on_its_implementation(cls: type[ComponentModule]) -> bool:
     return "self.implementation" in inspect.getsource(cls)
 
 
-def test_the_plan_knows_which_components_have_kernels():
+def test_the_table_knows_which_components_have_implementations():
     found = {name for name, cls in _module_classes().items() if hands_on_its_implementation(cls)}
-    loops = {name for name in KERNEL_OF if "Lstm" in name or "Gru" in name}  # of whole layers
-    objective = {"LogSoftmaxComponent"}  # in the kernel of `LOG_LIKELIHOOD`
-    assert (found - AFFINE - objective) | loops == set(KERNEL_OF)
+    known = {name for name in TABLE if name in component_types() or name in _module_classes()}
+    loops = {name for name in known if "Lstm" in name or "Gru" in name}  # of whole layers
+    objective = {"LogSoftmaxComponent"}  # in the kernel of the line "Logits"
+    assert (found - AFFINE - objective) | loops == known
 
 
-def implementations(module):
-    return {m.implementation for m in module.modules() if isinstance(m, ComponentModule)}
+def implementations(module, frames):
+    """What runs for a whole utterance: by the modules that steps were handed."""
+    x = {"input": torch.zeros(2, frames + module.left_context + module.right_context, 12)}
+    executor, _ = module._executor(module.chunk_request(frames), x)
+    return set(executor.bound.implementations.values())
 
 
 @pytest.mark.parametrize("test_mode", [False, True])
@@ -51,21 +56,39 @@ def test_kernels_compute_the_same_as_plain_torch(test_mode):
     kernels = nnet.compile(network(), kernels="triton", test_mode=test_mode)
     with torch.no_grad():
         expected, result = plain(x)["output"], kernels(x)["output"]
-    assert implementations(plain) == {"reference"}
-    assert "triton" in implementations(kernels)
+        assert implementations(plain, 9) == {"reference"}
+        assert "triton" in implementations(kernels, 9)
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_plain_torch_is_chosen_on_a_cpu():
-    module = nnet.compile(network())
-    module({"input": torch.randn(1, 5, 12)})
-    assert implementations(module) == {"reference"}
+def test_native_code_is_chosen_on_a_cpu():
+    module = nnet.compile(network(), test_mode=True)
+    with torch.no_grad():
+        module({"input": torch.randn(1, 5, 12)})
+        assert implementations(module, 5) == {"native", "reference"}
+
+
+def test_no_module_is_changed_by_what_is_chosen():
+    module = nnet.compile(network(), test_mode=True)
+    with torch.no_grad():
+        module({"input": torch.randn(1, 5, 12)})
+    parts = [part for part in module.modules() if isinstance(part, ComponentModule)]
+    assert {part.implementation for part in parts} == {"reference"}
+    view = parts[0].bound("native")
+    assert view.implementation == "native"
+    assert view.bound("reference").implementation == "reference"
+    assert type(view.bound("reference")) is type(parts[0])
+    parts[0].observer = None
+    assert view.__dict__ is parts[0].__dict__
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kernels": "cuda"}, "kernels are 'cuda', expected one of auto, reference, triton"),
+        (
+            {"kernels": "cuda"},
+            "kernels are 'cuda', expected one of auto, reference, native, triton",
+        ),
         (
             {"cuda_graph": True, "test_mode": True},
             "a CUDA graph needs a CUDA device, and torch sees none here; leave out --cuda-graph",

@@ -46,12 +46,11 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name].double(), tensor, rtol=2e-5, atol=2e-5)
 
 
-@pytest.fixture(params=["native", "plain"])
-def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether cells are computed in C++; they must be if they can be."""
-    if request.param == "plain":
-        monkeypatch.setattr(gru, "runs_natively", lambda *_: False)
-        return False
+@pytest.fixture(params=["native", "reference"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is asked for; native cells must be computed in C++ if they can be."""
+    if request.param == "reference":
+        return "reference"
     steps: list[NativeSteps] = []
     made = AnyGruNonlinearity.derivative_in_steps
 
@@ -64,34 +63,34 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
         return step
 
     monkeypatch.setattr(AnyGruNonlinearity, "derivative_in_steps", derivative_in_steps)
-    return True
+    return "native"
 
 
 @pytest.mark.parametrize("delay", [-1, -3, 2])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_values_and_gradients(layer: str, delay: int, native: bool) -> None:
+def test_values_and_gradients(layer: str, delay: int, kernels: str) -> None:
     network_ = network(layer, delay)
-    expected = run(nnet.compile(network_), torch.float64)
-    assert_same(run(nnet.compile(network_), torch.float32), expected)
+    expected = run(nnet.compile(network_, kernels=kernels), torch.float64)
+    assert_same(run(nnet.compile(network_, kernels=kernels), torch.float32), expected)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_statistics_and_self_repair(
-    layer: str, native: bool, monkeypatch: pytest.MonkeyPatch
+    layer: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With statistics in each step: repaired derivatives differ from others, and go on in time."""
     monkeypatch.setattr(statistics, "chance", lambda: 0.0)
     monkeypatch.setattr(gru, "chance", lambda: 0.0)
     modules, results = [], []
     for dtype in (torch.float64, torch.float32):
-        module = nnet.compile(network(layer, -2)).train()
+        module = nnet.compile(network(layer, -2), kernels=kernels).train()
         for part in module.modules():
             if isinstance(part, StatisticsModule):
                 part.store_statistics = True
         modules.append(module)
         results.append(run(module, dtype))
     assert_same(results[1], results[0])
-    unrepaired = run(nnet.compile(network(layer, -2)), torch.float64)
+    unrepaired = run(nnet.compile(network(layer, -2), kernels=kernels), torch.float64)
     for name in ("input", "components.gru/gru_nonlin.w_h"):
         assert not torch.allclose(results[0][name], unrepaired[name], rtol=1e-3)
     exact, single = (m.to_network().components["gru.gru_nonlin"] for m in modules)

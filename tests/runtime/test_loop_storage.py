@@ -98,7 +98,7 @@ def test_only_the_last_step_has_fewer_frames():
 @pytest.mark.parametrize("sequences", [3, 64])  # rows of a step that are few, and that are many
 @pytest.mark.parametrize("text", NETWORKS.values(), ids=NETWORKS.keys())
 def test_native_steps_have_the_derivative_of_plain_ones(text, sequences):
-    assert native.native_library("lstm_cpu") is not None
+    assert native.loaded() is not None
     network = built(text)
     singles = gradients(network, torch.float32, sequences)
     for single, double in zip(singles, gradients(network, torch.float64, sequences), strict=True):

@@ -6,11 +6,8 @@ import torch
 import nnet
 from nnet.modelfile.model import read_model
 from nnet.modules import gru, statistics
-from nnet.plan.layout import bind
 from nnet.plan.loops.loop import Loop
 from nnet.plan.recurrence.translate import recurrence_of
-from nnet.runtime.loop_groups import LoopGroups
-from nnet.runtime.whole.loop import WholeLoop
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from tests.support import GOLDEN, last_model
 
@@ -175,16 +172,13 @@ def test_torch_compiles_and_exports_what_is_around_the_operator():
 def loops_of(text):
     """For each launch of a network's loops, how many loops it runs; 0 for one run step by step."""
     module = nnet.compile(nnet.build(text), kernels="triton")
-    modules = {name: module._component(name) for name in module.plan.components}
-    layout = bind(module.plan, module.chunk_request(11))
-    groups = LoopGroups(module.plan, layout, modules, whole=True).groups
-    groups = [group for group in groups if isinstance(group, tuple)]
-    return [len(group) if _is_whole(module, layout, group, modules) else 0 for group in groups]
-
-
-def _is_whole(module, layout, group, modules):
-    made = (WholeLoop.of(module.plan, layout, loop, modules, []) for loop in group)
-    return all(whole is not None for whole in made)
+    request = module.chunk_request(11)
+    dims = {node.name: node.dim for node in module.network.inputs()}
+    inputs = {name: torch.zeros(2, times.count, dims[name]) for name, times in request.inputs}
+    module({name: x.requires_grad_() for name, x in inputs.items()}, request)
+    loops = module._executor(request, inputs)[0]._loops
+    groups = [group for group in loops.groups if isinstance(group, tuple)]
+    return [len(group) if loops.are_whole(group) else 0 for group in groups]
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "both ways"])

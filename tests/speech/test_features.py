@@ -192,6 +192,27 @@ def test_resampling_keeps_what_both_rates_can_hold():
     np.testing.assert_allclose(from_8[5:-5, loudest], from_16[5:-5, loudest], atol=0.01)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("signal", "message"),
+    [
+        (np.zeros((2, 5000)), r"samples of shape \(2, 5000\); expected: one channel"),
+        (np.array([0.0] * 4999 + [np.inf]), "sample 4999 of the signal is inf"),
+    ],
+)
+def test_signals_that_are_none(kind, signal, message):
+    features = make_features(kind, OptionsFile.parse("", "x"))
+    with pytest.raises(NnetError, match=message):
+        features.compute(signal, 16000)
+
+
+def test_samples_may_be_whole_numbers():
+    signal = samples("theo-001")
+    features = Mfcc(plain())
+    expected = features.compute(signal, RATE)
+    np.testing.assert_array_equal(features.compute(signal.astype(np.int16), RATE), expected)
+
+
 @pytest.mark.parametrize(
     ("rate", "message"),
     [

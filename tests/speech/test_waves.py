@@ -6,10 +6,13 @@ import wave
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from nnet.data.streams import ByteReader
 from nnet.data.writers import TableWriter
 from nnet.errors import NnetError
-from nnet.speech.waves import Wave, load_wave, read_waves, write_wave
+from nnet.speech.waves import Wave, load_wave, read_wave, read_waves, write_wave
 from tests.speech.digits import DIGITS, RATE, samples
 
 PATH = DIGITS / "dev" / "wav" / "theo-001.wav"
@@ -132,3 +135,17 @@ def test_a_header_that_asks_for_too_much_memory(tmp_path):
 def test_a_missing_file():
     with pytest.raises(NnetError, match="cannot read"):
         load_wave("/nowhere/x.wav")
+
+
+@given(st.integers(0, 60), st.binary(max_size=8), st.integers(0, len(DATA)))
+def test_damaged_bytes_are_an_error_or_a_recording(place, damage, length):
+    content = bytearray(DATA[:length])
+    content[place : place + len(damage)] = damage
+    reader = ByteReader(io.BufferedReader(io.BytesIO(bytes(content))), "x.wav")
+    try:
+        found, message = read_wave(reader).samples, "x.wav"
+    except NnetError as error:
+        found, message = np.zeros(1), str(error)
+    assert message.startswith("x.wav")
+    assert found.size
+    assert np.isfinite(found).all()

@@ -35,7 +35,7 @@ from nnet.kernels.affine.gpu.terms import (
     tile_fits,
     unflatten,
 )
-from nnet.kernels.affine.spliced import Epilogue, Term
+from nnet.kernels.affine.terms import Epilogue, Term
 from nnet.kernels.gpu import (
     Specimen,
     bucket,

@@ -22,7 +22,7 @@ from nnet.kernels.affine.gpu.terms import (
     tile_fits,
     unflatten,
 )
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.gpu import (
     Configuration,
     Specimen,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.gpu import (
     INTERPRETED,

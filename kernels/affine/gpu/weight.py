@@ -26,7 +26,7 @@ from nnet.kernels.affine.gpu.terms import (
     tile_fits,
     unflatten,
 )
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.gpu import (
     Specimen,
     bucket,

@@ -1,4 +1,4 @@
-"""The forward kernel of `nnet.kernels.convolution.image`: a product that gathers its rows.
+"""The forward kernel of `nnet.kernels.convolution.reference`: a product that gathers its rows.
 
 Output pixels m = (t, b, h) are tiled with filters. The reduction walks over the window's rows; the
 pixels of a row that a filter covers lie side by side, so that they are one stretch of columns.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.gpu.terms import SMALL, activated, depth_block, tile, tile_fits
+from nnet.kernels.convolution.geometry import Image, Taps
 from nnet.kernels.convolution.gpu.taps import (
     SCHEMA,
     FlatGeometry,
@@ -23,7 +24,6 @@ from nnet.kernels.convolution.gpu.taps import (
     table,
     walk,
 )
-from nnet.kernels.convolution.image import Image, Taps
 from nnet.kernels.gpu import (
     Configuration,
     Specimen,
@@ -310,7 +310,7 @@ def forward(
     windows: Windows,
     *ending: Any,
 ) -> Tensor:
-    """`nnet.kernels.convolution.image.image_convolution`."""
+    """`nnet.kernels.convolution.reference.image_convolution`."""
     geometry = flatten(image, taps, windows)
     made: Tensor = image_convolution(x, filters, bias, *Ending(*ending), *geometry)
     return made

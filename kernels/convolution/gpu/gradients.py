@@ -1,4 +1,4 @@
-"""The gradients of `nnet.kernels.convolution.image`.
+"""The gradients of `nnet.kernels.convolution.reference`.
 
 For the image: a convolution of the result's gradient, where every output pixel collects from those
 that read it; with a step in height one for each remainder of the height. For the filters: products
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from nnet.kernels.affine.gpu.terms import SMALL, depth_block, row_parts, tile, tile_fits
+from nnet.kernels.convolution.geometry import Image, Taps
 from nnet.kernels.convolution.gpu.forward import (
     Ending,
     Target,
@@ -23,7 +24,6 @@ from nnet.kernels.convolution.gpu.forward import (
     unflatten,
 )
 from nnet.kernels.convolution.gpu.taps import SCHEMA, gathered, rows_of_pixels, table, walk
-from nnet.kernels.convolution.image import Image, Taps
 from nnet.kernels.gpu import (
     Configuration,
     Specimen,

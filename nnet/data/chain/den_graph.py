@@ -49,7 +49,9 @@ def _compacted(graph: Fst) -> Fst:
 
 
 def check_phones(phones: Fst, hmms: PhoneHmms) -> None:
-    """Raises NnetError unless there is an HMM for every phone of an acceptor."""
+    """Raises NnetError unless an acceptor has states, and every phone of it has an HMM."""
+    if not phones.num_arcs or phones.start < 0:
+        raise NnetError("the graph of phones is empty; expected: one with arcs and a start state")
     missing = sorted(set(np.unique(phones.ilabels).tolist()) - set(hmms.phones))
     if missing:
         raise NnetError(
@@ -69,17 +71,28 @@ def initial_probabilities(graph: Fst) -> NDArray[np.float64]:
 
     The average over the states' probabilities in the first 100 frames from the start, as chunks
     may begin anywhere in an utterance.
+
+    Raises:
+        NnetError: no arcs that have a probability lead on from the start.
     """
+    if graph.start < 0:
+        raise NnetError("the denominator graph has no start state")
     probabilities = np.exp(-graph.weights.astype(np.float64))
     final = np.exp(-graph.finals.astype(np.float64))
     totals = final + np.bincount(graph.sources, probabilities, graph.num_states)
     current: NDArray[np.float64] = np.zeros(graph.num_states)
     current[graph.start] = 1.0
     average = np.zeros(graph.num_states)
+    totals[totals == 0] = 1.0  # of states that nothing leaves
     for _ in range(ITERATIONS):
         average += current / ITERATIONS
         flow = (current / totals)[graph.sources] * probabilities
         reached = np.bincount(graph.nextstates, flow, graph.num_states)
+        if not 0 < reached.sum() < np.inf:
+            raise NnetError(
+                "the denominator graph ends after some frames; expected: ways of any length on "
+                "from its start, with probabilities above zero"
+            )
         current = reached / reached.sum()
     return average
 

@@ -46,28 +46,15 @@ def pieces(plan: Plan, values: Sequence[Value]) -> dict[Value, list[Piece]]:
 def _links(plan: Plan, value: Value) -> Iterator[Link]:
     """The columns of a value, and what they are made of or treated like."""
     operation = plan.operations[value]
-    dim = operation.dim
-    match operation:
-        case ir.Carried(of=of):
-            yield value, 0, of, 0, dim
-        case ir.Columns(source=source, offset=offset):
-            yield value, 0, source.value, offset, dim
-        case ir.Append(sources=sources):
-            column = 0
-            for source in sources:
-                width = plan.dim(source.value)
-                yield value, column, source.value, 0, width
-                column += width
-        case ir.SplicedAffine(terms=terms, bypass=bypass):
-            for rows in terms:
-                yield rows.value, rows.offset, rows.value, rows.offset, rows.dim
-            for rows in bypass:
-                yield value, 0, rows.value, rows.offset, dim
-        case ir.Apply(component=component, source=source):
-            yield from _links_of_component(plan.components[component], value, source.value)
-        case _:
-            for operand in operation.operands:
-                yield value, 0, operand, 0, dim
+    if isinstance(operation, ir.Apply):
+        spec = plan.components[operation.component]
+        yield from _links_of_component(spec, value, operation.source.value)
+        return
+    for rows in plan.reads(value):
+        if rows.into is None:  # its own columns, which are read as one block
+            yield rows.value, rows.offset, rows.value, rows.offset, rows.dim
+        else:
+            yield value, rows.into, rows.value, rows.offset, rows.dim
 
 
 def _links_of_component(spec: Any, value: Value, source: Value) -> Iterator[Link]:

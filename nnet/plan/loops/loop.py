@@ -47,17 +47,14 @@ def find_groups(plan: Plan) -> tuple[Value | Loop, ...]:
     """
     if not any(isinstance(o, ir.Carried) for o in plan.operations):
         return tuple(range(len(plan.operations)))
-    graph = {value: _sources(operation) for value, operation in enumerate(plan.operations)}
+    graph = {
+        value: tuple(rows.value for rows in operation.rows())
+        for value, operation in enumerate(plan.operations)
+    }
     return tuple(
         group[0] if len(group) == 1 else _loop(plan, tuple(sorted(group)))
         for group in strongly_connected(graph)
     )
-
-
-def _sources(operation: Operation) -> tuple[Value, ...]:
-    if isinstance(operation, ir.Carried):
-        return (operation.of,)
-    return operation.operands
 
 
 @dataclass(frozen=True)
@@ -128,53 +125,28 @@ def total_reach(plan: Plan) -> int:
 
 def period(plan: Plan) -> int:
     """A number of frames by which all times can be moved without other change."""
-    periods = [1]
-    for operation in plan.operations:
-        match operation:
-            case ir.Look(maps=maps):
-                periods += _moduli(maps)
-            case ir.SplicedAffine(terms=terms, bypass=bypass):
-                for rows in (*terms, *bypass):
-                    periods += _moduli(rows.maps)
-            case ir.Switch(sources=sources):
-                periods.append(len(sources))
-            case ir.ApplyWindow(component=component):
-                window = plan.components[component].window
-                periods += [window.modulus, window.every]
+    periods = [operation.period for operation in plan.operations]
+    for rows in (rows for operation in plan.operations for rows in operation.rows()):
+        periods += [step.modulus for step in rows.maps if isinstance(step, RoundDown)]
+        window = plan.window(rows)
+        if window is not None:
+            periods += [window.modulus, window.every]
     return lcm(*periods)
-
-
-def _moduli(maps: tuple[TimeMap, ...]) -> list[int]:
-    return [step.modulus for step in maps if isinstance(step, RoundDown)]
 
 
 def fixed_times(operation: Operation) -> list[int]:
     """The times that an operation reads whatever the time of the row."""
-    match operation:
-        case ir.Look(maps=maps):
-            return [step.time for step in maps if isinstance(step, At)]
-        case ir.SplicedAffine(terms=terms, bypass=bypass):
-            steps = [step for rows in (*terms, *bypass) for step in rows.maps]
-            return [step.time for step in steps if isinstance(step, At)]
-    return []
+    steps = (step for rows in operation.rows() for step in rows.maps)
+    return [step.time for step in steps if isinstance(step, At)]
 
 
 def _edges(plan: Plan, value: Value) -> Iterator[_Edge]:
     operation = plan.operations[value]
-    match operation:
-        case ir.Carried(of=of):
-            yield _Edge(value, of, 0, 0, carried=True)
-        case ir.Look(source=source, maps=maps):
-            yield _Edge(value, source.value, *_reach(maps), carried=False)
-        case ir.SplicedAffine(terms=terms, bypass=bypass):
-            for rows in (*terms, *bypass):
-                yield _Edge(value, rows.value, *_reach(rows.maps), carried=False)
-        case ir.ApplyWindow(component=component, source=source):
-            window = plan.components[component].window
-            yield _Edge(value, source.value, window.first, window.last, carried=False)
-        case _:
-            for source_value in operation.operands:
-                yield _Edge(value, source_value, 0, 0, carried=False)
+    carried = isinstance(operation, ir.Carried)
+    for rows in operation.rows():
+        window = plan.window(rows)
+        first, last = _reach(rows.maps) if window is None else (window.first, window.last)
+        yield _Edge(value, rows.value, first, last, carried)
 
 
 ANYWHERE = 10**9

@@ -78,9 +78,6 @@ class Storage:
         return same and ours.made_in(buffer) == theirs.made_in(buffer)
 
 
-VIEWS = (ir.Carried, ir.Look, ir.Columns, ir.IfDefined)
-
-
 def arrange(plan: Plan, layout: Layout, loop: Loop, visible: Sequence[Value]) -> Storage:
     """Buffers and steps for the values of a loop that a layout needs.
 
@@ -88,7 +85,7 @@ def arrange(plan: Plan, layout: Layout, loop: Loop, visible: Sequence[Value]) ->
         visible: the values that are wanted outside.
     """
     needed = tuple(v for v in loop.values if layout.times[v].count)
-    computed = tuple(v for v in needed if not isinstance(plan.operations[v], VIEWS))
+    computed = tuple(v for v in needed if not plan.operations[v].looks)
     values = ValueStorage(plan, layout, loop)
     values.resolve(computed, visible)
     steps = _steps(layout, loop, computed)
@@ -98,17 +95,12 @@ def arrange(plan: Plan, layout: Layout, loop: Loop, visible: Sequence[Value]) ->
 def reads(plan: Plan, layout: Layout, value: Value) -> list[Read]:
     """What a computed value reads; a component reads its input in blocks, which may lie apart."""
     operation, pieces = plan.operations[value], layout.reads[value]
-    if isinstance(operation, ir.SplicedAffine):
-        rows = (*operation.terms, *operation.bypass)
-        return [Read(r.value, p, r.offset, r.dim) for r, p in zip(rows, pieces, strict=True)]
     if isinstance(operation, ir.Apply):
         source, widths = operation.source.value, _blocks(plan, operation)
         columns = zip(accumulate((0, *widths)), widths, strict=False)
         return [_part(plan, layout, Read(source, pieces[0], *column)) for column in columns]
-    return [
-        Read(operand, piece, 0, plan.dim(operand))
-        for operand, piece in zip(operation.operands, pieces, strict=True)
-    ]
+    rows = plan.reads(value)
+    return [Read(r.value, p, r.offset, r.dim) for r, p in zip(rows, pieces, strict=True)]
 
 
 def _blocks(plan: Plan, operation: ir.Apply) -> tuple[int, ...]:
@@ -157,8 +149,12 @@ class Buffers:
         raise NotImplementedError
 
     def _reads(self, value: Value) -> list[Read]:
-        """What the computation of a value takes from these buffers."""
-        return [r for r in reads(self.plan, self.layout, value) if r.value in self.loop.phases]
+        """What the computation of a value takes from these buffers.
+
+        A `Failover` or `Switch` may need no row at all of an operand, which then is nowhere.
+        """
+        read = reads(self.plan, self.layout, value)
+        return [r for r in read if r.value in self.loop.phases and r.piece.rows.count]
 
     def resolve(self, computed: Sequence[Value], visible: Sequence[Value]) -> None:
         """Finds the places of all that is made and read."""
@@ -196,13 +192,10 @@ class Buffers:
     ) -> tuple[Piece, Value, int] | None:
         """What columns of a value are seen in: rows of another one, from which column on."""
         operation, pieces = self.plan.operations[value], self.layout.reads[value]
+        if operation.looks and pieces[0].rows.count:
+            (rows,) = operation.rows()
+            return pieces[0], rows.value, rows.offset + offset
         match operation:
-            case ir.Carried(of=of):
-                return pieces[0], of, offset
-            case ir.IfDefined(source=source) | ir.Look(source=source) if pieces[0].rows.count:
-                return pieces[0], source.value, offset
-            case ir.Columns(source=source, offset=column):
-                return pieces[0], source.value, column + offset
             case ir.Apply(component=name, source=source) if source.value in self.loop.phases:
                 if self.is_transparent(self.plan.components[name]):
                     return pieces[0], source.value, offset
@@ -271,7 +264,7 @@ class Buffers:
             buffer, column = self.inside[value]
             self._buffer(buffer)
             return Place(buffer, 0, 1, count, column + offset, dim)
-        if isinstance(operation, ir.IfDefined) and not self.layout.reads[value][0].rows.count:
+        if operation.looks and not self.layout.reads[value][0].rows.count:
             self.buffers[value] = Buffer(0, operation.dim)  # nothing but padding
             return Place(value, -1, 0, count, offset, dim)
         seen = self.looks_at(value, offset, dim)

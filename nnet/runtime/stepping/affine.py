@@ -8,9 +8,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.packed import can_pack, pack
-from nnet.kernels.affine.spliced import affine_gradients, column_sums
+from nnet.kernels.affine.packed import pack
+from nnet.kernels.affine.sizes import PACKED_ROWS
+from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.steps import AffineSteps
+from nnet.kernels.affine.terms import column_sums
 from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.native import is_native
 from nnet.modules.affine import AnyAffine, Part
@@ -21,9 +23,6 @@ from nnet.runtime.stepping.rows import Operand, Ranges, RowsOf, Run, Step, StepR
 
 HOISTED_ROWS = 512
 """About how many rows are multiplied at once by what does not feed back."""
-
-PACKED_ROWS = 64
-"""Steps of so many rows are multiplied with packed weights, all terms at once."""
 
 
 class AffineStep(Step):
@@ -86,8 +85,8 @@ class AffineStep(Step):
         """Whether steps have so many rows that C++ is faster, and all rows lie as it needs them."""
         many = max(end - first for first, end in self.ranges) * self.own.batch >= PACKED_ROWS
         columns = [r.flat_columns for r in rows]
-        native = all(x is not None and is_native(x) for x in (self.module.linear, *columns))
-        return many and native and can_pack()
+        adjacent = all(x is not None and is_native(x) for x in (self.module.linear, *columns))
+        return many and adjacent and self.module.implementation == "native"
 
     def _flat_ranges(self) -> Ranges:
         """For each step its first row and the row after its last, as rows of matrices."""
@@ -217,6 +216,7 @@ class AffineStep(Step):
             needs,
             self.module.linear.requires_grad,
             self.module.observer,
+            implementation=self.module.implementation,
         )
         self.run.add_parameter(self.module.linear, weight)
         if self.module.bias is not None and self.module.bias.requires_grad:

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.modules.base import ComponentModule
-from nnet.plan.ir import Plan, Value
-from nnet.plan.layout import Layout
+from nnet.plan.ir import Value
 from nnet.plan.loops.loop import Loop
 from nnet.plan.loops.storage import arrange
 from nnet.runtime.stepping.operations import make_step
 from nnet.runtime.stepping.rows import Run
+from nnet.runtime.steps import Bound
 
 
 class LoopRunner:
@@ -31,18 +30,11 @@ class LoopRunner:
         visible: the values of the loop that are wanted outside.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        layout: Layout,
-        loop: Loop,
-        modules: Mapping[str, ComponentModule],
-        visible: Sequence[Value],
-    ) -> None:
-        self.plan = plan
-        self.layout = layout
+    def __init__(self, bound: Bound, loop: Loop, visible: Sequence[Value]) -> None:
+        self.bound = bound
+        self.plan = plan = bound.plan
+        self.layout = layout = bound.layout
         self.loop = loop
-        self.modules = modules
         self.visible = tuple(visible)
         self.storage = arrange(plan, layout, loop, self.visible)
         operations = [plan.operations[v] for v in self.storage.computed]
@@ -54,16 +46,8 @@ class LoopRunner:
                 if operand not in loop.phases and piece.rows.count
             )
         )
-        names = dict.fromkeys(
-            name
-            for operation in operations
-            for name in (
-                getattr(operation, "component", ""),
-                getattr(operation, "scale_offset", ""),
-            )
-            if name
-        )
-        self.used = [modules[name] for name in names]
+        names = dict.fromkeys(name for operation in operations for name in operation.components())
+        self.used = [bound.modules[name] for name in names]
 
     def __call__(self, values: Mapping[Value, Tensor], like: Tensor) -> list[Tensor]:
         """The rows of the visible values, `(time, batch, dim)`.
@@ -91,7 +75,7 @@ class LoopRun:
     ) -> None:
         self.runner = runner
         self.run = Run(runner.plan, runner.layout, runner.storage, outer, like, tracked)
-        self.steps = [make_step(self.run, value, runner.modules) for value in self.run.computed]
+        self.steps = [make_step(self.run, value, runner.bound) for value in self.run.computed]
         self.spent: set[Value] = set()
         ranges = zip(*(step.ranges for step in self.steps), strict=True)
         self.schedule = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
 from nnet.runtime.stepping.affine import AffineStep
 from nnet.runtime.stepping.rows import Operand, RowsOf, Run, Step, StepRows, split
+from nnet.runtime.steps import Bound
 
 
 class ApplyStep(Step):
@@ -393,16 +394,17 @@ class WindowStep(Step):
                 target.all().index_add_(0, read, found)
 
 
-def make_step(run: Run, value: Value, modules: Mapping[str, ComponentModule]) -> Step:
+def make_step(run: Run, value: Value, bound: Bound) -> Step:
     """The step that carries out an operation."""
     operation = run.plan.operations[value]
     match operation:
         case ir.SplicedAffine(component=component, scale_offset=name):
-            module = modules[component]
+            module = bound.module(value, component)
             assert isinstance(module, AnyAffine)
-            return AffineStep(run, value, operation, module, modules.get(name))
+            scales = bound.modules[name] if name else None
+            return AffineStep(run, value, operation, module, scales)
         case ir.Apply(component=component):
-            return ApplyStep(run, value, operation, modules[component])
+            return ApplyStep(run, value, operation, bound.module(value, component))
         case ir.Append():
             return AppendStep(run, value, operation)
         case ir.Sum():
@@ -410,7 +412,7 @@ def make_step(run: Run, value: Value, modules: Mapping[str, ComponentModule]) ->
         case ir.Failover() | ir.Switch():
             return ScatteredStep(run, value, operation)
         case ir.ApplyWindow(component=component):
-            module = modules[component]
+            module = bound.module(value, component)
             assert isinstance(module, WindowModule)
             return WindowStep(run, value, operation, module)
     raise TypeError(f"no way to carry out {type(operation).__name__} in a loop")

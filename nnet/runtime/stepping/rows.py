@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
 from nnet.plan.loops.places import Buffer, Place

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Term, affine_gradients, column_sums
+from nnet.kernels.affine.spliced import affine_gradients
+from nnet.kernels.affine.terms import Term, column_sums
 from nnet.kernels.recurrence.gradient import Both
 from nnet.kernels.recurrence.program import Id, Recurrence
 from nnet.kernels.recurrence.run import Loop as KernelLoop

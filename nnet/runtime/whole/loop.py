@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.affine.spliced import Term
+from nnet.kernels.affine.terms import Term
 from nnet.kernels.recurrence.gradient import Both, Runnable, differentiate, forward_of
 from nnet.kernels.recurrence.program import Given, Id, Place
 from nnet.kernels.recurrence.run import Loop as KernelLoop
@@ -24,12 +24,12 @@ from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
 from nnet.plan import ir
-from nnet.plan.ir import Plan, Value
-from nnet.plan.layout import Layout
+from nnet.plan.ir import Value
 from nnet.plan.loops.loop import Loop
 from nnet.plan.recurrence.loop import LoopRecurrence, has_outer_part
 from nnet.plan.recurrence.translate import fits, recurrence_of
 from nnet.plan.times import Times
+from nnet.runtime.steps import Bound
 from nnet.runtime.whole.gradient import Gradients
 from nnet.runtime.whole.rows import Rows, take
 
@@ -43,21 +43,20 @@ class WholeLoop:
 
     def __init__(
         self,
-        plan: Plan,
-        layout: Layout,
+        bound: Bound,
         recurrence: LoopRecurrence,
         times: Times,
-        modules: Mapping[str, ComponentModule],
         visible: Sequence[Value],
     ) -> None:
-        self.plan, self.layout, self.recurrence, self.times = plan, layout, recurrence, times
+        self.plan, self.layout = plan, _ = bound.plan, bound.layout
+        self.recurrence, self.times = recurrence, times
         self.visible = tuple(visible)
         self.modules = {
-            value: modules[operation.component]
+            value: bound.module(value, operation.component)
             for value in recurrence.lanes
             if isinstance(operation := plan.operations[value], ir.Apply | ir.SplicedAffine)
         }
-        self.named = dict(modules)
+        self.named = dict(bound.modules)
         self.affine_sources = tuple(
             dict.fromkeys(
                 term.value
@@ -73,19 +72,13 @@ class WholeLoop:
         self._boundaries: dict[tuple[Value, int], Tensor] = {}
 
     @staticmethod
-    def of(
-        plan: Plan,
-        layout: Layout,
-        loop: Loop,
-        modules: Mapping[str, ComponentModule],
-        visible: Sequence[Value],
-    ) -> WholeLoop | None:
+    def of(bound: Bound, loop: Loop, visible: Sequence[Value]) -> WholeLoop | None:
         """The loop, if a kernel can run it."""
-        recurrence = recurrence_of(plan, loop)
-        times = None if recurrence is None else fits(plan, layout, recurrence)
+        recurrence = recurrence_of(bound.plan, loop)
+        times = None if recurrence is None else fits(bound.plan, bound.layout, recurrence)
         if recurrence is None or times is None:
             return None
-        return WholeLoop(plan, layout, recurrence, times, modules, visible)
+        return WholeLoop(bound, recurrence, times, visible)
 
     def terms(self, value: Value) -> tuple[ir.Rows, ...]:
         """What an affine operation reads."""
@@ -121,11 +114,6 @@ class WholeLoop:
             marked = torch.from_numpy(module.boundaries(self.times, batch))
             self._boundaries[key] = marked.to(torch.uint8).view(-1, 1)
         return self._boundaries[key]
-
-    @property
-    def chosen(self) -> bool:
-        """Whether the plan chose our kernels."""
-        return any(module.implementation == "triton" for module in self.modules.values())
 
     def pairs_with(self, other: WholeLoop) -> bool:
         """Whether both are of the same kind, so that one launch can run them."""

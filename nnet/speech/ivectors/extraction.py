@@ -161,8 +161,8 @@ def read_extraction(path: str | os.PathLike[str]) -> IvectorExtraction:
     """An extractor from a folder or from a configuration file such as `ivector_extractor.conf`.
 
     A folder has `final.ie`, `final.dubm`, `final.mat`, `global_cmvn.stats`, perhaps
-    `online_cmvn.conf`, and `splice.conf` or `splice_opts`. File names in a configuration file are
-    relative to the present folder, to the file's, or to that above it.
+    `online_cmvn.conf`, and `splice.conf` or `splice_opts`. See `found_file` for how a configuration
+    file names its files.
 
     Raises:
         NnetError: a file is missing or damaged, or the files do not fit together.
@@ -191,9 +191,20 @@ def _files_of_folder(folder: Path) -> IvectorFiles:
 
 
 def found_file(name: str, config: Path) -> str:
-    """A file named in a configuration file: in the present folder, the file's, or that above it."""
-    places = (Path(name), config.parent / name, config.parent.parent / name)
-    return next((str(place) for place in places if name and place.exists()), name)
+    """A file named in a configuration file.
+
+    It is looked for in the present folder, in the configuration file's, and in that above it; and
+    there too by the end of its path, as folders are often copied from where they were made.
+    """
+    if not name or Path(name).exists():
+        return name
+    parts = Path(name).parts
+    for first in range(len(parts)):
+        for folder in (config.parent, config.parent.parent):
+            place = folder.joinpath(*parts[first:])
+            if place.is_file():
+                return str(place)
+    return name
 
 
 def _load(files: IvectorFiles, options: IvectorOptions, name: str) -> IvectorExtraction:

@@ -11,7 +11,7 @@ from nnet.data.chain.den_graph import initial_probabilities
 from nnet.errors import NnetError
 from nnet.graph.dims import node_dim
 from nnet.graph.network import Network
-from nnet.kernels.chain.denominator import Transitions
+from nnet.kernels.chain.transitions import Transitions
 from nnet.modelfile.fst import Fst, read_fst_file
 from nnet.training.feeds.ports import main_output
 

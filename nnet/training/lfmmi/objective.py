@@ -11,8 +11,8 @@ from torch import Tensor
 from nnet.data.chain.minibatch import ChainTargets
 from nnet.data.minibatch import Minibatch
 from nnet.errors import NnetError
-from nnet.kernels.chain.denominator import Transitions
 from nnet.kernels.chain.lfmmi import LfMmi, lfmmi
+from nnet.kernels.chain.transitions import Transitions
 from nnet.kernels.implementation import Implementation, triton_is_installed
 from nnet.modelfile.chain_examples import XENT
 from nnet.runtime.logits import Logits, Output, finished

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums
-from nnet.kernels.affine.spliced import Rows
+from nnet.kernels.affine.terms import Rows
 from nnet.modules.base import ComponentModule
 from nnet.training.natural_gradient.online import (
     OnlineNaturalGradient,

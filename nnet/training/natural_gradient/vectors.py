@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.spliced import Rows
+from nnet.kernels.affine.terms import Rows
 
 
 class Vectors:

@@ -30,6 +30,17 @@ def test_a_configuration_file():
     assert (extraction.feature_dim, extraction.ivector_dim) == (40, 30)
 
 
+def test_a_configuration_file_that_was_copied_from_another_machine(tmp_path):
+    text = (DIGITS / "conf" / "ivector_extractor.conf").read_text()
+    moved = text.replace("=ivector_extractor/", "=/home/x/exp/online/ivector_extractor/")
+    moved = moved.replace("=conf/", "=/home/x/exp/online/conf/")
+    shutil.copytree(DIGITS / "extractor", tmp_path / "ivector_extractor")
+    shutil.copytree(DIGITS / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "ivector_extractor.conf").write_text(moved)
+    extraction = read_extraction(tmp_path / "conf" / "ivector_extractor.conf")
+    assert extraction.splice.width == 7
+
+
 def test_a_folder_has_the_defaults(folder):
     extraction = read_extraction(folder)
     assert extraction.options.max_count == 0

@@ -137,15 +137,7 @@ def train_diagonal_ubm(
             f"{FRAMES_OF_A_GAUSSIAN * first}, or a smaller --num-gauss"
         )
     mixture = _begin(held, first, rng)
-    step = -(-(options.num_gauss - first) // max(1, options.num_iters_init // 2))
-    wanted = first
-    for iteration in range(options.num_iters_init):
-        sums = _Sums.zeros(mixture)
-        sums.add(mixture, held)
-        report(f"UBM, iteration {iteration}: {sums.log_likelihood / len(held):.4f} nats a frame")
-        mixture = _updated(mixture, sums, options, remove=True)
-        wanted = min(options.num_gauss, wanted + step)
-        mixture = _split(mixture, wanted, rng)
+    mixture = _grown(mixture, held, options, rng, report)
     for iteration in range(options.num_iters):
         sums, count = _Sums.zeros(mixture), 0
         for frames in utterances():
@@ -154,6 +146,26 @@ def train_diagonal_ubm(
         report(f"UBM on all frames, {iteration}: {sums.log_likelihood / count:.4f} nats a frame")
         mixture = _updated(mixture, sums, options, remove=iteration == options.num_iters - 1)
     return mixture.to_gmm()
+
+
+def _grown(
+    mixture: Mixture,
+    frames: Tensor,
+    options: UbmOptions,
+    rng: np.random.Generator,
+    report: Callable[[str], None],
+) -> Mixture:
+    """After iterations on frames in memory, in the first half of which Gaussians are split."""
+    wanted = len(mixture.weights)
+    step = -(-(options.num_gauss - wanted) // max(1, options.num_iters_init // 2))
+    for iteration in range(options.num_iters_init):
+        sums = _Sums.zeros(mixture)
+        sums.add(mixture, frames)
+        report(f"UBM, iteration {iteration}: {sums.log_likelihood / len(frames):.4f} nats a frame")
+        mixture = _updated(mixture, sums, options, remove=True)
+        wanted = min(options.num_gauss, wanted + step)
+        mixture = _split(mixture, wanted, rng)
+    return mixture
 
 
 def _random_frames(utterances: Iterable[Floats], most: int, rng: np.random.Generator) -> Floats:
