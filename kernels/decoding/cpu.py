@@ -1,15 +1,14 @@
-"""Beam search on a CPU: beam_search_cpu.cpp. Graphs are arrays here, and words are numbers."""
+"""Beam search on a CPU: beam_search.cpp. Graphs are arrays here, and words are numbers."""
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import Structure, byref, c_float, c_int64, c_void_p
+from ctypes import byref, c_float, c_int64, c_void_p
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnet.kernels.native import native_library
+from nnet.kernels.native import Address, Float, Int, NativeFunction, Struct, Table, loaded
 
 Floats = NDArray[np.float32]
 
@@ -64,12 +63,12 @@ class SearchArrays:
     final_costs: Floats | None = None
 
 
-class _Graph(Structure):
+class _GraphArrays(Struct):
     _fields_ = (
         ("start", c_int64),
-        ("num_states", c_int64),
-        ("states", c_void_p),
-        ("arcs", c_void_p),
+        ("states", c_int64),
+        ("state", c_void_p),
+        ("arc", c_void_p),
         ("pdfs", c_void_p),
         ("firsts", c_void_p),
         ("intervals", c_void_p),
@@ -88,7 +87,7 @@ class _Graph(Structure):
     )
 
 
-class _Options(Structure):
+class _SearchOptions(Struct):
     _fields_ = (
         ("beam", c_float),
         ("lattice_beam", c_float),
@@ -100,23 +99,28 @@ class _Options(Structure):
     )
 
 
-def decoding_library() -> ctypes.CDLL | None:
-    """The compiled search; None without a C++ compiler."""
-    library = native_library("beam_search_cpu")
-    if library is None:
-        return None
-    library.search_new.restype = c_void_p
-    library.search_final_relative_cost.restype = c_float
-    for name in ("advance", "start", "finalize", "tokens", "best_path", "lattice"):
-        getattr(library, f"search_{name}").restype = c_int64
-    return library
+_new = NativeFunction("search_new", _GraphArrays, _SearchOptions, result=c_void_p)
+_delete = NativeFunction("search_delete", Table)
+_start = NativeFunction("search_start", Table, result=Int)
+_advance = NativeFunction("search_advance", Table, Address, Int, Int, Float, result=Int)
+_finalize = NativeFunction("search_finalize", Table, result=Int)
+_tokens = NativeFunction("search_tokens", Table, result=Int)
+_final_relative_cost = NativeFunction("search_final_relative_cost", Table, result=Float)
+_best_path = NativeFunction("search_best_path", Table, Int, Table, result=Int)
+_copy_path = NativeFunction("search_copy_path", Table, Address)
+_lattice = NativeFunction("search_lattice", Table, Int, Table, result=Int)
+_copy_lattice = NativeFunction("search_copy_lattice", Table, Address, Address)
+
+
+def can_search() -> bool:
+    """Whether there is native code that this machine can run."""
+    return loaded() is not None
 
 
 class NativeSearch:
     """One beam search at a time through a graph.
 
     Args:
-        library: what `decoding_library` gives.
         arrays: the graph; it is not copied.
         beam: how much more than the cheapest a path may cost, in nats.
         lattice_beam: the same in the lattice.
@@ -129,7 +133,6 @@ class NativeSearch:
 
     def __init__(
         self,
-        library: ctypes.CDLL,
         arrays: SearchArrays,
         *,
         beam: float,
@@ -140,72 +143,63 @@ class NativeSearch:
         beam_delta: float,
         prune_scale: float,
     ) -> None:
-        self._library = library
         self._arrays = arrays  # which the search points into
-        options = _Options(
+        options = _SearchOptions(
             beam, lattice_beam, beam_delta, prune_scale, max_active, min_active, prune_interval
         )
-        graph = _graph(arrays)
-        self._handle = c_void_p(library.search_new(byref(graph), byref(options)))
+        self._handle = _new(_graph(arrays), options)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
-            self._library.search_delete(self._handle)
+            _delete(self._handle)
 
     def start(self) -> int:
         """Begins anew; returns a status."""
-        return self._library.search_start(self._handle)
+        return int(_start(self._handle))
 
     def advance(self, scores: Floats, scale: float) -> int:
         """Takes log-likelihoods (frames, pdfs), contiguous; returns a status."""
         frames, pdfs = scores.shape
-        return self._library.search_advance(
-            self._handle,
-            c_void_p(scores.ctypes.data),
-            c_int64(frames),
-            c_int64(pdfs),
-            c_float(scale),
-        )
+        return int(_advance(self._handle, scores.ctypes.data, frames, pdfs, scale))
 
     def finalize(self) -> int:
         """Prunes with the final costs; returns a status."""
-        return self._library.search_finalize(self._handle)
+        return int(_finalize(self._handle))
 
     @property
     def tokens(self) -> int:
         """Tokens in the last frame."""
-        return self._library.search_tokens(self._handle)
+        return int(_tokens(self._handle))
 
     @property
     def final_relative_cost(self) -> float:
         """How much more the best path that ends costs than the best one; infinite if none ends."""
-        return self._library.search_final_relative_cost(self._handle)
+        return float(_final_relative_cost(self._handle))
 
     def best_path(self, with_final: bool) -> tuple[int, np.ndarray, float]:
         """A status, the steps of the best path so far (of type `STEP`), and its final cost."""
         final_cost = c_float()
-        count = self._library.search_best_path(self._handle, c_int64(with_final), byref(final_cost))
+        count = int(_best_path(self._handle, with_final, byref(final_cost)))
         steps = np.empty(max(count, 0), STEP)
         if count > 0:
-            self._library.search_copy_path(self._handle, c_void_p(steps.ctypes.data))
+            _copy_path(self._handle, steps.ctypes.data)
         return max(-count, 0), steps, final_cost.value
 
     def lattice(self, with_final: bool) -> tuple[int, int, np.ndarray, Floats]:
         """A status, the start state, arcs (of type `STEP`) and final costs of the states."""
         sizes = (c_int64 * 3)()
-        status = self._library.search_lattice(self._handle, c_int64(with_final), sizes)
+        status = int(_lattice(self._handle, with_final, sizes))
         states, count, start = sizes
         arcs, finals = np.empty(count, STEP), np.empty(states, np.float32)
-        self._library.search_copy_lattice(
-            self._handle, c_void_p(arcs.ctypes.data), c_void_p(finals.ctypes.data)
-        )
+        _copy_lattice(self._handle, arcs.ctypes.data, finals.ctypes.data)
         return status, start, arcs, finals
 
 
-def _graph(arrays: SearchArrays) -> _Graph:
+def _graph(arrays: SearchArrays) -> _GraphArrays:
+    names = {"states": "state", "arcs": "arc"}
     values = {field.name: getattr(arrays, field.name) for field in fields(arrays)}
     pointers = {
-        name: value.ctypes.data if isinstance(value, np.ndarray) else value
+        names.get(name, name): value.ctypes.data if isinstance(value, np.ndarray) else value
         for name, value in values.items()
     }
     words, contexts = arrays.words, arrays.context_words
@@ -213,4 +207,4 @@ def _graph(arrays: SearchArrays) -> _Graph:
     if words is not None and contexts is not None:
         labels = 1 + max(int(words.max(initial=0)), int(contexts.max(initial=0)))
     lm_states = 0 if contexts is None else len(contexts)
-    return _Graph(**pointers, num_states=len(arrays.states), lm_states=lm_states, labels=labels)
+    return _GraphArrays(**pointers, states=len(arrays.states), lm_states=lm_states, labels=labels)

@@ -1,13 +1,13 @@
-"""Determinization of lattices on a CPU: determinize_cpu.cpp."""
+"""Determinization of lattices on a CPU: determinize.cpp."""
 
 from __future__ import annotations
 
-from ctypes import Structure, byref, c_double, c_int64, c_void_p
+from ctypes import c_double, c_int64, c_void_p
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnet.kernels.native import native_library
+from nnet.kernels.native import Address, NativeFunction, Struct, Table, loaded
 
 COMPACT_ARC = np.dtype(
     [
@@ -22,7 +22,7 @@ COMPACT_ARC = np.dtype(
 """An arc of the result; with the target -1 it is the final cost of its source."""
 
 
-class _Lattice(Structure):
+class _LatticeArrays(Struct):
     _fields_ = (
         ("start", c_int64),
         ("states", c_int64),
@@ -37,6 +37,10 @@ class _Lattice(Structure):
         ("beam", c_double),
         ("most_arcs", c_int64),
     )
+
+
+_new = NativeFunction("determinize_new", _LatticeArrays, Table, result=c_void_p)
+_take = NativeFunction("determinize_take", Table, Address, Address)
 
 
 def determinize(
@@ -70,20 +74,18 @@ def determinize(
 
     Returns:
         The number of states (0 is the start), arcs of type `COMPACT_ARC`, their strings of
-        transition-ids one after the other, and whether it is complete. None without a compiler.
+        transition-ids one after the other, and whether it is complete. None without native code.
     """
-    library = native_library("determinize_cpu")
-    if library is None:
+    if loaded() is None:
         return None
-    library.determinize_new.restype = c_void_p
     arrays = (offsets, words, transitions, nextstates, graph_costs, acoustic_costs, finals)
     held = [np.ascontiguousarray(array) for array in arrays]
-    lattice = _Lattice(
+    lattice = _LatticeArrays(
         start, len(finals), *(array.ctypes.data for array in held), acoustic_scale, beam, most_arcs
     )
     sizes = (c_int64 * 4)()
-    handle = c_void_p(library.determinize_new(byref(lattice), sizes))
+    handle = _new(lattice, sizes)
     states, arcs, labels, complete = sizes
     found, strings = np.empty(arcs, COMPACT_ARC), np.empty(labels, np.int32)
-    library.determinize_take(handle, c_void_p(found.ctypes.data), c_void_p(strings.ctypes.data))
+    _take(handle, found.ctypes.data, strings.ctypes.data)
     return states, found, strings, bool(complete)

@@ -23,7 +23,7 @@ from nnet.kernels.decoding.cpu import (
     NO_TOKENS,
     NativeSearch,
     SearchArrays,
-    decoding_library,
+    can_search,
 )
 from nnet.modelfile.graph_files import DecodingGraph
 from nnet.modelfile.lattices import Lattice
@@ -203,16 +203,14 @@ class Decoder:
     """
 
     def __init__(self, graph: SearchGraph, options: DecoderOptions) -> None:
-        library = decoding_library()
-        if library is None:
+        if not can_search():
             raise NnetError(
-                "decoding needs its C++ code, and there is no C++ compiler; install one (g++ or "
-                "clang++) or set CXX"
+                "decoding needs native code, and none can run here; install nnet again where there "
+                "is a C++ compiler, and do not set NNET_NATIVE=reference"
             )
         self._graph = graph
         self._options = options
         self._search = NativeSearch(
-            library,
             graph.arrays,
             beam=options.beam,
             lattice_beam=options.lattice_beam,

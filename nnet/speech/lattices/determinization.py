@@ -27,7 +27,7 @@ def determinized(lattice: Lattice, beam: float, acoustic_scale: float = 1.0) -> 
         acoustic_scale: factor of the acoustic costs where paths are compared.
 
     Raises:
-        NnetError: the lattice has cycles, or there is no C++ compiler.
+        NnetError: the lattice has cycles, or there is no native code.
     """
     lattice = topological(lattice)
     while True:
@@ -46,8 +46,8 @@ def determinized(lattice: Lattice, beam: float, acoustic_scale: float = 1.0) -> 
         )
         if found is None:
             raise NnetError(
-                "lattices need C++ code, and there is no C++ compiler; install one (g++ or "
-                "clang++) or set CXX"
+                "lattices need native code, and none can run here; install nnet again where there "
+                "is a C++ compiler, and do not set NNET_NATIVE=reference"
             )
         if found[3] or beam < NARROWEST:
             return _compact(*found[:3])

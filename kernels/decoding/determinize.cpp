@@ -4,6 +4,13 @@
 
 #include <memory>
 
+#include "native.h"
+
+using decoding::LatticeArrays;
+
+NNET_LAYOUT(LatticeArrays, start, states, offsets, words, transitions, nextstates, graph_costs,
+            acoustic_costs, finals, acoustic_scale, beam, most_arcs)
+
 namespace decoding {
 
 namespace {

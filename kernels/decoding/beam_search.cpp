@@ -3,8 +3,15 @@
 #include <memory>
 
 #include "lattice.h"
+#include "native.h"
 
 using namespace decoding;
+
+NNET_LAYOUT(GraphArrays, start, states, state, arc, pdfs, firsts, intervals, final_label, lm_start,
+            lm_states, labels, backoff_states, backoff_costs, context_words, first_children,
+            first_words, words, costs, final_costs)
+NNET_LAYOUT(SearchOptions, beam, lattice_beam, beam_delta, prune_scale, max_active, min_active,
+            prune_interval)
 
 namespace {
 
