@@ -1,10 +1,7 @@
-"""C++ of this package: which library runs, and how its functions are called.
+"""C++ of this package: how its functions are called.
 
-The libraries are compiled when the package is installed, one for each instruction set (see
-`nnet.kernels.native_build`). The best one that the processor can run is loaded when it is first
-needed. `NNET_NATIVE=avx2`, say, takes a lower one, and `NNET_NATIVE=reference` none. Where there is
-no library callers use their plain torch code; one line on standard error says why, and what it
-costs.
+The library that `nnet.kernels.native_choice` names is loaded when it is first needed. Where there
+is none, callers use their plain torch code; one line on standard error says why, and what it costs.
 
 A function is declared as `NativeFunction(name, *types of arguments)` and called with tensors,
 structures and numbers. A structure is declared as a subclass of `Struct`; that C++ has the same is
@@ -14,9 +11,6 @@ checked when a function takes it.
 from __future__ import annotations
 
 import ctypes
-import json
-import os
-import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -35,21 +29,15 @@ from ctypes import (
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from nnet.errors import NnetError
-from nnet.kernels import native_build
-from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST, NAMES, instruction_sets
-
-VARIABLE = "NNET_NATIVE"
-REFERENCE = "reference"
-COST = "plain PyTorch runs in its place on a CPU, which takes up to 3 times as long"
-REBUILD = "install the package again with a C++ compiler"
-REBUILD_CHECKOUT = "run `python -m nnet.kernels.native_build`"
+from nnet.kernels import native_build, native_choice
+from nnet.kernels.native_build import FOLDER, LIBRARIES
+from nnet.kernels.native_choice import COST, REFERENCE, UnusableError
 
 
 def constant_while_tracing(function: Callable[[], bool]) -> Callable[[], bool]:
@@ -68,10 +56,6 @@ def is_native(x: Tensor) -> bool:
     """
     real = type(x) in (Tensor, Parameter) and not torch.compiler.is_compiling()
     return real and x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1
-
-
-class UnusableError(Exception):
-    """Why a library cannot be used, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +78,6 @@ class _Loaded:
     lock = threading.Lock()
     settled = False
     library: Library | None = None
-    reason = ""
 
 
 def native_library(name: str = "native") -> CDLL | None:
@@ -135,83 +118,29 @@ def has_matrix_units() -> bool:
     return library is not None and library.has_matrix_units
 
 
-def native_description() -> str:
-    """What runs, for `nnet compile --dump`: 'avx512 (g++ 12.2.0)', or 'reference' and why."""
-    library = loaded()
-    if library is None:
-        return f"{REFERENCE} ({_Loaded.reason})"
-    return f"{library.name} ({_manifest()['compiler']})"
-
-
-def available() -> list[str]:
-    """The instruction sets that are compiled and that this processor can run, the best first."""
-    made = _manifest()["libraries"]
-    flags = _processor_flags()
-    return [one.name for one in instruction_sets() if one.needs <= flags and one.name in made]
-
-
 @contextmanager
 def forced(name: str) -> Iterator[None]:
     """While it lasts another library runs, or `reference`; for tests and measurements."""
-    before = _Loaded.library, _Loaded.reason, _Loaded.settled
+    before = _Loaded.library, _Loaded.settled
     _Loaded.library = None if name == REFERENCE else load(name)
-    _Loaded.reason, _Loaded.settled = "asked for", True
+    _Loaded.settled = True
     try:
         yield
     finally:
-        _Loaded.library, _Loaded.reason, _Loaded.settled = before
+        _Loaded.library, _Loaded.settled = before
 
 
 def _settle() -> None:
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted and wanted not in (REFERENCE, *NAMES):
-        _refuse(wanted)
-    if wanted == REFERENCE:
-        _Loaded.reason, _Loaded.settled = f"{VARIABLE}={REFERENCE}", True
-        return
-    try:
-        names = available()
-        if wanted and wanted not in names:
-            _refuse(wanted)
-        if not names:
-            reason = _manifest()["reason"] or "no library fits this processor"
-            raise UnusableError(f"{reason}; {_remedy()}")
-        _Loaded.library = load(wanted or names[0])
-    except UnusableError as error:
-        _Loaded.reason = str(error)
-        print(f"nnet: no native code: {error}; {COST}", file=sys.stderr)
+    choice = native_choice.chosen()
+    reason = "" if choice.asked else choice.reason
+    if choice.name:
+        try:
+            _Loaded.library = load(choice.name)
+        except UnusableError as error:
+            reason = str(error)
+    if reason:
+        print(f"nnet: no native code: {reason}; {COST}", file=sys.stderr)
     _Loaded.settled = True
-
-
-def _refuse(wanted: str) -> NoReturn:
-    try:
-        here = ", ".join((REFERENCE, *available()))
-    except UnusableError as error:
-        here = f"{REFERENCE}, as there is no native code ({error})"
-    raise NnetError(f"{VARIABLE} is '{wanted}'; expected one of those that run here: {here}")
-
-
-@cache
-def _manifest() -> Any:
-    """What was built, if it belongs to these sources."""
-    file = FOLDER / LIBRARIES / MANIFEST
-    try:
-        manifest = json.loads(file.read_bytes())
-        parts = [manifest[key] for key in ("sources", "compiler", "libraries", "reason")]
-    except FileNotFoundError:
-        raise UnusableError(f"it was not built; {_remedy()}") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UnusableError(f"{file} is damaged ({error}); {_remedy()}") from None
-    if [type(part) for part in parts] != [str, str, dict, str]:
-        raise UnusableError(f"{file} is damaged; {_remedy()}")
-    if manifest["sources"] != native_build.digest():
-        raise UnusableError(f"its source has changed since it was built; {_remedy()}")
-    return manifest
-
-
-def _remedy() -> str:
-    checkout = (FOLDER.parent / "pyproject.toml").exists()
-    return REBUILD_CHECKOUT if checkout else REBUILD
 
 
 @cache
@@ -226,27 +155,17 @@ def load(name: str) -> Library:
     """
     file = FOLDER / LIBRARIES / f"{name}.so"
     try:
-        if native_build.hash_of(file) != _manifest()["libraries"].get(name):
-            raise UnusableError(f"{file} is damaged; {_remedy()}")
+        if native_build.hash_of(file) != native_choice.manifest()["libraries"].get(name):
+            raise UnusableError(f"{file} is damaged; {native_choice.remedy()}")
         functions = CDLL(str(file))
     except OSError as error:
-        raise UnusableError(f"{file} cannot be loaded ({error}); {_remedy()}") from None
+        raise UnusableError(
+            f"{file} cannot be loaded ({error}); {native_choice.remedy()}"
+        ) from None
     team = _team()
     if team is not None:
         _set_team.bound(functions)(team)
     return Library(name, functions, bool(_has_units.bound(functions)()))
-
-
-def _processor_flags() -> frozenset[str]:
-    """What Linux says that the processor can do; nothing elsewhere."""
-    if platform.system() != "Linux":
-        return frozenset()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    found = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(found.partition(":")[2].split())
 
 
 class Struct(Structure):

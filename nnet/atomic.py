@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nnet.errors import NnetError
+from nnet.process import not_interrupted
 
 LONGEST_NAME = 100  # characters of a name that its temporary file's name repeats
 
@@ -35,11 +36,12 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         with io.BufferedWriter(stream) as buffered:
             yield buffered
         return
-    with _writing(path):
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.name[:LONGEST_NAME]}.", suffix=".tmp", dir=target.parent
-        )
+    name = ""
     try:
+        with _writing(path), not_interrupted():
+            handle, name = tempfile.mkstemp(
+                prefix=f".{target.name[:LONGEST_NAME]}.", suffix=".tmp", dir=target.parent
+            )
         with io.BufferedWriter(_Output(handle, path)) as buffered:
             yield buffered
             buffered.flush()
@@ -49,7 +51,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             os.chmod(name, _permissions(target))
             os.replace(name, target)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
         raise
     with _writing(path):
         _sync_folder(target.parent)

@@ -9,7 +9,8 @@ import numpy as np
 
 from nnet.data.matrices import read_vector_or_matrix
 from nnet.data.tables import read_table
-from nnet.inference.chunks import ChunkOptions, Utterance
+from nnet.inference.chunks import Utterance
+from nnet.inference.options import ChunkOptions
 from nnet.modelfile.model import read_model
 from nnet.text.parse import parse_config
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnet.kernels.cells import definitions
 from nnet.kernels.recurrence.gradient import Both, differentiate
 from nnet.kernels.recurrence.program import (
     Builder,
@@ -86,6 +87,14 @@ class _Layer(Builder):
     def function(self, name: FunctionName, of: Id, repair: int = -1) -> Id:
         return self.add(Function(self.dim(of), of, name, repair))
 
+    def weigh(self, of: Id, number: int) -> Id:
+        """For definitions of cells, whose vectors come one after the other."""
+        return self.weighted(of)
+
+    def bend(self, name: FunctionName, of: Id, number: int) -> Id:
+        """For definitions of cells."""
+        return self.function(name, of, number + VECTORS)
+
     def multiply(self, first: Id, second: Id) -> Id:
         return self.add(Multiply(self.dim(first), first, second))
 
@@ -126,20 +135,9 @@ def lstm(
     With dropout, the last three columns of x are factors of the gates i, f and o."""
     layer = _Layer(truncation)
     c_before, r_before = layer.later(cells), layer.later(recurrent)
-    i, f, g, o = (layer.seen(cells, r_before) for _ in range(4))
-
-    def gate(before: Id, cell: Id, number: int) -> Id:
-        made = layer.total([(before, 1.0), (layer.weighted(cell), 1.0)])
-        result = layer.function("sigmoid", made, (0, 1, 3)[number] + VECTORS)
-        if not dropout:
-            return result
-        row = layer.add(RowGiven("masks", number))
-        return layer.add(Scaled(cells, result, row))
-
-    i, f = gate(i, c_before, 0), gate(f, c_before, 1)
-    g = layer.function("tanh", g, 2 + VECTORS)
-    c = layer.total([(layer.multiply(f, c_before), 1.0), (layer.multiply(i, g), 1.0)])
-    m = layer.multiply(gate(o, c, 2), layer.function("tanh", c, 4 + VECTORS))
+    gates = [layer.seen(cells, r_before) for _ in range(4)]
+    masks = [layer.add(RowGiven("masks", number)) for number in range(3)] if dropout else []
+    c, m = definitions.lstm(layer, gates, c_before, layer.weigh, layer.bend, masks)
     outputs = layer.projections(m, (recurrent, other)) if other else [m]
     layer.remember(c_before, c)
     layer.remember(r_before, outputs[0])
@@ -164,8 +162,8 @@ def gru(
     c_before = layer.later(cells) if other else s_before
     z = layer.function("sigmoid", layer.seen(cells, s_before))
     r = layer.function("sigmoid", layer.seen(recurrent, s_before))
-    h = layer.function("tanh", layer.seen(cells, layer.multiply(r, s_before)))
-    c = _updated(layer, z, h, c_before)
+    inner = layer.seen(cells, layer.multiply(r, s_before))
+    _, c = definitions.gru(layer, z, inner, c_before, layer.bend)
     outputs = layer.projections(c, (recurrent, other)) if other else [c]
     if other:
         layer.settle(c_before, c)
@@ -182,17 +180,11 @@ def output_gru(
     z = layer.function("sigmoid", layer.seen(cells, s_before))
     o = layer.function("sigmoid", layer.seen(cells, s_before))
     u = layer.total([(layer.given(cells), 1.0), (layer.weighted(c_before), 1.0)])
-    c = _updated(layer, z, layer.function("tanh", u), c_before)
+    _, c = definitions.gru(layer, z, u, c_before, layer.bend)
     outputs = layer.projections(layer.multiply(c, o), (recurrent, other))
     layer.settle(c_before, c)
     layer.remember(s_before, outputs[0])
     return layer.finish(*outputs)
-
-
-def _updated(layer: _Layer, z: Id, h: Id, before: Id) -> Id:
-    """(1 - z) h + z before."""
-    closed = layer.total([(z, -1.0)], constant=1.0)
-    return layer.total([(layer.multiply(closed, h), 1.0), (layer.multiply(z, before), 1.0)])
 
 
 def composed_lstm(

@@ -44,6 +44,7 @@ DIMS = (
     Setting("<OutputDim>", Kind.INTEGER, "number of columns made", REQUIRED, POSITIVE),
 )
 END = "<!EndOfComponent>"
+PIECE = 1 << 20  # numbers drawn at a time
 
 
 @functools.cache
@@ -181,7 +182,10 @@ def uniform(init: Initializer, *shape: int, mean: float, width: float) -> np.nda
         raise FieldError("<BiasRange>", f"mean {mean:g} and range {width:g} do not fit in 32 bits")
     samples = np.full(shape, mean, np.float32)
     if init.rng is not None:
-        samples += (width * init.rng.uniform(-0.5, 0.5, shape)).astype(np.float32)
+        flat = samples.reshape(-1)
+        for start in range(0, flat.size, PIECE):  # little memory beside the result
+            part = flat[start : start + PIECE]
+            part += (width * init.rng.uniform(-0.5, 0.5, part.size)).astype(np.float32)
     return samples
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from nnet.kernels.recurrence.program import (
     Builder,
     Columns,
+    ColumnSum,
     Earlier,
     Factor,
     Function,
@@ -124,9 +125,18 @@ def _own_place(program: Recurrence, value: Id, buffer: str) -> Place:
 class _Derivative:
     """Gradients for the values of a source program, in reverse order."""
 
-    def __init__(self, source: Recurrence, names: Mapping[Id, Id], repaired: frozenset[int]):
+    def __init__(
+        self,
+        source: Recurrence,
+        names: Mapping[Id, Id],
+        repaired: frozenset[int],
+        summed: frozenset[int],
+        counted: frozenset[int],
+    ) -> None:
         self.source, self.names, self.repaired = source, names, repaired
+        self.summed, self.counted = summed, counted
         self.builder = Builder()
+        self.sums: list[ColumnSum] = []
         self.parts: dict[Id, list[tuple[Id, float]]] = {}
         self.later: dict[Id, list[Id]] = {}
         self.gradients: dict[Id, Id] = {}
@@ -179,8 +189,13 @@ class _Derivative:
                 self.add(of, Multiply(dim, total, slope))
                 if repair in self.repaired:
                     self.add(of, Push(dim, result, name, repair))
+                if repair in self.counted:
+                    self.sums.append(ColumnSum("values", repair, result))
+                    self.sums.append(ColumnSum("squares", repair, result, result))
             case Weighted(of=of, vector=vector):
                 self.add(of, Weighted(dim, total, vector))
+                if vector in self.summed:
+                    self.sums.append(ColumnSum("weights", vector, total, self.kept(of)))
             case Offset(of=of):
                 self._part(of, total)
             case Product(of=of, matrix=matrix):
@@ -247,6 +262,8 @@ def differentiate(
     wanted: Places,
     read: Iterable[Id] = (),
     repaired: frozenset[int] = frozenset(),
+    summed: frozenset[int] = frozenset(),
+    counted: frozenset[int] = frozenset(),
 ) -> Both:
     """Both programs.
 
@@ -256,21 +273,26 @@ def differentiate(
         wanted: for which values gradients are wanted, and where.
         read: which values and whose gradients are evaluated afterwards.
         repaired: vectors of `Push` that self-repair needs, of those that functions name.
+        summed: vectors by which something is weighted and whose gradients the program sums up.
+        counted: functions, by their `repair`, whose results and squares it sums up.
     """
     names = _without_truncations(source)[1]
-    derivative = _Derivative(source, names, repaired)
+    derivative = _Derivative(source, names, repaired, summed, counted)
     derivative.run(given)
     reads = _earlier_sums(Recurrence(tuple(derivative.builder.operations)))
     gradients = derivative.gradients
     places = _renamed(wanted, gradients)
     read = tuple(read)
     evaluated = [gradients[value] for value in read if value in gradients]
-    needed = reachable(reads, [*stored_values(reads, places), *evaluated])
+    sums = derivative.sums
+    added = [value for total in sums for value in total.operands]
+    needed = reachable(reads, [*stored_values(reads, places), *evaluated, *added])
     kept = [o.value for o in map(reads.operations.__getitem__, needed) if isinstance(o, Kept)]
     forward = forward_of(source, stores, [*kept, *(names[value] for value in read)])
     ours, moved = _with_memory(reads, forward.program, needed)
-    afterwards = [moved[value] for value in evaluated]
+    afterwards = [moved[value] for value in (*evaluated, *added)]
     backward = _settled(ours, _renamed(places, moved), afterwards, "gradient")
+    backward = replace(backward, sums=tuple(total.renamed(moved) for total in sums))
     values = {v: moved[g] for v, g in gradients.items() if g in moved}
     return Both(forward, Runnable(backward, values))
 

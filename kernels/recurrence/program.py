@@ -247,6 +247,35 @@ class Place:
     column: int = 0
 
 
+SumName = Literal["weights", "values", "squares"]
+
+
+@dataclass(frozen=True)
+class ColumnSum:
+    """One number of each column: the sum over all rows of the product of two values, or of one.
+
+    Attributes:
+        name, number: what it is: the gradient for vector `number`, or the sum of the results, or of
+            their squares, of the nonlinearity whose `repair` is `number`.
+        second: -1 for none.
+    """
+
+    name: SumName
+    number: int
+    of: Id
+    second: Id = -1
+
+    @property
+    def operands(self) -> tuple[Id, ...]:
+        """The values that it is made of."""
+        return (self.of,) if self.second < 0 else (self.of, self.second)
+
+    def renamed(self, names: Mapping[Id, Id]) -> ColumnSum:
+        """The same of other values."""
+        second = self.second if self.second < 0 else names[self.second]
+        return replace(self, of=names[self.of], second=second)
+
+
 @dataclass(frozen=True)
 class Recurrence:
     """A program.
@@ -255,11 +284,13 @@ class Recurrence:
         operations: an operation reads earlier ones, but for what `Earlier` and earlier sums read.
         stores: what is kept in memory, and where; numbers of rows are columns of a buffer too.
         truncations: by number.
+        sums: what is added up over all rows.
     """
 
     operations: tuple[Operation, ...]
     stores: tuple[tuple[Id, Place], ...] = ()
     truncations: tuple[Truncation, ...] = ()
+    sums: tuple[ColumnSum, ...] = ()
 
     def dim(self, value: Id) -> int:
         """Columns of a value; 1 for numbers of rows."""
@@ -271,7 +302,7 @@ class Recurrence:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.operations, self.stores, self.truncations))
+        return hash((self.operations, self.stores, self.truncations, self.sums))
 
     @cached_property
     def places(self) -> dict[Id, Place]:

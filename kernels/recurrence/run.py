@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, triton_file, uses_triton
 from nnet.kernels.recurrence.program import (
+    ColumnSum,
     Earlier,
     Factor,
     Function,
@@ -36,7 +38,8 @@ POWER_FLOOR = 2.0**-66
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What a program runs on; all float32, but for matrices, which may have 16 bits.
+    """What a program runs on; all float32, but for matrices, which may have 16 bits. The reference
+    takes any type, and rows of several dimensions.
 
     Attributes:
         rows: times * sequences.
@@ -47,6 +50,7 @@ class Loop:
         matrices: by number.
         vectors: by number, (1, columns); those of `Push`, (steps, columns) too, in the order in
             which this program goes through its steps of `width` rows each.
+        added: buffers to which results are added, in programs whose rows are independent.
     """
 
     rows: int
@@ -55,6 +59,7 @@ class Loop:
     buffers: Mapping[str, Tensor]
     matrices: Mapping[int, Tensor]
     vectors: Mapping[int, Tensor]
+    added: frozenset[str] = frozenset()
 
     @property
     def ahead(self) -> int:
@@ -81,11 +86,32 @@ def run(program: Recurrence, *loops: Loop, implementation: Implementation = "ref
         return
     for loop in loops:
         for number, rows in enumerate(loop.steps()):
-            values = _Values(program, loop, rows, number)
-            for value, place in program.stores:
-                made = values[value]
-                own = loop.buffers[place.buffer][rows]
-                own[:, place.column : place.column + made.shape[1]] = made
+            run_rows(program, loop, rows, number)
+
+
+def run_rows(program: Recurrence, loop: Loop, rows: slice, step: int = 0) -> list[Tensor]:
+    """Plain torch for some rows, those of one step at most.
+
+    Returns:
+        `program.sums` over these rows, each (columns,).
+    """
+    values = _Values(program, loop, rows, step)
+    sums = [values.summed(total) for total in program.sums]
+    made = [(values[value], place) for value, place in program.stores]
+    for result, place in made:  # all is read before anything is written over it
+        own = loop.buffers[place.buffer][rows]
+        own = own[..., place.column : place.column + result.shape[-1]]
+        if place.buffer in loop.added:
+            own.add_(result)
+        else:
+            own.copy_(result)
+    return sums
+
+
+def sums_over_rows(program: Recurrence, loop: Loop) -> list[Tensor]:
+    """`program.sums`, each (columns,), after the program has run, as `evaluate` reads values."""
+    values = _Stored(program, loop, slice(0, loop.rows), 0)
+    return [values.summed(total) for total in program.sums]
 
 
 def evaluate(program: Recurrence, loop: Loop, value: Id) -> Tensor:
@@ -113,7 +139,7 @@ class _Values:
 
     def _read(self, buffer: str, column: int, dim: int, shift: int) -> Tensor:
         """Columns of a buffer for rows that are `shift` delays further on; zeros beyond the end."""
-        columns = self.loop.buffers[buffer][:, column : column + dim]
+        columns = self.loop.buffers[buffer][..., column : column + dim]
         if not shift:
             return columns[self.rows]
         first, end = (row + shift * self.loop.ahead for row in (self.rows.start, self.rows.stop))
@@ -121,6 +147,12 @@ class _Values:
         inside = columns[min(max(first, 0), total) : min(max(end, 0), total)]
         before, after = max(0, min(-first, end - first)), max(0, min(end - total, end - first))
         return torch.nn.functional.pad(inside, (0, 0, before, after))
+
+    def summed(self, total: ColumnSum) -> Tensor:
+        """A sum over these rows, (columns,)."""
+        first, *second = (self[value] for value in total.operands)
+        product = first * second[0] if second else first
+        return product.flatten(0, -2).sum(dim=0)
 
     def _vector(self, number: int) -> Tensor:
         vectors = self.loop.vectors[number]
@@ -139,17 +171,18 @@ class _Values:
                 found = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
                 return found.to(source.dtype)
             case RowSum(of=of, second=second, earlier=True):
-                return (self.stored(of, -1) * self.stored(second, -1)).sum(1, keepdim=True)
+                return (self.stored(of, -1) * self.stored(second, -1)).sum(-1, keepdim=True)
             case RowSum(of=of, second=second):
-                return (self[of] * self[second]).sum(1, keepdim=True)
+                return (self[of] * self[second]).sum(-1, keepdim=True)
             case Factor():
                 return self._factor(operation)
             case Total(dim=dim, terms=terms, constant=constant):
-                shape = (self.rows.stop - self.rows.start, dim)
-                found = self._like().new_full(shape, constant)
-                for term, scale in terms:
-                    found = found + scale * self[term]
-                return found
+                parts = [self[term] if scale == 1 else scale * self[term] for term, scale in terms]
+                if not parts:
+                    like = self._like()[self.rows]
+                    return like.new_full((*like.shape[:-1], dim), constant)
+                found = sum(parts[1:], parts[0])
+                return found + constant if constant else found
         return self._column_by_column(operation)
 
     def _column_by_column(self, operation: Operation) -> Tensor:
@@ -157,9 +190,9 @@ class _Values:
             case Multiply(of=of, second=second) | Scaled(of=of, row=second):
                 return self[of] * self[second]
             case Function(of=of, name=name):
-                return FUNCTIONS[name](self[of])
+                return FUNCTIONS[name].value(self[of])
             case Slope(of=of, name=name):
-                return SLOPES[name](self[of])
+                return FUNCTIONS[name].slope(self[of])
             case Push(of=of, name=name, vector=vector):
                 return PUSHES[name](self[of]) * self._vector(vector)
             case Weighted(of=of, vector=vector):
@@ -199,22 +232,12 @@ class _Stored(_Values):
         return super().__getitem__(value)
 
 
-FUNCTIONS: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-}
-SLOPES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: y * (1 - y),
-    "tanh": lambda y: 1 - y * y,
-    "relu": lambda y: (y > 0).to(y.dtype),
-}
 PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda y: 2 * y - 1,
     "tanh": lambda y: y,
     "relu": torch.ones_like,
 }
-"""By name of a nonlinearity: itself, its slope by its result, and where self-repair pushes to."""
+"""By name of a nonlinearity: from its result to what self-repair pushes by."""
 
 
 def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:

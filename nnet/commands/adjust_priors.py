@@ -1,4 +1,7 @@
-"""`nnet adjust-priors`: nnet3-am-adjust-priors."""
+"""`nnet adjust-priors`: priors of an acoustic model from summed posteriors.
+
+Kaldi's nnet3-am-adjust-priors.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from nnet.commands.options import Binary, truth
+from nnet.commands.options import Binary
 from nnet.errors import NnetError
 
 if TYPE_CHECKING:
@@ -18,7 +21,7 @@ def adjust_priors(
     model: Annotated[str, Argument(help="Acoustic model, .mdl.")],
     posteriors: Annotated[str, Argument(help="Vector file: summed posteriors by pdf, above 0.")],
     target: Annotated[str, Argument(metavar="OUT", help="Where the model goes.")],
-    binary: Binary = "true",
+    binary: Binary = True,
 ) -> None:
     """Sets the priors of an acoustic model to a summed posterior, divided by its sum.
 
@@ -44,7 +47,7 @@ def adjust_priors(
     priors = counts * np.float32(1.0 / total)
     print("\n".join(_report(found.priors, priors)), file=sys.stderr)
     found.priors = priors
-    write_model(found, target, binary=truth("--binary", binary))
+    write_model(found, target, binary=binary)
 
 
 def _report(old: np.ndarray | None, new: np.ndarray) -> list[str]:

@@ -1,4 +1,7 @@
-"""`nnet align`: nnet3-align-compiled, from features and text to times of words and phones."""
+"""`nnet align`: features and texts to the times of words and phones.
+
+Kaldi's nnet3-align-compiled, from features and text.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import (
-    FrameSubsamplingFactor,
-    Ivectors,
-    OnlineIvectorPeriod,
-    OnlineIvectors,
-    Threads,
+from nnet.data.options import (
+    FRAME_SUBSAMPLING_FACTOR,
+    IVECTORS,
+    ONLINE_IVECTOR_PERIOD,
+    ONLINE_IVECTORS,
 )
 from nnet.errors import NnetError
+from nnet.options import Option
+from nnet.runtime.options import NUM_THREADS
 
 if TYPE_CHECKING:
     from nnet.data.chain.expansion import PhoneHmms
@@ -45,14 +49,15 @@ def align(
     tree: Annotated[str, Option(help="Tree of the model [`tree` beside it].")] = "",
     ctm: Annotated[str, Option(help="File for times of words.")] = "",
     textgrid: Annotated[str, Option(help="Folder for a TextGrid (Praat) an utterance.")] = "",
-    json_file: Annotated[str, Option("--json", help="File for words and phones, JSON.")] = "",
+    json_file: Annotated[
+        str, Option(names=("--json",), help="File for words and phones, JSON.")
+    ] = "",
     silence_phones: Annotated[
         str, Option(help="Where LANG is a lexicon: phones outside words, the optional one first.")
     ] = "SIL:SPN",
     long: Annotated[
         bool,
         Option(
-            "--long",
             help="Recordings are long: they are recognised with their text as language model, cut "
             "where that is right, and the pieces aligned.",
         ),
@@ -64,11 +69,11 @@ def align(
     self_loop_scale: Annotated[float, Option(help="Scale of self-loops' costs.")] = 1.0,
     frame_shift: Annotated[float, Option(help="Seconds between frames of features.")] = 0.01,
     frames_per_chunk: Annotated[int, Option(help="Frames per chunk.")] = 50,
-    frame_subsampling_factor: FrameSubsamplingFactor = 1,
-    ivectors: Ivectors = "",
-    online_ivectors: OnlineIvectors = "",
-    online_ivector_period: OnlineIvectorPeriod = 0,
-    num_threads: Threads = 0,
+    frame_subsampling_factor: Annotated[int, FRAME_SUBSAMPLING_FACTOR] = 1,
+    ivectors: Annotated[str, IVECTORS] = "",
+    online_ivectors: Annotated[str, ONLINE_IVECTORS] = "",
+    online_ivector_period: Annotated[int, ONLINE_IVECTOR_PERIOD] = 0,
+    num_threads: Annotated[int, NUM_THREADS] = 0,
 ) -> None:
     """Finds where the words and phones of known texts are.
 

@@ -1,4 +1,7 @@
-"""`nnet am-init`: nnet3-am-init."""
+"""`nnet am-init`: a transition model and a raw model to an acoustic model.
+
+Kaldi's nnet3-am-init.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Annotated
 
 from typer import Argument
 
-from nnet.commands.options import BinaryOrText, Text, truth
+from nnet.commands.options import BinaryOrText, Text
 
 
 def am_init(
@@ -16,7 +19,7 @@ def am_init(
     raw: Annotated[str, Argument(help="Raw model.")],
     out: Annotated[str, Argument(help="Acoustic model (.mdl) to write, without priors.")],
     text: Text = False,
-    binary: BinaryOrText = "true",
+    binary: BinaryOrText = True,
 ) -> None:
     """Puts a transition model in front of a raw model, which makes an acoustic model.
 
@@ -44,6 +47,4 @@ def am_init(
             f"the network's output has dimension {dim}, but '{transitions}' has "
             f"{transition_model.num_pdfs} pdfs"
         )
-    write_model(
-        Model(network, transition_model), out, binary=truth("--binary", binary) and not text
-    )
+    write_model(Model(network, transition_model), out, binary=binary and not text)

@@ -1,13 +1,17 @@
-"""`nnet average`: nnet3-average."""
+"""`nnet average`: the average of models.
+
+Kaldi's nnet3-average.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import Binary, truth
+from nnet.commands.options import Binary
 from nnet.errors import NnetError
+from nnet.options import Option
 
 
 def average(
@@ -15,9 +19,9 @@ def average(
         list[str], Argument(metavar="IN1 [IN2 ...] OUT", help="Models; the last is written.")
     ],
     weights: Annotated[
-        str, Option(metavar="W1:W2:...", help="A weight for each input [all the same].")
+        str, Option("A weight for each input [all the same].", metavar="W1:W2:...")
     ] = "",
-    binary: Binary = "true",
+    binary: Binary = True,
 ) -> None:
     """Averages the parameters of models of one structure, and adds up their statistics.
 
@@ -32,7 +36,7 @@ def average(
     shares = _weights(weights, len(sources))
     models = [read_model(source) for source in sources]
     models[0].network = weighted_sum([model.network for model in models], shares)
-    write_model(models[0], target, binary=truth("--binary", binary))
+    write_model(models[0], target, binary=binary)
 
 
 def _weights(text: str, count: int) -> list[float]:

@@ -1,28 +1,37 @@
-"""`nnet chain-get-egs`: chain-get-supervision, nnet3-chain-get-egs and nnet3-chain-e2e-get-egs."""
+"""`nnet chain-get-egs`: features and alignments to training examples for LF-MMI.
+
+Kaldi's chain-get-supervision, nnet3-chain-get-egs and nnet3-chain-e2e-get-egs.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import (
-    CHAIN_FRAMES,
-    ChunkSeed,
-    FrameSubsamplingFactor,
-    LeftContext,
-    LeftContextInitial,
-    OnlineIvectorPeriod,
-    RightContext,
-    RightContextFinal,
-    frame_counts,
-    table_dim,
-    truth,
+from nnet.commands.options import table_dim
+from nnet.data.options import (
+    ALI_MODEL,
+    FRAME_SUBSAMPLING_FACTOR,
+    LEFT_TOLERANCE,
+    ONLINE_IVECTOR_PERIOD,
+    ONLINE_IVECTORS,
+    RIGHT_TOLERANCE,
+    CuttingOptions,
 )
 from nnet.errors import NnetError
+from nnet.options import Applies, Option, frame_counts
+
+ALIGNED = Applies(
+    "where targets are alignments, without --transcripts and --graphs",
+    lambda values: not (values["transcripts"] or values["graphs"]),
+)
+CHAIN_FRAMES = (140, 100, 160)
+"""The usual widths of chunks, in input frames."""
 
 
 def chain_get_egs(
@@ -36,42 +45,26 @@ def chain_get_egs(
         ),
     ],
     egs: Annotated[str, Argument(help="Wspecifier of examples.")],
-    ali_model: Annotated[
-        str, Option(help="Transition model or .mdl that the alignments were made with.")
-    ] = "",
-    transcripts: Annotated[
-        bool, Option("--transcripts", help="End-to-end, from the phones of each utterance.")
-    ] = False,
-    graphs: Annotated[
-        bool, Option("--graphs", help="End-to-end, from what compile-train-graphs makes.")
-    ] = False,
+    cutting: CuttingOptions,
+    ali_model: Annotated[str, dataclasses.replace(ALI_MODEL, applies=ALIGNED)] = "",
+    transcripts: Annotated[bool, Option("End-to-end, from the phones of each utterance.")] = False,
+    graphs: Annotated[bool, Option("End-to-end, from what compile-train-graphs makes.")] = False,
     online_ivectors: Annotated[
-        str,
-        Option("--online-ivectors", "--ivectors", help="Rspecifier: i-vectors, a matrix each."),
+        str, dataclasses.replace(ONLINE_IVECTORS, names=("--online-ivectors", "--ivectors"))
     ] = "",
-    online_ivector_period: OnlineIvectorPeriod = 10,
-    left_context: LeftContext = 0,
-    right_context: RightContext = 0,
-    left_context_initial: LeftContextInitial = -1,
-    right_context_final: RightContextFinal = -1,
+    online_ivector_period: Annotated[int, ONLINE_IVECTOR_PERIOD] = 10,
     num_frames: Annotated[
-        str,
+        tuple[int, ...],
         Option(
-            help="Frames per chunk: the usual width, then others for what is left "
-            "[140,100,160]; end-to-end: the allowed lengths [any]."
+            "Frames per chunk: the usual width, then others for what is left "
+            "[140,100,160]; end-to-end: the allowed lengths [any].",
+            parse=frame_counts,
+            usual=lambda values: CHAIN_FRAMES if ALIGNED.holds(values) else (),
         ),
-    ] = "",
-    frame_subsampling_factor: FrameSubsamplingFactor = 3,
-    left_tolerance: Annotated[
-        int, Option(help="Input frames that a phone may begin before its place.")
-    ] = 5,
-    right_tolerance: Annotated[
-        int, Option(help="Input frames that a phone may end after its place.")
-    ] = 5,
-    compress: Annotated[
-        str, Option(metavar="true|false", help="Store features compressed.")
-    ] = "true",
-    srand: ChunkSeed = 0,
+    ] = (),
+    frame_subsampling_factor: Annotated[int, FRAME_SUBSAMPLING_FACTOR] = 3,
+    left_tolerance: Annotated[int, dataclasses.replace(LEFT_TOLERANCE, applies=ALIGNED)] = 5,
+    right_tolerance: Annotated[int, dataclasses.replace(RIGHT_TOLERANCE, applies=ALIGNED)] = 5,
 ) -> None:
     """Cuts utterances into training examples for LF-MMI, with weights from normalization.fst.
 
@@ -86,27 +79,11 @@ def chain_get_egs(
     from nnet.data.chain.supervisor import Supervisor
     from nnet.data.chain.transcripts import IvectorTable, transcribed
     from nnet.data.corpus import Sources, load_corpus
-    from nnet.data.cutting import Context
     from nnet.data.examples import ChainExampleWriter
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    least = {
-        "frame-subsampling-factor": (frame_subsampling_factor, 1),
-        "left-context": (left_context, 0),
-        "right-context": (right_context, 0),
-        "online-ivector-period": (online_ivector_period, 1),
-    }
-    for option, (value, limit) in least.items():
-        if value < limit:
-            raise NnetError(f"--{option} is {value}, expected at least {limit}")
-    if bool(ali_model) + transcripts + graphs > 1:
-        raise NnetError("expected: at most one of --ali-model, --transcripts and --graphs")
-    context = Context(
-        left_context,
-        right_context,
-        left_context_initial if left_context_initial >= 0 else None,
-        right_context_final if right_context_final >= 0 else None,
-    )
+    if transcripts and graphs:
+        raise NnetError("expected: at most one of --transcripts and --graphs")
     graphs_made = ChainGraphs.read(chain_dir)
     cutter: ChainExampleCutter | EndToEndCutter
     if transcripts or graphs:
@@ -114,10 +91,10 @@ def chain_get_egs(
         cutter = EndToEndCutter(
             transcribed(feats, targets, ivectors, graphs_made.hmms, are_graphs=graphs),
             graphs_made,
-            frame_counts("--num-frames", num_frames) if num_frames else (),
-            context,
+            num_frames,
+            cutting.context,
             frame_subsampling_factor,
-            srand,
+            cutting.srand,
         )
     else:
         sources = Sources(
@@ -135,14 +112,14 @@ def chain_get_egs(
         cutter = ChainExampleCutter(
             load_corpus(sources),
             Supervisor(graphs_made, tolerance),
-            frame_counts("--num-frames", num_frames or CHAIN_FRAMES),
-            context,
-            srand,
+            num_frames,
+            cutting.context,
+            cutting.srand,
         )
-    compressed, count = truth("--compress", compress), 0
+    count = 0
     with ChainExampleWriter(egs) as writer:
         for key, example in cutter.examples():
-            writer.write(key, example.compressed() if compressed else example)
+            writer.write(key, example.compressed() if cutting.compress else example)
             count += 1
     left_out = f"; {cutter.left_out} utterances or chunks are left out" if cutter.left_out else ""
     print(f"nnet chain-get-egs: wrote {count} examples{left_out}", file=sys.stderr)

@@ -1,16 +1,23 @@
-"""`nnet chain-prepare`: chain-est-phone-lm, chain-make-den-fst, and trees without a GMM system."""
+"""`nnet chain-prepare`: alignments to the graphs for LF-MMI: phone language model, den.fst.
+
+Kaldi's chain-est-phone-lm, chain-make-den-fst, and trees without a GMM system.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
+from nnet.data.chain.phone_lm import PhoneLmOptions
+from nnet.data.options import ALI_MODEL
 from nnet.errors import NnetError
+from nnet.options import Applies, Option, given, missing
 
 if TYPE_CHECKING:
     from nnet.modelfile.transitions import Topology, TransitionModel
@@ -26,40 +33,44 @@ class Context(StrEnum):
 
 def chain_prepare(
     out_dir: Annotated[Path, Argument(help="Folder for tree, transition model and graphs.")],
+    lm: PhoneLmOptions,
     phones: Annotated[
-        str, Option(help="Rspecifier of phone sequences, for the phone language model.")
+        str, Option("Rspecifier of phone sequences, for the phone language model.")
     ] = "",
     alignments: Annotated[
         str,
         Option(
-            help="The same of phones with lengths (ali-to-phones --write-lengths=true), or with "
+            "The same of phones with lengths (ali-to-phones --write-lengths=true), or with "
             "--ali-model of transition-ids."
         ),
     ] = "",
-    ali_model: Annotated[
-        str, Option(help="Transition model or .mdl that the alignments were made with.")
-    ] = "",
+    ali_model: Annotated[str, dataclasses.replace(ALI_MODEL, applies=given("alignments"))] = "",
     phone_lm: Annotated[
-        str, Option(help="A phone language model to take instead of estimating one.")
+        str, Option("A phone language model to take instead of estimating one.")
     ] = "",
-    tree: Annotated[str, Option(help="Tree; with --model.")] = "",
-    model: Annotated[str, Option(help="Transition model or .mdl of the tree.")] = "",
+    tree: Annotated[str, Option("Tree; with --model.")] = "",
+    model: Annotated[str, Option("Transition model or .mdl of the tree.")] = "",
     topo: Annotated[
-        str, Option(help="Topology, without a tree [the chain topology of the phones that occur].")
+        str,
+        Option(
+            "Topology, without a tree [the chain topology of the phones that occur].",
+            applies=missing("tree"),
+        ),
     ] = "",
     context: Annotated[
-        Context, Option(help="Without a tree: on which phones a pdf depends.")
+        Context,
+        Option("Without a tree: on which phones a pdf depends.", applies=missing("tree")),
     ] = Context.MONOPHONE,
     silence_phones: Annotated[
-        str, Option(help="Phones that left-biphone leaves without context, such as 1:2.")
+        str,
+        Option(
+            "Phones that left-biphone leaves without context, such as 1:2.",
+            applies=Applies(
+                "with --context left-biphone",
+                lambda values: values["context"] is Context.LEFT_BIPHONE,
+            ),
+        ),
     ] = "",
-    ngram_order: Annotated[int, Option(help="Order of the phone language model.")] = 4,
-    no_prune_ngram_order: Annotated[
-        int, Option(help="Histories of n-grams up to this order are all kept.")
-    ] = 3,
-    num_extra_lm_states: Annotated[
-        int, Option(help="Longer histories to keep beside them.")
-    ] = 1000,
 ) -> None:
     """Makes the graphs for LF-MMI: phone_lm.fst, den.fst and normalization.fst in OUT_DIR.
 
@@ -68,10 +79,9 @@ def chain_prepare(
     Example: nnet chain-prepare exp/chain --alignments ark:phones.ark --context left-biphone
     """
     from nnet.data.chain.folder import ChainGraphs
-    from nnet.data.chain.phone_lm import PhoneLmOptions, estimate_phone_lm
+    from nnet.data.chain.phone_lm import estimate_phone_lm
     from nnet.modelfile.fst import read_fst_file
 
-    options = PhoneLmOptions(ngram_order, no_prune_ngram_order, num_extra_lm_states)
     if bool(tree) != bool(model):
         raise NnetError("--tree and --model come together; only one is given")
     if sum(map(bool, (phones, alignments, phone_lm))) != 1:
@@ -79,7 +89,7 @@ def chain_prepare(
     if phone_lm:
         language_model = read_fst_file(phone_lm)
     else:
-        language_model = estimate_phone_lm(_sequences(phones, alignments, ali_model), options)
+        language_model = estimate_phone_lm(_sequences(phones, alignments, ali_model), lm)
     found = sorted(set(language_model.ilabels.tolist()) - {0})
     made = _given(tree, model) if tree else _made(topo, found, context, silence_phones)
     graphs = ChainGraphs.make(*made, language_model)

@@ -1,13 +1,15 @@
-"""`nnet compile`: shows the plan of a network, before and after each pass."""
+"""`nnet compile`: the plan of a model, before and after each pass."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import Implementations
+from nnet.data.options import FRAME_SUBSAMPLING_FACTOR
+from nnet.options import Option
+from nnet.runtime.options import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,21 +22,15 @@ if TYPE_CHECKING:
 
 def compile(
     model: Annotated[str, Argument(help="Model file, .raw or .mdl.")],
-    dump: Annotated[
-        bool, Option("--dump", help="Print the plan before and after each pass.")
-    ] = False,
-    frames: Annotated[int, Option(min=1, help="Frames of the request.")] = 150,
-    frame_subsampling_factor: Annotated[
-        int, Option(min=1, help="Input frames per output frame.")
-    ] = 1,
-    frames_per_second: Annotated[float, Option(help="For the cost per second of speech.")] = 100.0,
-    batch: Annotated[int, Option(min=1, help="Sequences in a minibatch.")] = 1,
-    training: Annotated[
-        bool, Option("--training", help="The plan for training, not for test mode.")
-    ] = False,
-    output_name: Annotated[str, Option(help="Which output node; all by default.")] = "",
-    machine: Annotated[str, Option(help="What it is planned for: cpu, sm_80 or sm_90.")] = "cpu",
-    kernels: Implementations = "auto",
+    dump: Annotated[bool, Option("Print the plan before and after each pass.")] = False,
+    frames: Annotated[int, Option("Frames of the request.", least=1)] = 150,
+    frame_subsampling_factor: Annotated[int, FRAME_SUBSAMPLING_FACTOR] = 1,
+    frames_per_second: Annotated[float, Option("For the cost per second of speech.")] = 100.0,
+    batch: Annotated[int, Option("Sequences in a minibatch.", least=1)] = 1,
+    training: Annotated[bool, Option("The plan for training, not for test mode.")] = False,
+    output_name: Annotated[str, Option("Which output node; all by default.")] = "",
+    machine: Annotated[str, Option("What it is planned for: cpu, sm_80 or sm_90.")] = "cpu",
+    kernels: Annotated[str, KERNELS] = "auto",
 ) -> None:
     """Plans a network for a request and says what it costs.
 
@@ -45,6 +41,7 @@ def compile(
     Example: nnet compile final.mdl --dump --frames 150 --frame-subsampling-factor 3
     """
     from nnet.graph.context import context
+    from nnet.kernels.native_choice import chosen
     from nnet.modelfile.model import read_model
     from nnet.passes.planning import plan_network
     from nnet.plan.dump import dump as dumped
@@ -94,19 +91,20 @@ def compile(
     seconds = time.perf_counter() - start
     print(f"--- plan for {_described(request, batch)}\n{dumped(plan, layout, choices)}\n")
     _print_cost(choices.values(), batch * frames / frames_per_second, target.name)
+    if not target.is_gpu:
+        print(f"native code: {chosen()}")
     if not dump:
         print(f"planned in {1000 * seconds:.1f} ms; left context {left}, right context {right}")
 
 
 def _abilities(target: Machine) -> Abilities:
     """What there is where it is planned for; a CPU is this one."""
+    from nnet.kernels.native_choice import chosen
     from nnet.plan.implementations import Abilities
 
     if target.is_gpu:
         return Abilities(native=False)
-    from nnet.runtime.choosing import abilities_here
-
-    return abilities_here()
+    return Abilities(bool(chosen().name), chosen().has_matrix_units)
 
 
 def _print_cost(choices: Iterable[Choice], speech: float, machine: str) -> None:

@@ -1,4 +1,7 @@
-"""`nnet compute`: nnet3-compute and nnet3-xvector-compute."""
+"""`nnet compute`: a model's outputs on features.
+
+Kaldi's nnet3-compute and nnet3-xvector-compute.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,20 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import (
-    FrameSubsamplingFactor,
-    Implementations,
-    Ivectors,
-    OnlineIvectorPeriod,
-    OnlineIvectors,
-    Threads,
-    truth,
-)
+from nnet.data.options import IVECTORS, ONLINE_IVECTOR_PERIOD, ONLINE_IVECTORS
 from nnet.errors import NnetError
+from nnet.inference.options import ChunkOptions, VectorOptions
+from nnet.options import Option
+from nnet.runtime.options import DEVICE, KERNELS, NUM_THREADS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nnet.commands.progress import Progress
-    from nnet.inference.chunks import ChunkOptions, Utterance
-    from nnet.inference.segments import SegmentOptions
+    from nnet.inference.chunks import Utterance
+    from nnet.inference.options import SegmentOptions
     from nnet.modelfile.model import Model
 
 
@@ -32,51 +30,25 @@ def compute(
     model: Annotated[str, Argument(help="Model file, .raw or .mdl.")],
     feats: Annotated[str, Argument(help="Features, an rspecifier such as scp:feats.scp.")],
     out: Annotated[str, Argument(help="Outputs, a wspecifier such as ark:out.ark.")],
-    ivectors: Ivectors = "",
-    online_ivectors: OnlineIvectors = "",
-    online_ivector_period: OnlineIvectorPeriod = 0,
-    frames_per_chunk: Annotated[int, Option(help="Frames per chunk.")] = 50,
-    frame_subsampling_factor: FrameSubsamplingFactor = 1,
-    extra_left_context: Annotated[int, Option(help="Input frames beyond the left context.")] = 0,
-    extra_right_context: Annotated[int, Option(help="Input frames beyond the right context.")] = 0,
-    extra_left_context_initial: Annotated[
-        int, Option(help="Extra left context of an utterance's first chunk; -1: the same.")
-    ] = -1,
-    extra_right_context_final: Annotated[
-        int, Option(help="Extra right context of an utterance's last chunk; -1: the same.")
-    ] = -1,
-    chunk_size: Annotated[
-        int | None,
-        Option(help="One vector an utterance: frames per chunk; -1: the whole utterance [-1]."),
-    ] = None,
-    min_chunk_size: Annotated[
-        int | None,
-        Option(help="One vector an utterance: fewest frames that the network gets [100]."),
-    ] = None,
-    pad_input: Annotated[
-        str,
-        Option(
-            metavar="true|false",
-            help="Repeat the edge frames of chunks below --min-chunk-size; false: leave them out.",
-        ),
-    ] = "true",
-    apply_exp: Annotated[bool, Option(help="Write exp(output).")] = False,
+    chunks: ChunkOptions,
+    vectors: VectorOptions,
+    ivectors: Annotated[str, IVECTORS] = "",
+    online_ivectors: Annotated[str, ONLINE_IVECTORS] = "",
+    online_ivector_period: Annotated[int, ONLINE_IVECTOR_PERIOD] = 0,
+    apply_exp: Annotated[bool, Option("Write exp(output).")] = False,
     use_priors: Annotated[
-        bool, Option(help="Subtract the logs of the priors stored in the .mdl.")
+        bool, Option("Subtract the logs of the priors stored in the .mdl.")
     ] = False,
-    output_name: Annotated[str, Option(help="Which output node.")] = "output",
-    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
-    kernels: Implementations = "auto",
-    cuda_graph: Annotated[
-        bool, Option("--cuda-graph", help="Launch each shape of chunk as one CUDA graph.")
-    ] = False,
+    output_name: Annotated[str, Option("Which output node.")] = "output",
+    device: Annotated[str, DEVICE] = "cpu",
+    kernels: Annotated[str, KERNELS] = "auto",
+    cuda_graph: Annotated[bool, Option("Launch each shape of chunk as one CUDA graph.")] = False,
     bf16: Annotated[
-        bool, Option("--bf16", help="Matrix products in bfloat16, if there is hardware for it.")
+        bool, Option("Matrix products in bfloat16, if there is hardware for it.")
     ] = False,
-    num_threads: Threads = 0,
+    num_threads: Annotated[int, NUM_THREADS] = 0,
     allow_nan: Annotated[
-        bool,
-        Option("--allow-nan", help="Go on with NaN and infinity in parameters, input and output."),
+        bool, Option("Go on with NaN and infinity in parameters, input and output.")
     ] = False,
 ) -> None:
     """Computes a network's output on utterances, as nnet3-compute does.
@@ -92,26 +64,17 @@ def compute(
     import numpy as np
     import torch
 
-    from nnet.commands.notices import say_if_slow
     from nnet.commands.progress import Progress
     from nnet.data.targets import check_features
     from nnet.data.writers import MatrixWriter, VectorWriter
     from nnet.graph.check import check_finite
-    from nnet.inference.chunks import ChunkedInference, ChunkOptions
+    from nnet.inference.chunks import ChunkedInference
     from nnet.inference.segments import SegmentInference
     from nnet.modelfile.model import read_model
     from nnet.runtime.compiled import compile_network
     from nnet.runtime.device import select_device
 
-    options = ChunkOptions(
-        frames_per_chunk,
-        frame_subsampling_factor,
-        extra_left_context,
-        extra_right_context,
-        extra_left_context_initial,
-        extra_right_context_final,
-    )
-    segments = _segment_options(chunk_size, min_chunk_size, pad_input, options)
+    segments = vectors.segments
     loaded = read_model(model)
     if not allow_nan:
         check_finite(loaded.network)
@@ -127,13 +90,12 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
-    say_if_slow(device)
     given = utterances(feats, ivectors, online_ivectors, online_ivector_period)
     if not allow_nan:
         given = _finite(given, feats, ivectors or online_ivectors)
     inference: ChunkedInference | SegmentInference
     if segments is None:
-        inference = ChunkedInference(module, options, output_name)
+        inference = ChunkedInference(module, chunks, output_name)
     else:
         inference = SegmentInference(module, segments, output_name)
         given = _long_enough(given, segments)
@@ -165,32 +127,6 @@ def _finite(given: Iterator[Utterance], feats: str, ivectors: str) -> Iterator[U
         if utterance.ivectors is not None:
             check_features(ivectors, utterance.name, np.atleast_2d(utterance.ivectors), "i-vector")
         yield utterance
-
-
-def _segment_options(
-    chunk_size: int | None, min_chunk_size: int | None, pad_input: str, chunks: ChunkOptions
-) -> SegmentOptions | None:
-    """How to make one vector an utterance; None if frames are wanted."""
-    from nnet.inference.chunks import ChunkOptions
-    from nnet.inference.segments import SegmentOptions
-
-    pad = truth("--pad-input", pad_input)
-    if chunk_size is None and min_chunk_size is None:
-        if not pad:
-            raise NnetError(
-                "--pad-input is for --chunk-size and --min-chunk-size; give one of them"
-            )
-        return None
-    if chunks != ChunkOptions():
-        raise NnetError(
-            "--chunk-size and --min-chunk-size are for one vector an utterance; do not give "
-            "--frames-per-chunk, --frame-subsampling-factor or --extra-... with them"
-        )
-    return SegmentOptions(
-        -1 if chunk_size is None else chunk_size,
-        100 if min_chunk_size is None else min_chunk_size,
-        pad,
-    )
 
 
 def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> Iterator[Utterance]:

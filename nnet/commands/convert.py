@@ -1,60 +1,64 @@
-"""`nnet convert`: models of nnet1 and nnet2 to nnet3, and models of nnet3 to other formats."""
+"""`nnet convert`: models of nnet1 and nnet2 to nnet3, and nnet3 to other formats."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import truth
+from nnet.commands.declare import truth
 from nnet.errors import NnetError
+from nnet.options import Applies, Option, Values
 
 if TYPE_CHECKING:
     from nnet.converters.convert import Converted
 
 
+def writes(*formats: str) -> Applies:
+    """Applies where the result has one of some formats."""
+
+    def holds(values: Values) -> bool:
+        return values["to"] in formats
+
+    return Applies(f"with --to {' or '.join(formats)}", holds)
+
+
 def convert(
     source: Annotated[str, Argument(metavar="IN", help="Model, prototype or config, or -.")],
     target: Annotated[str, Argument(metavar="OUT", help="Where the result goes, or -.")],
-    from_: Annotated[str, Option("--from", help="auto, nnet1, nnet2 or nnet3.")] = "auto",
-    to: Annotated[
-        str, Option(help="nnet3, nnet3-config (a folder), onnx or torch-export.")
-    ] = "nnet3",
+    from_: Annotated[str, Option("auto, nnet1, nnet2 or nnet3.", names=("--from",))] = "auto",
+    to: Annotated[str, Option("nnet3, nnet3-config (a folder), onnx or torch-export.")] = "nnet3",
     feature_transform: Annotated[
-        str, Option(metavar="FILE", help="nnet1: network to put in front, such as a splice.")
+        str, Option("nnet1: network to put in front, such as a splice.", metavar="FILE")
     ] = "",
     class_frame_counts: Annotated[
-        str, Option(metavar="FILE", help="nnet1: frames of each pdf; they become the priors.")
+        str, Option("nnet1: frames of each pdf; they become the priors.", metavar="FILE")
     ] = "",
     transition_model: Annotated[
-        str, Option(metavar="FILE", help="File that begins with a transition model; makes a .mdl.")
+        str, Option("File that begins with a transition model; makes a .mdl.", metavar="FILE")
     ] = "",
     log_softmax: Annotated[
-        str, Option(metavar="auto|true|false", help="Put out log-posteriors; auto: in a .mdl.")
+        str, Option("Put out log-posteriors; auto: in a .mdl.", metavar="auto|true|false")
     ] = "auto",
     ivector_input: Annotated[
-        str,
-        Option(
-            metavar="true|false",
-            help="nnet2: constant columns of the first splice become an input 'ivector'.",
-        ),
-    ] = "true",
-    clamp_splices: Annotated[
-        bool, Option("--clamp-splices", help="nnet1: repeat edge frames in each layer.")
-    ] = False,
-    kaldi_compatible: Annotated[
-        bool, Option("--kaldi-compatible", help="Refuse results that Kaldi cannot load.")
-    ] = False,
+        bool, Option("nnet2: constant columns of the first splice become an input 'ivector'.")
+    ] = True,
+    clamp_splices: Annotated[bool, Option("nnet1: repeat edge frames in each layer.")] = False,
+    kaldi_compatible: Annotated[bool, Option("Refuse results that Kaldi cannot load.")] = False,
     frame_subsampling_factor: Annotated[
-        int, Option(help="onnx, torch-export: input frames per output frame.")
+        int, Option("Input frames per output frame.", applies=writes("onnx", "torch-export"))
     ] = 1,
-    frames_per_chunk: Annotated[int, Option(help="torch-export: frames of a chunk.")] = 50,
+    frames_per_chunk: Annotated[
+        int, Option("Frames of a chunk.", least=1, applies=writes("torch-export"))
+    ] = 50,
     verify: Annotated[
-        str, Option(metavar="FEATS", help="Rspecifier: compare on these features as well.")
+        str, Option("Rspecifier: compare on these features as well.", metavar="FEATS")
     ] = "",
-    dry_run: Annotated[bool, Option("--dry-run", help="Only report.")] = False,
-    text: Annotated[bool, Option("--text", help="Write nnet3 in text form.")] = False,
+    dry_run: Annotated[bool, Option("Only report.")] = False,
+    text: Annotated[
+        bool, Option("Write nnet3 in text form.", applies=writes("nnet3", "nnet3-config"))
+    ] = False,
 ) -> None:
     """Converts a model. Results have the outputs of their source, which is checked.
 
@@ -77,7 +81,7 @@ def convert(
             transition_model=transition_model or None,
             log_softmax=wanted,
             clamp_splices=clamp_splices,
-            ivector_input=truth("--ivector-input", ivector_input),
+            ivector_input=ivector_input,
             kaldi_compatible=kaldi_compatible,
         )
         converted = convert_legacy(found, options)

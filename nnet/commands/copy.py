@@ -1,12 +1,16 @@
-"""`nnet copy`: nnet3-copy and nnet3-am-copy."""
+"""`nnet copy`: read a model, change it, write it.
+
+Kaldi's nnet3-copy and nnet3-am-copy.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import BinaryOrText, Text, truth
+from nnet.commands.options import BinaryOrText, NetworkSeed, Text
+from nnet.options import Option, given
 
 if TYPE_CHECKING:
     from nnet.graph.network import Network
@@ -16,35 +20,32 @@ def copy(
     source: Annotated[str, Argument(metavar="IN", help="Model file, .raw or .mdl, or -.")],
     target: Annotated[str, Argument(metavar="OUT", help="Where the copy goes, or -.")],
     text: Text = False,
-    binary: BinaryOrText = "true",
-    raw: Annotated[bool, Option("--raw", help="Write the network only, as a .raw file.")] = False,
+    binary: BinaryOrText = True,
+    raw: Annotated[bool, Option("Write the network only, as a .raw file.")] = False,
     nnet_config: Annotated[
-        str, Option(metavar="FILE", help="Config file with nodes and components to add.")
+        str, Option("Config file with nodes and components to add.", metavar="FILE")
     ] = "",
     learning_rate: Annotated[
-        float, Option(help="Set all learning rates to this times the component's factor.")
+        float, Option("Set all learning rates to this times the component's factor [as they are].")
     ] = -1.0,
-    scale: Annotated[float, Option(help="Multiply parameters and counts by this.")] = 1.0,
-    edits_config: Annotated[str, Option(metavar="FILE", help="File with edits, one a line.")] = "",
+    scale: Annotated[float, Option("Multiply parameters and counts by this.")] = 1.0,
+    edits_config: Annotated[str, Option("File with edits, one a line.", metavar="FILE")] = "",
     edits: Annotated[
-        str, Option(help="Edits, separated by ';', such as 'rename-node old-name=a new-name=b'.")
+        str, Option("Edits, separated by ';', such as 'rename-node old-name=a new-name=b'.")
     ] = "",
     prepare_for_test: Annotated[
-        bool,
-        Option(
-            "--prepare-for-test",
-            help="Set test mode in batch-norm and dropout components, and --collapse.",
-        ),
+        bool, Option("Set test mode in batch-norm and dropout components, and --collapse.")
     ] = False,
     collapse: Annotated[
         str,
         Option(
-            metavar="KINDS",
-            help="What --prepare-for-test merges into affine components next to it: "
+            "What --prepare-for-test merges into affine components next to it: "
             "dropout, batchnorm, affine, scale.",
+            metavar="KINDS",
+            applies=given("prepare_for_test"),
         ),
     ] = "affine,scale",
-    srand: Annotated[int, Option(help="Seed of the random numbers for --nnet-config.")] = 0,
+    srand: NetworkSeed = 0,
 ) -> None:
     """Copies a model, with changes in the order of the options above.
 
@@ -56,7 +57,7 @@ def copy(
     from nnet.modelfile.loading import open_file
     from nnet.modelfile.model import Model, parse_model, write_model
 
-    as_text = text or not truth("--binary", binary)
+    as_text = text or not binary
     kinds = _kinds(collapse) if prepare_for_test else None
     reader = open_file(source)
     model = parse_model(reader)

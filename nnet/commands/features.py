@@ -1,4 +1,7 @@
-"""`nnet features`: compute-mfcc-feats and its kind, with what usually follows them."""
+"""`nnet features`: recordings to features: MFCC, filter banks, PLP, pitch.
+
+Kaldi's compute-mfcc-feats and its kind, with what usually follows them.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import truth
 from nnet.errors import NnetError
+from nnet.options import Applies, Option, given
 
 if TYPE_CHECKING:
     from nnet.data.matrices import Doubles, Floats
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from nnet.speech.perturbation import Perturbation
     from nnet.speech.postprocessing import Steps
 
+NORMALIZED = Applies("with --cmvn", lambda values: values["cmvn"] != "none")
+ONLINE = Applies("with --cmvn online", lambda values: values["cmvn"] == "online")
 NORMALIZATIONS = ("none", "utterance", "speaker", "online")
 
 
@@ -27,39 +32,39 @@ def features(
         str, Argument(help="Recordings: an rspecifier such as scp:wav.scp, or a data folder.")
     ],
     out: Annotated[str, Argument(help="Features, a wspecifier such as ark,scp:f.ark,f.scp.")],
-    feature_type: Annotated[
-        str, Option(help="mfcc, fbank, plp, pitch or processed-pitch.")
-    ] = "mfcc",
-    segments: Annotated[str, Option(help="File of segments: UTTERANCE RECORDING START END.")] = "",
-    utt2spk: Annotated[str, Option(help="File of speakers [that of the data folder].")] = "",
-    channel: Annotated[int, Option(help="Channel of the recordings; -1: the only one.")] = -1,
+    feature_type: Annotated[str, Option("mfcc, fbank, plp, pitch or processed-pitch.")] = "mfcc",
+    segments: Annotated[str, Option("File of segments: UTTERANCE RECORDING START END.")] = "",
+    utt2spk: Annotated[str, Option("File of speakers [that of the data folder].")] = "",
+    channel: Annotated[int, Option("Channel of the recordings; -1: the only one.")] = -1,
     allow_downsample: Annotated[
-        str, Option(metavar="true|false", help="Resample recordings with a higher rate.")
+        bool | None, Option("Resample recordings with a higher rate.")
+    ] = None,
+    allow_upsample: Annotated[bool | None, Option("Resample recordings with a lower rate.")] = None,
+    vtln_warp: Annotated[float, Option("Factor of vocal tract length normalization.")] = 1.0,
+    cmvn: Annotated[str, Option("Normalize: none, utterance, speaker or online.")] = "none",
+    cmvn_config: Annotated[str, Option("Options of the normalization.", applies=NORMALIZED)] = "",
+    global_cmvn_stats: Annotated[
+        str, Option("Global statistics, for --cmvn online.", applies=ONLINE)
     ] = "",
-    allow_upsample: Annotated[
-        str, Option(metavar="true|false", help="Resample recordings with a lower rate.")
-    ] = "",
-    vtln_warp: Annotated[float, Option(help="Factor of vocal tract length normalization.")] = 1.0,
-    cmvn: Annotated[str, Option(help="Normalize: none, utterance, speaker or online.")] = "none",
-    cmvn_config: Annotated[str, Option(help="Options of the normalization.")] = "",
-    global_cmvn_stats: Annotated[str, Option(help="Global statistics, for --cmvn online.")] = "",
     write_cmvn: Annotated[
-        str, Option(help="Wspecifier of statistics by speaker (compute-cmvn-stats).")
+        str, Option("Wspecifier of statistics by speaker (compute-cmvn-stats).")
     ] = "",
-    delta_order: Annotated[int, Option(help="Derivatives that are appended.")] = 0,
-    splice: Annotated[str, Option(help="Frames before and after that are appended: 3,3.")] = "",
-    transform: Annotated[str, Option(help="Matrix of a linear transform, such as LDA.")] = "",
+    delta_order: Annotated[int, Option("Derivatives that are appended.")] = 0,
+    splice: Annotated[str, Option("Frames before and after that are appended: 3,3.")] = "",
+    transform: Annotated[str, Option("Matrix of a linear transform, such as LDA.")] = "",
     speeds: Annotated[
-        str, Option(help="Speeds, a copy for each: 0.9,1.0,1.1 (names with sp0.9-, ...).")
+        str, Option("Speeds, a copy for each: 0.9,1.0,1.1 (names with sp0.9-, ...).")
     ] = "1.0",
-    volume: Annotated[str, Option(help="Range of random factors of the volume: 0.125,2.")] = "",
-    noises: Annotated[
-        str, Option(help="Rspecifier of noises to add, or 'white'; see --snrs.")
-    ] = "",
-    snrs: Annotated[str, Option(help="Signal-to-noise ratios in dB to draw.")] = "20,15,10,5",
-    noise_probability: Annotated[float, Option(help="Share of utterances with noise.")] = 1.0,
-    srand: Annotated[int, Option("--srand", "--seed", help="Seed of everything random.")] = 0,
-    num_threads: Annotated[int, Option(help="Recordings computed at the same time.")] = 1,
+    volume: Annotated[str, Option("Range of random factors of the volume: 0.125,2.")] = "",
+    noises: Annotated[str, Option("Rspecifier of noises to add, or 'white'; see --snrs.")] = "",
+    snrs: Annotated[
+        str, Option("Signal-to-noise ratios in dB to draw.", applies=given("noises"))
+    ] = "20,15,10,5",
+    noise_probability: Annotated[
+        float, Option("Share of utterances with noise.", least=0, applies=given("noises"))
+    ] = 1.0,
+    srand: Annotated[int, Option("Seed of everything random.", names=("--srand", "--seed"))] = 0,
+    num_threads: Annotated[int, Option("Recordings computed at the same time.")] = 1,
 ) -> None:
     """Computes features of recordings: MFCC, filter banks, PLP or pitch, as Kaldi does.
 
@@ -78,12 +83,12 @@ def features(
     if cmvn not in NORMALIZATIONS:
         raise NnetError(f"--cmvn is '{cmvn}'; expected: {', '.join(NORMALIZATIONS)}")
     words = [
-        f"--{option}={truth(f'--{option}', text)}"
-        for option, text in (
+        f"--{option}={str(value).lower()}"
+        for option, value in (
             ("allow-downsample", allow_downsample),
             ("allow-upsample", allow_upsample),
         )
-        if text
+        if value is not None
     ]
     made = _features(conf, feature_type, words)
     perturbation = _perturbation(speeds, volume, noises, snrs, noise_probability, srand)

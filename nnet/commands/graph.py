@@ -1,4 +1,7 @@
-"""`nnet graph`: mkgraph.sh."""
+"""`nnet graph`: lexicon, grammar, tree and transition model to a decoding graph.
+
+Kaldi's mkgraph.sh.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from nnet.errors import NnetError
+from nnet.options import Option
 
 if TYPE_CHECKING:
     from nnet.modelfile.fst import Fst

@@ -1,4 +1,7 @@
-"""`nnet info`: nnet3-info and nnet3-am-info."""
+"""`nnet info`: what a model consists of.
+
+Kaldi's nnet3-info and nnet3-am-info.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`nnet ivectors`: ivector-extract-online2, and one i-vector an utterance or a speaker."""
+"""`nnet ivectors`: features to i-vectors.
+
+Kaldi's ivector-extract-online2, and one i-vector an utterance or a speaker.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from nnet.errors import NnetError
+from nnet.options import Option, missing
 
 if TYPE_CHECKING:
     from nnet.data.matrices import Floats
@@ -27,30 +31,29 @@ def ivectors(
     out: Annotated[str, Argument(help="i-vectors, a wspecifier such as ark:ivectors.ark.")],
     spk2utt: Annotated[
         str,
-        Option(help="File of speakers and their utterances, in order [of the data folder]."),
+        Option("File of speakers and their utterances, in order [of the data folder]."),
     ] = "",
-    per_utterance: Annotated[
-        bool, Option("--per-utterance", help="Forget the speaker after each utterance.")
-    ] = False,
+    per_utterance: Annotated[bool, Option("Forget the speaker after each utterance.")] = False,
     offline: Annotated[
         str,
-        Option(help="One i-vector from all frames instead: of an 'utterance' or a 'speaker'."),
+        Option("One i-vector from all frames instead: of an 'utterance' or a 'speaker'."),
     ] = "",
     frame_weights: Annotated[
-        str, Option(help="Rspecifier of weights of frames, such as 0 for silence.")
+        str, Option("Rspecifier of weights of frames, such as 0 for silence.")
     ] = "",
     repeat: Annotated[
-        bool, Option("--repeat", help="An i-vector for each frame instead of one a period.")
+        bool,
+        Option("An i-vector for each frame instead of one a period.", applies=missing("offline")),
     ] = False,
     ivector_period: Annotated[
-        int | None, Option(help="Frames from one i-vector to the next [10].")
+        int | None, Option("Frames from one i-vector to the next [10].")
     ] = None,
     max_count: Annotated[
-        float | None, Option(help="Frames (scaled) above which the prior grows with them [0].")
+        float | None, Option("Frames (scaled) above which the prior grows with them [0].")
     ] = None,
-    posterior_scale: Annotated[float | None, Option(help="Weight of a frame [0.1].")] = None,
-    num_gselect: Annotated[int | None, Option(help="Gaussians for a frame [5].")] = None,
-    min_post: Annotated[float | None, Option(help="Least posterior [0.025].")] = None,
+    posterior_scale: Annotated[float | None, Option("Weight of a frame [0.1].")] = None,
+    num_gselect: Annotated[int | None, Option("Gaussians for a frame [5].")] = None,
+    min_post: Annotated[float | None, Option("Least posterior [0.025].")] = None,
 ) -> None:
     """Estimates i-vectors as a recognizer does while it listens: from the frames so far.
 

@@ -4,48 +4,40 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from nnet.errors import NnetError, nearest
-from nnet.process import settle
+from nnet.process import Stopped, settle, stop_at_signals
 
 NO_PIPES = "--no-pipes"
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+FIRST_LINE = re.compile(r'"""`nnet ([a-z-]+)`: (.+?)\.?(?:""")?$')
 
-COMMANDS = {
-    "xconfig": "an xconfig file to nnet3 config files",
-    "init": "a config or xconfig to a model with initial parameters",
-    "info": "what a model consists of",
-    "copy": "read a model, change it, write it",
-    "am-init": "a transition model and a raw model to an acoustic model",
-    "features": "recordings to features: MFCC, filter banks, PLP, pitch",
-    "ivectors": "features to i-vectors",
-    "train-ivectors": "features to an i-vector extractor",
-    "compute": "a model's outputs on features",
-    "compile": "the plan of a model, before and after each pass",
-    "convert": "models of nnet1 and nnet2 to nnet3, and nnet3 to other formats",
-    "get-egs": "features and targets to training examples",
-    "chain-prepare": "alignments to the graphs for LF-MMI: phone language model, den.fst",
-    "chain-get-egs": "features and alignments to training examples for LF-MMI",
-    "train": "train a network from features and targets",
-    "compute-prob": "a model's objective and accuracy on examples",
-    "average": "the average of models",
-    "combine": "the average of the last models that is best on examples",
-    "show-progress": "how two models of a training run differ",
-    "graph": "lexicon, grammar, tree and transition model to a decoding graph",
-    "align": "features and texts to the times of words and phones",
-    "recognize": "recordings to words, with Kaldi's folders and Vosk's",
-    "score": "the word error rate of recognised words, with a report",
-    "adjust-priors": "priors of an acoustic model from summed posteriors",
-}
-"""Each lives in the module of its name and is imported only when it is called."""
+
+def commands() -> dict[str, str]:
+    """All commands with their summaries.
+
+    Each lives in the module of its name, whose first line says so; it is imported only when it is
+    called.
+    """
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        with path.open(encoding="utf-8") as file:
+            described = FIRST_LINE.match(file.readline().rstrip())
+        if described:
+            found[described[1]] = described[2]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`nnet COMMAND ...` or `nnet-COMMAND ...`. Exits with 0, or with 1 after one error."""
-    settle()
+    """`nnet COMMAND ...` or `nnet-COMMAND ...`. Exits with 0, or with 1 after one error.
+
+    Ctrl-C and SIGTERM end it with one line and, as in a shell, 128 plus the signal's number.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if NO_PIPES in words:
         words.remove(NO_PIPES)
@@ -54,8 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None and program.startswith("nnet-"):
         words.insert(0, program.removeprefix("nnet-"))
     try:
-        status = _run(words)
-        sys.stdout.flush()
+        with stop_at_signals():
+            settle()
+            status = _run(words)
+            sys.stdout.flush()
     except NnetError as error:
         print(f"nnet: {error}", file=sys.stderr)
         status = 1
@@ -68,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"nnet: standard output: cannot write: {error.strerror}", file=sys.stderr)
         _leave_output()
         status = 1
-    except KeyboardInterrupt:
-        print("nnet: interrupted", file=sys.stderr)
-        status = 130
+    except Stopped as stop:
+        print(f"nnet: {stop}", file=sys.stderr)
+        status = stop.status
     sys.exit(status)
 
 
@@ -80,34 +74,40 @@ def _leave_output() -> None:
 
 
 def _run(words: list[str]) -> int:
+    known = commands()
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        print(_overview(known))
         return 0
     name, *rest = words
-    if name not in COMMANDS:
-        meant = nearest(name, COMMANDS)
-        hint = f"did you mean '{meant}'?" if meant else f"commands: {', '.join(COMMANDS)}"
+    if name not in known:
+        meant = nearest(name, known)
+        hint = f"did you mean '{meant}'?" if meant else f"commands: {', '.join(known)}"
         raise NnetError(f"there is no command '{name}'; {hint}")
     import typer
 
-    module = import_module(f"nnet.commands.{name.replace('-', '_')}")
+    from nnet.commands.declare import command
+    from nnet.commands.words import normalized
+
+    identifier = name.replace("-", "_")
+    described = command(getattr(import_module(f"nnet.commands.{identifier}"), identifier))
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(getattr(module, name.replace("-", "_")))
+    app.command()(described.run)
+    program = f"nnet {name}"
     try:
-        app(rest, prog_name=f"nnet {name}")
+        app(normalized(rest, described.booleans, program), prog_name=program)
     except SystemExit as end:  # a wrong option is a user's mistake like any other
         return 1 if end.code else 0
     return 0
 
 
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items()]
+def _overview(known: dict[str, str]) -> str:
+    width = max(map(len, known))
+    lines = [f"  {name:{width}}  {summary}" for name, summary in known.items()]
     return "\n".join(
         (
             "usage: nnet COMMAND ...   (nnet COMMAND --help says more; nnet-COMMAND is the same)",

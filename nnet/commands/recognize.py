@@ -1,4 +1,7 @@
-"""`nnet recognize`: online2-wav-nnet3-latgen-faster, on Kaldi's folders and Vosk's."""
+"""`nnet recognize`: recordings to words, with Kaldi's folders and Vosk's.
+
+Kaldi's online2-wav-nnet3-latgen-faster.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import Threads
+from nnet.options import Option
+from nnet.runtime.options import NUM_THREADS
 
 if TYPE_CHECKING:
     from nnet.speech.recognition import Recognizer
@@ -28,16 +32,15 @@ def recognize(
     ],
     graph: Annotated[str, Option(help="Folder with HCLG.fst and words.txt [FOLDER/graph].")] = "",
     json_lines: Annotated[
-        bool, Option("--json", help="A line of JSON an utterance: words, times, confidences.")
+        bool,
+        Option(names=("--json",), help="A line of JSON an utterance: words, times, confidences."),
     ] = False,
-    partial: Annotated[bool, Option("--partial", help="Also what is recognised so far.")] = False,
+    partial: Annotated[bool, Option(help="Also what is recognised so far.")] = False,
     alternatives: Annotated[int, Option(help="Word sequences an utterance, best first.")] = 0,
     grammar: Annotated[
         str, Option(help="File of phrases, one a line, that alone are recognised.")
     ] = "",
-    endpointing: Annotated[
-        bool, Option("--endpointing/--no-endpointing", help="Whether pauses end utterances.")
-    ] = True,
+    endpointing: Annotated[bool, Option(help="Whether pauses end utterances.")] = True,
     sample_frequency: Annotated[
         float, Option(help="Hz of samples on standard input [that of the features].")
     ] = 0.0,
@@ -49,7 +52,7 @@ def recognize(
         int | None, Option(help="Input frames per output frame.")
     ] = None,
     frames_per_chunk: Annotated[int | None, Option(help="Frames per chunk.")] = None,
-    num_threads: Threads = 1,
+    num_threads: Annotated[int, NUM_THREADS] = 1,
 ) -> None:
     """Writes what is said in recordings.
 

@@ -1,4 +1,7 @@
-"""`nnet score`: compute-wer, with a report of the errors."""
+"""`nnet score`: the word error rate of recognised words, with a report.
+
+Kaldi's compute-wer.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from nnet.errors import NnetError
+from nnet.options import Option
 from nnet.speech.scoring import Counts, Mode
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ def score(
         str, Option(help="Lines of an utterance and its speaker: WER of each.")
     ] = "",
     report: Annotated[str, Option(help="File for the words under each other.")] = "",
-    characters: Annotated[bool, Option("--characters", help="Count characters (CER).")] = False,
+    characters: Annotated[bool, Option(help="Count characters (CER).")] = False,
 ) -> None:
     """Compares recognised words with what was said: word error rate and sentence error rate.
 

@@ -1,12 +1,16 @@
-"""`nnet show-progress`: nnet3-show-progress."""
+"""`nnet show-progress`: how two models of a training run differ.
+
+Kaldi's nnet3-show-progress.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from nnet.errors import NnetError
+from nnet.options import Option, given
 
 
 def show_progress(
@@ -14,7 +18,12 @@ def show_progress(
     new: Annotated[str, Argument(help="The later model.")],
     egs: Annotated[str, Argument(help="Rspecifier of examples [without: parameters only].")] = "",
     num_segments: Annotated[
-        int, Option(help="Points between the models at which derivatives are taken.")
+        int,
+        Option(
+            "Points between the models at which derivatives are taken.",
+            least=1,
+            applies=given("egs"),
+        ),
     ] = 1,
 ) -> None:
     """Prints how much each component changed, and what that did for the objective.
@@ -26,8 +35,6 @@ def show_progress(
 
     before, after = (read_model(file).network for file in (old, new))
     check_alike(before, after)
-    if num_segments < 1:
-        raise NnetError(f"--num-segments is {num_segments}; expected: 1 or more")
     from nnet.training.reports.progress_report import objective_changes, parameter_changes
 
     if egs:

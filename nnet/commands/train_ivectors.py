@@ -1,4 +1,7 @@
-"""`nnet train-ivectors`: a diagonal UBM and an i-vector extractor from features."""
+"""`nnet train-ivectors`: features to an i-vector extractor.
+
+A diagonal UBM and an i-vector extractor, as in Kaldi's recipes for online recognition.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
-from nnet.commands.options import Threads
-from nnet.errors import NnetError
+from nnet.options import Option, missing
+from nnet.runtime.options import DEVICE, NUM_THREADS
 
 
 def train_ivectors(
@@ -19,28 +22,28 @@ def train_ivectors(
     ],
     out_dir: Annotated[Path, Argument(help="Folder for final.ie, final.dubm, final.mat, ...")],
     spk2utt: Annotated[
-        str, Option(help="File of speakers and their utterances [of the data folder].")
+        str, Option("File of speakers and their utterances [of the data folder].")
     ] = "",
     lda_matrix: Annotated[
-        str, Option(help="Transform of the spliced features [principal components].")
+        str, Option("Transform of the spliced features [principal components].")
     ] = "",
-    pca_dim: Annotated[int, Option(help="Principal components, without --lda-matrix.")] = 40,
-    splice: Annotated[str, Option(help="Frames before and after that are appended.")] = "3,3",
-    online_cmvn_config: Annotated[str, Option(help="Options of online normalization.")] = "",
-    num_gauss: Annotated[int, Option(help="Gaussians of the UBM.")] = 512,
-    num_iters_init: Annotated[int, Option(help="Iterations of the UBM on frames in memory.")] = 20,
-    num_iters_ubm: Annotated[int, Option(help="Iterations of the UBM on all frames.")] = 4,
-    num_frames: Annotated[int, Option(help="Frames held in memory for these.")] = 500_000,
-    ivector_dim: Annotated[int, Option(help="Dimension of the i-vectors.")] = 100,
-    num_iters: Annotated[int, Option(help="Iterations of the extractor.")] = 10,
+    pca_dim: Annotated[int, Option("Principal components.", applies=missing("lda_matrix"))] = 40,
+    splice: Annotated[str, Option("Frames before and after that are appended.")] = "3,3",
+    online_cmvn_config: Annotated[str, Option("Options of online normalization.")] = "",
+    num_gauss: Annotated[int, Option("Gaussians of the UBM.")] = 512,
+    num_iters_init: Annotated[int, Option("Iterations of the UBM on frames in memory.")] = 20,
+    num_iters_ubm: Annotated[int, Option("Iterations of the UBM on all frames.")] = 4,
+    num_frames: Annotated[int, Option("Frames held in memory for these.")] = 500_000,
+    ivector_dim: Annotated[int, Option("Dimension of the i-vectors.")] = 100,
+    num_iters: Annotated[int, Option("Iterations of the extractor.")] = 10,
     gaussian_min_count: Annotated[
-        float, Option(help="Gaussians of fewer frames (scaled) stay as they are.")
+        float, Option("Gaussians of fewer frames (scaled) stay as they are.")
     ] = 100.0,
-    posterior_scale: Annotated[float, Option(help="Weight of a frame.")] = 0.1,
-    subsample: Annotated[int, Option(help="Use one of so many frames.")] = 2,
-    srand: Annotated[int, Option("--srand", "--seed", help="Seed of everything random.")] = 0,
-    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
-    num_threads: Threads = 0,
+    posterior_scale: Annotated[float, Option("Weight of a frame.")] = 0.1,
+    subsample: Annotated[int, Option("Use one of so many frames.", least=1)] = 2,
+    srand: Annotated[int, Option("Seed of everything random.", names=("--srand", "--seed"))] = 0,
+    device: Annotated[str, DEVICE] = "cpu",
+    num_threads: Annotated[int, NUM_THREADS] = 0,
 ) -> None:
     """Trains an i-vector extractor, as Kaldi's recipes for online recognition do.
 
@@ -64,8 +67,6 @@ def train_ivectors(
     from nnet.speech.transforms import parse_splice
     from nnet.text.options_file import read_options
 
-    if subsample < 1:
-        raise NnetError(f"--subsample is {subsample}; expected: at least 1")
     options = RecipeOptions(
         splice=parse_splice(splice),
         cmvn=(

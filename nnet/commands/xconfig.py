@@ -1,4 +1,7 @@
-"""`nnet xconfig`: xconfig_to_configs.py."""
+"""`nnet xconfig`: an xconfig file to nnet3 config files.
+
+Kaldi's xconfig_to_configs.py.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Exit
 
 from nnet.errors import NnetError
+from nnet.options import Option, given
 
 if TYPE_CHECKING:
     from nnet.graph.network import Network
@@ -21,27 +25,26 @@ def xconfig(
         str, Argument(metavar="NET.xconfig", help="The xconfig; - for standard input.")
     ] = "",
     config_dir: Annotated[
-        str, Option("--config-dir", "-o", help="Directory for the files; made if need be.")
+        str, Option("Directory for the files; made if need be.", names=("--config-dir", "-o"))
     ] = "",
     existing_model: Annotated[
-        str, Option(help="A model, .raw or .mdl, whose nodes the new layers may read.")
+        str, Option("A model, .raw or .mdl, whose nodes the new layers may read.")
     ] = "",
     nnet_edits: Annotated[
         str,
         Option(
-            help="Edits of the network before its context is worked out, for a network without "
-            "an output called 'output': 'rename-node old-name=xxx new-name=output'."
+            "Edits of the network before its context is worked out, for a network without "
+            "an output called 'output': 'rename-node old-name=xxx new-name=output'.",
+            applies=given("config_dir"),
         ),
     ] = "",
     check: Annotated[
-        bool, Option("--check", help="Only print all mistakes; exit status 1 if there are any.")
+        bool, Option("Only print all mistakes; exit status 1 if there are any.")
     ] = False,
-    format: Annotated[
-        bool, Option("--format", help="Only print the xconfig in the canonical layout.")
-    ] = False,
-    list_types: Annotated[bool, Option("--list", help="Only print all layer types.")] = False,
+    format: Annotated[bool, Option("Only print the xconfig in the canonical layout.")] = False,
+    list_types: Annotated[bool, Option("Only print all layer types.", names=("--list",))] = False,
     describe: Annotated[
-        str, Option(metavar="LAYER", help="Only print the options of a layer type.")
+        str, Option("Only print the options of a layer type.", metavar="LAYER")
     ] = "",
 ) -> None:
     """Writes the nnet3 config files of an xconfig, as Kaldi's xconfig_to_configs.py does.

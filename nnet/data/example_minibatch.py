@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nnet.data.minibatch import DenseTargets, Minibatch, SparseTargets, Targets
 from nnet.errors import NnetError
+from nnet.graph.dims import node_dim
 from nnet.graph.network import InputNode, Network, OutputNode
 from nnet.modelfile.examples import Example, NnetIo
 from nnet.modelfile.general_matrix import SparseMatrix
@@ -19,7 +20,8 @@ def example_minibatch(example: Example, network: Network) -> Minibatch:
 
     Raises:
         NnetError: the example has an input or output that the network does not have or with
-            another dimension, or its indexes are not all n by the same increasing times.
+            another dimension (as in Kaldi, of sparse targets too), or its indexes are not all n by
+            the same increasing times.
     """
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Targets] = {}
@@ -30,6 +32,7 @@ def example_minibatch(example: Example, network: Network) -> Minibatch:
         if isinstance(node, InputNode):
             given[io.name], inputs[io.name] = input_rows(io, node)
         elif isinstance(node, OutputNode):
+            _check_dim(io, node_dim(network, io.name))
             wanted[io.name] = _times(io)
             targets[io.name] = _targets(io, wanted[io.name].count)
         else:
@@ -82,6 +85,18 @@ def _times(io: NnetIo) -> AnyTimes:
     if len(set(steps.tolist())) > 1:
         return TimeList(tuple(t[:count].tolist()))
     return TimeRange(int(t[0]), count, int(steps[0]) if count > 1 else 1)
+
+
+def _check_dim(io: NnetIo, dim: int) -> None:
+    found = io.features.shape[1]
+    if found != dim:
+        sparse = isinstance(io.features, SparseMatrix)
+        what = f"{found} classes" if sparse else f"dimension {found}"
+        raise NnetError(
+            f"the examples' targets of '{io.name}' have {what}, the network's output has "
+            f"dimension {dim}; make the examples for this network (--num-pdfs={dim}), or give the "
+            f"output layer dim={found}"
+        )
 
 
 def _targets(io: NnetIo, count: int) -> Targets:

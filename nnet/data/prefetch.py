@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
+from nnet.process import Stopped
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -47,6 +49,12 @@ def prefetch(make: Callable[[S], T], items: Sequence[S], ahead: int = 4) -> Iter
     thread.start()
     try:
         yield results()
-    finally:
+    except Stopped:
+        stop.set()
+        raise  # without the thread, which may wait for the output of a command
+    except BaseException:
         stop.set()
         thread.join()
+        raise
+    stop.set()
+    thread.join()

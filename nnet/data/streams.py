@@ -222,6 +222,9 @@ def _command_output(command: str) -> Iterator[ByteReader]:
     try:
         yield ByteReader(stream, f"{command} |")
         at_end = not stream.peek(1)
+    except BaseException:  # whatever ends the reading early: nobody waits for the rest
+        process.terminate()
+        raise
     finally:
         stream.close()
         status = process.wait()
@@ -263,6 +266,9 @@ def _command_input(command: str) -> Iterator[BinaryIO]:
         stream.flush()
     except BrokenPipeError:
         closed_early = True
+    except BaseException:  # the command must not take a part of the data for the whole
+        process.terminate()
+        raise
     finally:
         _close_quietly(stream)
         status = process.wait()

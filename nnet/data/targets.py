@@ -110,8 +110,8 @@ def _check_ids(table: str, utterance: str, ids: Ids, dim: int, posterior: Poster
         f"frame {frame} has the target {ids[place]}",
         utterance=utterance,
         expected=f"0 to {dim - 1}, because the network's output has dimension {dim}",
-        hint="give the output layer the number of targets as its dim, or check the targets "
-        "(pdf-ids, not transition-ids or phones from 1)",
+        hint="give the output layer the number of targets as its dim; targets are pdf-ids, and not "
+        "phones from 1; for transition-ids (Kaldi's ali.*.gz) give their model as --ali-model",
     )
 
 

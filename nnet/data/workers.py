@@ -73,6 +73,7 @@ def made_ahead(
 
 def _work(maker: Callable[[], Callable[[S], T]], items: Sequence[S], results: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     try:
         make = maker()

@@ -21,11 +21,6 @@ from nnet.text.values import BadValue, convert, integer
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
-def is_config(file: File) -> bool:
-    """Whether a file's first line is one of a config file (and not of an xconfig)."""
-    return bool(file.lines) and file.lines[0].word in ("component", *_NODES)
-
-
 def build_network(
     file: File,
     base: Network | None = None,

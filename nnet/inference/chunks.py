@@ -18,38 +18,11 @@ import torch
 
 from nnet.errors import NnetError
 from nnet.graph.context import modulus
+from nnet.inference.options import ChunkOptions
 from nnet.plan.request import Request, TimeRange
 from nnet.runtime.compiled import CompiledNetwork
 
 Matrix = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ChunkOptions:
-    """How utterances are cut; all in frames. Names and defaults are nnet3-compute's.
-
-    `extra_left_context_initial` and `extra_right_context_final` take the place of the other two at
-    the first and last chunk of an utterance, if they are not negative.
-    """
-
-    frames_per_chunk: int = 50
-    frame_subsampling_factor: int = 1
-    extra_left_context: int = 0
-    extra_right_context: int = 0
-    extra_left_context_initial: int = -1
-    extra_right_context_final: int = -1
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("frames_per_chunk", 1),
-            ("frame_subsampling_factor", 1),
-            ("extra_left_context", 0),
-            ("extra_right_context", 0),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                option = name.replace("_", "-")
-                raise NnetError(f"--{option} is {value}, expected at least {least}")
 
 
 @dataclass(frozen=True)

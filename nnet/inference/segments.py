@@ -16,40 +16,11 @@ import torch
 
 from nnet.errors import NnetError
 from nnet.inference.chunks import Utterance, check_utterance, in_batches
+from nnet.inference.options import SegmentOptions
 from nnet.plan.request import Request, TimeRange
 from nnet.runtime.compiled import CompiledNetwork
 
 Vector = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """How utterances are cut; in frames. Names and defaults are nnet3-xvector-compute's.
-
-    Args:
-        chunk_size: frames a chunk; -1 for the whole utterance. The last chunk has what is left.
-        min_chunk_size: the fewest frames that the network gets.
-        pad_input: whether the first and last frame of a shorter chunk are repeated until it has
-            as many; otherwise it is left out.
-    """
-
-    chunk_size: int = -1
-    min_chunk_size: int = 100
-    pad_input: bool = True
-
-    def __post_init__(self) -> None:
-        if self.chunk_size < 1 and self.chunk_size != -1:
-            raise NnetError(
-                f"--chunk-size is {self.chunk_size}, expected at least 1, or -1 for the whole "
-                "utterance"
-            )
-        if self.min_chunk_size < 1:
-            raise NnetError(f"--min-chunk-size is {self.min_chunk_size}, expected at least 1")
-        if not self.pad_input and 0 < self.chunk_size < self.min_chunk_size:
-            raise NnetError(
-                f"--chunk-size is {self.chunk_size}, below --min-chunk-size "
-                f"({self.min_chunk_size}), so that without --pad-input no chunk is left"
-            )
 
 
 @dataclass(frozen=True)

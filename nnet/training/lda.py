@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnet.errors import NnetError, nearest
+from nnet.options import Applies, option
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
+ESTIMATED = Applies("without --no-lda", lambda values: values["lda"] is not False)
 SMOOTHING = 1e-3
 
 
@@ -83,6 +85,51 @@ class UnknownTransform:
     options: TransformOptions
     rand_prune: float = 4.0
     delay: int = 0
+
+
+@dataclass(frozen=True)
+class EstimationOptions:
+    """Whether and how `nnet train` estimates the transform of a network's fixed-affine-layer."""
+
+    lda: bool | None = option(
+        None,
+        "Estimate the transform of NET's fixed-affine-layer from the training data "
+        "[if its affine-transform-file is not there].",
+    )
+    lda_opts: str = option(
+        "",
+        "Such as '--dim=40 --within-class-factor=0.0001 --max-singular-value=5'.",
+        applies=ESTIMATED,
+    )
+    rand_prune: float | None = option(
+        None,
+        "Weight with which frames are drawn for that transform; 0: all are [4].",
+        applies=ESTIMATED,
+    )
+
+    @property
+    def wanted(self) -> bool:
+        return self.lda is not False
+
+    def transform(self, component: str, delay: int) -> UnknownTransform:
+        """The transform that is to be estimated."""
+        options = TransformOptions.parse(self.lda_opts)
+        rand_prune = 4.0 if self.rand_prune is None else self.rand_prune
+        return UnknownTransform(component, options, rand_prune, delay)
+
+    def check_unused(self, path: str) -> None:
+        """Raises NnetError if an option is given, but nothing is to be estimated for a network."""
+        given = {
+            "--lda": bool(self.lda),
+            "--lda-opts": bool(self.lda_opts),
+            "--rand-prune": self.rand_prune is not None,
+        }
+        for name, is_given in given.items():
+            if is_given:
+                raise NnetError(
+                    f"{name} has no effect here; it applies to an xconfig with a "
+                    f"fixed-affine-layer whose transform is to be estimated, and '{path}' has none"
+                )
 
 
 class LdaStatistics:

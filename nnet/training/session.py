@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import logging
 import os
@@ -30,6 +29,7 @@ from nnet.training.feeds.ports import (
 from nnet.training.feeds.tables import Archives, Tables, example_sets, load_data
 from nnet.training.lda import UnknownTransform
 from nnet.training.options import TrainingOptions
+from nnet.training.run_folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.batches import Batch, Shape
@@ -37,14 +37,13 @@ if TYPE_CHECKING:  # tables and options are checked before torch is loaded
     from nnet.data.example_set import ExampleSet
     from nnet.data.minibatch import Minibatch
     from nnet.plan.request import Request
+    from nnet.runtime.compiled import CompiledNetwork
     from nnet.training.distribution import Processes
     from nnet.training.objectives import Objective
     from nnet.training.reports.records import Reporter
     from nnet.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-CHECKPOINTS = "checkpoints"
 
 Sets: TypeAlias = "tuple[Corpus | ExampleSet, Corpus | ExampleSet | None]"
 """Training and validation data."""
@@ -57,6 +56,8 @@ def train(
     options: TrainingOptions,
     resume: bool = False,
     transform: UnknownTransform | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """Trains `model` and returns the file of the trained one.
 
@@ -68,15 +69,29 @@ def train(
         out_dir: is made if it is not there.
         data: tables of features and targets, or archives of examples.
         options: how to train.
-        resume: go on from the newest checkpoint in `out_dir`, if there is one.
+        resume: go on from the newest checkpoint in `out_dir`, if there is one; nothing is changed
+            if the run is finished.
         transform: a component of the model that is to be estimated from the training data; it is
             also written to `lda.mat`.
+        force: delete the results of another run in `out_dir`.
 
     Raises:
         NnetError: network and data do not fit, a table is damaged, `out_dir` cannot be written or
             holds another run, or training diverged.
     """
-    _check_folder(out_dir, resume)
+    leads = os.environ.get("RANK", "0") == "0"  # as torchrun starts processes
+    with RunFolder(out_dir, resume=resume, force=force, leads=leads) as folder:
+        return _train_in(folder, model, data, options, resume, transform)
+
+
+def _train_in(
+    folder: RunFolder,
+    model: Model,
+    data: Tables | Archives,
+    options: TrainingOptions,
+    resume: bool,
+    transform: UnknownTransform | None,
+) -> Path:
     if options.bf16:
         from nnet.runtime.device import check_bf16
 
@@ -85,6 +100,7 @@ def train(
     if isinstance(data, Archives):
         outputs = tuple(node.name for node in model.network.outputs())
         sets = example_sets(data, options)
+        _check_first_examples(sets, model.network, options)
     else:
         ports = find_ports(model.network, data.outputs)
         outputs = _outputs_of_tables(model.network, ports, options)
@@ -92,25 +108,42 @@ def train(
     if options.den_fst is None:
         warn_of_unbounded_objectives(model.network, outputs)
     if transform is not None:
-        network = _estimated(transform, model.network, out_dir, sets[0], options, resume)
+        network = _estimated(transform, model.network, folder, sets[0], options, resume)
         model = dataclasses.replace(model, network=network)
     processes = _join(options)
     identity = identity_of(model, sets[0], sets[1], options, processes.count)
-    trainer = _make_trainer(model, out_dir, outputs, sets, options, identity, processes)
+    trainer = _make_trainer(model, folder.path, outputs, sets, options, identity, processes)
+    folder.claim()
     if resume:
-        _resume(trainer, out_dir, identity)
-    _make_folder(out_dir)
+        _resume(trainer, folder, identity)
+        if trainer.leads and trainer.is_done and folder.final:
+            return folder.final
     trainer.run()
     if not trainer.leads:
-        return out_dir
+        return folder.path
     priors = _priors(model, trainer)
-    return _write_results(dataclasses.replace(model, priors=priors), trainer, out_dir)
+    return _write_results(dataclasses.replace(model, priors=priors), trainer, folder.path)
+
+
+def _check_first_examples(sets: Sets, network: Network, options: TrainingOptions) -> None:
+    """Raises NnetError if the first examples do not fit the network, before anything is made."""
+    import torch
+
+    from nnet.data.example_set import ExampleSet
+    from nnet.training.feeds.examples import ExampleFeed
+
+    with_xent = options.den_fst is not None and options.chain.xent_regularize > 0
+    for examples in sets:
+        if isinstance(examples, ExampleSet):
+            feed = ExampleFeed(examples, network, torch.device("cpu"), with_xent=with_xent)
+            with feed.minibatches(feed.whole()[:1]) as minibatches:
+                next(minibatches)
 
 
 def _estimated(
     transform: UnknownTransform,
     network: Network,
-    out_dir: Path,
+    folder: RunFolder,
     data: Corpus | ExampleSet,
     options: TrainingOptions,
     resume: bool,
@@ -118,42 +151,14 @@ def _estimated(
     """The network with its transform estimated, or as it was when the run began."""
     from nnet.training import input_transform as estimation
 
-    matrix = estimation.read_transform(out_dir) if resume else None
+    matrix = estimation.read_transform(folder.path) if resume else None
     if matrix is None:
-        _make_folder(out_dir)
+        folder.claim()
         collator = functools.partial(_collator, output=estimation.OUTPUT, options=options)
         matrix = estimation.transform_of_data(transform, network, data, options, collator)
-        estimation.write_transform(matrix, out_dir)
+        if folder.leads:
+            estimation.write_transform(matrix, folder.path)
     return estimation.with_transform(network, transform.component, matrix)
-
-
-def _check_folder(out_dir: Path, resume: bool) -> None:
-    """Raises NnetError if the folder cannot be made or holds another run; makes nothing yet."""
-    checkpoints = out_dir / CHECKPOINTS
-    try:
-        existing = next(p for p in (checkpoints, *checkpoints.absolute().parents) if p.exists())
-    except OSError as error:
-        raise _cannot_make(out_dir, error.strerror) from error
-    if not existing.is_dir():
-        raise _cannot_make(out_dir, os.strerror(errno.ENOTDIR))
-    if not os.access(existing, os.W_OK):
-        raise NnetError(f"{out_dir}: cannot write into this folder; choose another OUT_DIR")
-    if not resume and any(checkpoints.glob("*.safetensors")):
-        raise NnetError(
-            f"{out_dir} holds the checkpoints of an earlier run; go on with it with --resume, "
-            "delete it, or choose another OUT_DIR"
-        )
-
-
-def _make_folder(out_dir: Path) -> None:
-    try:
-        (out_dir / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_make(out_dir, error.strerror) from error
-
-
-def _cannot_make(out_dir: Path, reason: str | None) -> NnetError:
-    return NnetError(f"{out_dir}: cannot make this folder: {reason}; choose another OUT_DIR")
 
 
 def _join(options: TrainingOptions) -> Processes:
@@ -198,6 +203,7 @@ def _make_trainer(
         memory_compression_level=options.memory_compression_level,
     )
     module = module.to(device)
+    _check_dropout(module, options)
     if options.dropout is not None:
         module.set_dropout_proportion(options.dropout)
     scorer = Scorer(module, _objective(model.network, outputs, options), bf16=options.bf16)
@@ -222,6 +228,20 @@ def _make_trainer(
     return Trainer(scorer, train, valid, options, checkpoints, identity, reporters, processes)
 
 
+def _check_dropout(module: CompiledNetwork, options: TrainingOptions) -> None:
+    """Raises NnetError if an option about dropout is given, but nothing drops out."""
+    from nnet.modules.dropout import RandomModule
+
+    given = {"--dropout": options.dropout, "--dropout-schedule": options.dropout_schedule}
+    if any(isinstance(submodule, RandomModule) for submodule in module.modules()):
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise NnetError(
+                f"{name} has no effect here; it applies to networks with dropout components"
+            )
+
+
 def _outputs_of_tables(network: Network, ports: Ports, options: TrainingOptions) -> tuple[str, ...]:
     """The outputs that the targets are for, and that by which LF-MMI is regularized."""
     xent = ports.output + XENT
@@ -242,6 +262,11 @@ def _collator(
     if options.den_fst is None:
         return Collator(corpus, request_of)
     graphs = ChainGraphs.read(Path(options.den_fst).parent)
+    if graphs.num_pdfs != corpus.sources.output_dim:
+        raise NnetError(
+            f"the graphs beside {options.den_fst} are for {graphs.num_pdfs} pdfs, the network's "
+            f"output has dimension {corpus.sources.output_dim}; make both from the same tree"
+        )
     return ChainCollator(corpus, Supervisor(graphs, options.tolerance), request_of, output)
 
 
@@ -274,22 +299,26 @@ def _reporters(out_dir: Path, options: TrainingOptions, identity: Identity) -> l
     return reporters
 
 
-def _resume(trainer: Trainer, out_dir: Path, identity: Identity) -> None:
-    from nnet.training.checkpoints.checkpoint import read_newest
+def _resume(trainer: Trainer, folder: RunFolder, identity: Identity) -> None:
+    from nnet.training.checkpoints.checkpoint import check_state, read_newest
+
+    def check(state: dict[str, Any]) -> None:
+        if state.get("identity") == identity:  # the state of another run has other shapes
+            check_state(state, trainer.state())
 
     def read() -> dict[str, Any] | None:
-        state = read_newest(out_dir / CHECKPOINTS)
-        changed = [] if state is None else list(differences(state["identity"], identity))
+        state = read_newest(folder.checkpoints, check)
+        changed = [] if state is None else list(differences(state.get("identity", {}), identity))
         if changed:
             raise NnetError(
-                f"{out_dir} cannot be resumed, because the run is not the same:\n"
+                f"{folder.path} cannot be resumed, because the run is not the same:\n"
                 + "\n".join(f"  {line}" for line in changed)
                 + "\ngive the same network, data and options as before, or another OUT_DIR"
             )
         return state
 
     if not trainer.resume(read):
-        log.warning("no checkpoint in %s: training starts from the beginning", out_dir)
+        log.warning("no checkpoint in %s: training starts from the beginning", folder.path)
 
 
 def _priors(model: Model, trainer: Trainer) -> np.ndarray | None:
@@ -305,6 +334,6 @@ def _write_results(model: Model, trainer: Trainer, out_dir: Path) -> Path:
 
     kind = "mdl" if model.is_acoustic else "raw"
     final = out_dir / f"final.{kind}"
-    write_model(dataclasses.replace(model, network=trainer.network()), final)
     draw_curves(trainer.history, out_dir / "curves.png", f"training of {out_dir.name}")
+    write_model(dataclasses.replace(model, network=trainer.network()), final)  # last: all is done
     return final

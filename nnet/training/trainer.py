@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from nnet.data.minibatch import Minibatch
-from nnet.errors import NnetError
 from nnet.graph.network import Network
+from nnet.process import Stopped, not_interrupted
 from nnet.training.checkpoints.average import combine_checkpoints
 from nnet.training.checkpoints.checkpoint import (
     checkpoint_path,
@@ -52,8 +50,9 @@ from nnet.training.scoring import (
     zero_batchnorm,
 )
 from nnet.training.shrinkage import saturation
-from nnet.training.steps import Outcome, Pending, make_step
+from nnet.training.steps import Outcome, make_step
 from nnet.training.tallies import Tallies, Tally, overall
+from nnet.training.under_way import UnderWay
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +109,7 @@ class Trainer:
             self._step = recorded(self._step, recorder)
         self._under_way: UnderWay | None = None
         self._skipped = 0
+        self._saved_step = 0
         schedule = options.dropout_schedule
         self._dropout = None if schedule is None else DropoutSchedule.parse(schedule)
 
@@ -124,15 +124,22 @@ class Trainer:
             self._module.zero_stats()
         try:
             for reporter in self._reporters:
-                reporter.start(self.position)
-            while self.position.epoch < self._options.num_epochs:
+                reporter.start(self.position, len(self.history.valid))
+            while not self.is_done:
                 self._run_epoch()
             self._combine()
             self._settle_statistics()
             self._validate()
+        except Stopped as stop:
+            raise Stopped(stop.number, self._save_at_stop(stop)) from None
         finally:
             for reporter in self._reporters:
                 reporter.close()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all minibatches have been trained on."""
+        return self.position.epoch >= self._options.num_epochs
 
     @property
     def leads(self) -> bool:
@@ -159,6 +166,7 @@ class Trainer:
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts the trainer where it was when `state` was taken."""
         self.position = Position(**state["position"])
+        self._saved_step = self.position.step
         self._skipped = state["skipped"]
         self._module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -188,10 +196,11 @@ class Trainer:
             started = time.monotonic()
             for minibatch in minibatches:
                 waited = time.monotonic() - started
-                if self._valid and self.position.batch in begins:
-                    zero_batchnorm(self._module)
-                self._train_on(minibatch, len(batches), started, waited)
-                self._after_minibatch(len(batches), ends)
+                with not_interrupted():
+                    if self._valid and self.position.batch in begins:
+                        zero_batchnorm(self._module)
+                    self._train_on(minibatch, len(batches), started, waited)
+                    self._after_minibatch(len(batches), ends)
                 started = time.monotonic()
 
     def _after_minibatch(self, batches: int, validation_ends: Sequence[int]) -> None:
@@ -280,7 +289,7 @@ class Trainer:
 
         As in nnet3, this is so with natural gradient alone; Adam's moments are not worth the risk.
         """
-        error = _not_finite(step, outcome)
+        error = step.error(outcome)
         self._skipped += 1
         if self._options.optimizer != "natural-gradient" or self._skipped > MOST_SKIPPED:
             raise error
@@ -338,10 +347,23 @@ class Trainer:
             self._processes.gather(own_part(state, self._module, whole=self._processes.averages()))
             return
         state["others"] = self._processes.gather(None)[1:]
-        write_checkpoint(checkpoint_path(self._checkpoints, self.position.step), state)
-        keep_newest(self._checkpoints, self._options.keep_checkpoints)
         for reporter in self._reporters:
-            reporter.saved()
+            reporter.saving()
+        write_checkpoint(checkpoint_path(self._checkpoints, self.position.step), state)
+        self._saved_step = self.position.step
+        keep_newest(self._checkpoints, self._options.keep_checkpoints)
+
+    def _save_at_stop(self, stop: Stopped) -> str:
+        """Writes a last checkpoint where that is possible; what the user can do.
+
+        Several processes are not stopped at the same minibatch, and one that is stopped inside of a
+        minibatch (by a second signal) is in no state to go on from.
+        """
+        alone = self._processes.count == 1 and not stop.at_once
+        if alone and self.position.step != self._saved_step:
+            with not_interrupted():
+                self._save()
+        return "go on with --resume" if self._saved_step else ""
 
     def _settle_statistics(self) -> None:
         if not self._processes.leads or not has_statistics(self._module):
@@ -352,35 +374,6 @@ class Trainer:
     def _some_batches(self) -> list[Any]:
         """Random training batches, enough for statistics."""
         return first_batches(self._train, self._options.num_epochs, STATISTICS_FRAMES)
-
-
-@dataclass(frozen=True, eq=False)
-class UnderWay:
-    """A step that was taken and not yet reported; see MinibatchRecord."""
-
-    pending: Pending
-    minibatch: Minibatch
-    position: Position
-    done: float
-    learning_rate: float
-    shrink: float
-    started: float
-    waited: float
-
-
-def _not_finite(step: UnderWay, outcome: Outcome) -> NnetError:
-    objectives = {name: tally.total for name, tally in outcome.tallies.items()}
-    wrong = [f"objective of '{n}' is {o}" for n, o in objectives.items() if not math.isfinite(o)]
-    what = wrong[0] if wrong else f"gradient norm is {outcome.norm}"
-    names = list(dict.fromkeys(step.minibatch.utterances))
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    return NnetError(
-        f"training stopped at minibatch {step.position.step + 1} (epoch "
-        f"{step.position.epoch + 1}): the {what}\n"
-        f"utterances of the minibatch: {shown or 'not in the examples'}\n"
-        "lower --initial-effective-lrate or --max-grad-norm, or look for odd values in these "
-        "utterances' features; the last checkpoint is from before"
-    )
 
 
 def _output_records(sums: Tallies) -> dict[str, OutputRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nnet.text.kinds import CONFIG_WORDS
 from nnet.text.source import Source, TextError
 from nnet.text.syntax import Descriptor, File, Line, Setting
 from nnet.text.traverse import leaves
@@ -12,8 +13,6 @@ from nnet.xconfig.fixed import IdctLayer, Matrix
 from nnet.xconfig.layer import Layer
 from nnet.xconfig.registry import layer_types
 from nnet.xconfig.scope import Scope
-
-_CONFIG_WORDS = ("component", "component-node", "input-node", "output-node", "dim-range-node")
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def make_layer(line: Line, scope: Scope) -> Layer:
         TextError: an unknown type, a name that is taken, wrong options.
     """
     types = layer_types()
-    if line.word in _CONFIG_WORDS:
+    if line.word in CONFIG_WORDS:
         raise TextError(
             line.word_span,
             f"'{line.word}' belongs in a config file",

@@ -7,6 +7,7 @@ import pytest
 from nnet.commands.compile import compile
 from nnet.commands.compute import compute
 from nnet.errors import NnetError
+from nnet.inference.options import ChunkOptions, VectorOptions
 from tests.support import GOLDEN
 
 MODEL = str(GOLDEN / "nets" / "tdnnf" / "init.raw")
@@ -60,5 +61,5 @@ def test_an_unknown_machine():
 def test_what_compute_cannot_do_is_said_before_anything_is_written(options, message, tmp_path):
     out = tmp_path / "out.ark"
     with pytest.raises(NnetError, match=message):
-        compute(MODEL, FEATURES, f"ark:{out}", **options)
+        compute(MODEL, FEATURES, f"ark:{out}", ChunkOptions(), VectorOptions(), **options)
     assert not out.exists()

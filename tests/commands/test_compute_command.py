@@ -203,8 +203,9 @@ def test_the_chunk_is_the_whole_utterance_unless_told(tmp_path, capsys):
 
 def test_options_of_frames_and_of_vectors_exclude_each_other(tmp_path, capsys):
     words = ["compute", last_model(TDNNF), f"ark:{TDNNF}/feats.ark", f"ark:{tmp_path}/out.ark"]
-    assert "are for one vector an utterance; do not give --frames-per-chunk" in wrong(
-        capsys, tmp_path, *words, "--chunk-size=10", "--frames-per-chunk=20"
+    assert (
+        "--frames-per-chunk has no effect here; it applies where outputs are for frames"
+        in wrong(capsys, tmp_path, *words, "--chunk-size=10", "--frames-per-chunk=20")
     )
     assert "--pad-input is for --chunk-size" in wrong(capsys, tmp_path, *words, "--pad-input=false")
     assert "only input is 'input'; this one has: ivector, input" in wrong(

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from nnet.commands.main import COMMANDS, main
+from nnet.commands.main import commands, main
 from tests.support import GOLDEN
 
 TDNNF = GOLDEN / "nets" / "tdnnf" / "trained.raw"
@@ -22,7 +24,13 @@ def test_without_a_command_it_lists_them(capsys):
     for words in ((), ("--help",)):
         status, out, _ = run(capsys, *words)
         assert status == 0
-        assert all(f"  {name} " in out for name in COMMANDS)
+        assert all(f"  {name} " in out for name in commands())
+
+
+def test_every_command_is_a_program_of_its_own():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    programs = {name for name in project["scripts"] if name != "nnet"}
+    assert programs == {f"nnet-{name}" for name in commands()}
 
 
 def test_a_misspelled_command(capsys):
@@ -31,7 +39,7 @@ def test_a_misspelled_command(capsys):
     assert err == "nnet: there is no command 'comput'; did you mean 'compute'?\n"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", commands())
 def test_every_command_has_help(command, capsys):
     status, out, err = run(capsys, command, "--help")
     assert (status, err) == (0, "")
@@ -77,6 +85,8 @@ TORCH_FREE = [
     f"from nnet.commands.main import main; main(['compile', {str(TDNNF)!r}])",
     "from nnet.commands.main import main; main(['compute', '--nope'])",
     "from nnet.commands.main import main; main(['info', '/nowhere'])",
+    "from nnet.commands.main import main; main(['train', '--help'])",
+    "from nnet.commands.main import main; main(['compute', '--help'])",
 ]
 
 

@@ -19,7 +19,8 @@ from nnet.converters.nnet2.base import nnet2_types
 from nnet.converters.nnet2.layers import NNET2
 from nnet.converters.report import report
 from nnet.errors import NnetError
-from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+from nnet.inference.chunks import ChunkedInference, Utterance
+from nnet.inference.options import ChunkOptions
 from nnet.modelfile.loading import open_file
 from nnet.modelfile.model import Model, model_bytes, read_model
 from nnet.modelfile.transitions import read_transition_model

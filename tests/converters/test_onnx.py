@@ -18,7 +18,8 @@ from nnet.errors import NnetError
 from nnet.graph.context import context
 from nnet.graph.network import Network
 from nnet.graph.segments import makes_segments
-from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+from nnet.inference.chunks import ChunkedInference, Utterance
+from nnet.inference.options import ChunkOptions
 from nnet.modelfile.model import read_model
 from nnet.plan.request import Request, TimeRange
 from nnet.runtime.compiled import compile_network

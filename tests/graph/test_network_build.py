@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnet.graph.build import build_network, is_config
+from nnet.graph.build import build_network
 from nnet.graph.check import orphans
 from nnet.graph.network import ComponentNode, Network, OutputNode
 from nnet.text.parse import parse_config
@@ -87,11 +87,6 @@ def test_orphans_are_warnings() -> None:
         "component 'y' is used by no node",
         "node 'x' is needed by no output",
     ]
-
-
-def test_config_or_xconfig() -> None:
-    assert is_config(parse_config(SMALL))
-    assert not is_config(parse_config("input name=input dim=3"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nnet.errors import NnetError
-from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+from nnet.inference.chunks import ChunkedInference, Utterance
+from nnet.inference.options import ChunkOptions
 from nnet.runtime.compiled import compile_network
 from tests.support import GOLDEN, golden_network, network_from, relative_error, utterances
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from nnet.errors import NnetError
 from nnet.inference.chunks import Utterance
-from nnet.inference.segments import Segment, SegmentInference, SegmentOptions, segments
+from nnet.inference.options import SegmentOptions
+from nnet.inference.segments import Segment, SegmentInference, segments
 from nnet.runtime.compiled import compile_network
 from tests.support import GOLDEN, golden_network, network_from, relative_error, table, utterances
 

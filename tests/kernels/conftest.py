@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from nnet.kernels import native
+from nnet.kernels import native, native_choice
 from nnet.kernels.affine import sizes, spliced_blocks
 from nnet.kernels.implementation import Implementation
 
@@ -20,7 +20,7 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(before)
 
 
-@pytest.fixture(params=native.available())
+@pytest.fixture(params=native_choice.available())
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each library that this machine can run, in turn."""
     with native.forced(request.param):

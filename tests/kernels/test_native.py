@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from nnet.errors import NnetError
-from nnet.kernels import native, native_build
+from nnet.kernels import native, native_build, native_choice
 from nnet.kernels.affine.spliced import spliced_affine
 from nnet.kernels.affine.terms import Term
-from nnet.kernels.native import FOLDER, LIBRARIES, MANIFEST, NativeFunction, Struct, check_layout
+from nnet.kernels.native import NativeFunction, Struct, check_layout
+from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST
 from nnet.kernels.windows.cpu import native_deviations, native_sum
 
 SCRIPT = """
@@ -28,24 +29,24 @@ from nnet.kernels import native
 from nnet.kernels.windows.cpu import native_sum
 for _ in range(2):
     made = native_sum(torch.ones(5, 2, 3), False)
-print(made is not None, native.native_description())
+print(made is not None)
 """
 
 
 def test_the_best_library_that_runs_here_is_taken() -> None:
     sets = [one.name for one in native_build.instruction_sets()]
-    made = native.available()
+    made = native_choice.available()
     assert made
     assert [name for name in sets if name in made] == made
     library = native.load(made[0])
     assert native.native_library("native") is not None
-    if os.environ.get(native.VARIABLE) is None:
+    if os.environ.get(native_choice.VARIABLE) is None:
         assert native.loaded() is library
-        assert native.native_description().startswith(f"{made[0]} (")
+        assert str(native_choice.chosen()).startswith(f"{made[0]} (")
 
 
 def test_only_files_that_there_are_have_libraries() -> None:
-    assert native.native_library("cells/lstm_cpu") is native.native_library("lstm_cpu")
+    assert native.native_library("cells/limit_cpu") is native.native_library("limit_cpu")
     with pytest.raises(ValueError, match=r"there is no no_such\.cpp"):
         native.native_library("no_such")
 
@@ -63,13 +64,13 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the kernels' folder, from which nothing is loaded yet."""
     folder = tmp_path / "nnet" / "kernels"
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for module in (native, native_build):
+    for module in (native, native_build, native_choice):
         monkeypatch.setattr(module, "FOLDER", folder)
-    for name, value in (("settled", False), ("library", None), ("reason", "")):
+    for name, value in (("settled", False), ("library", None)):
         monkeypatch.setattr(native._Loaded, name, value)
-    for function in ("_manifest", "load"):
-        monkeypatch.setattr(native, function, cache(getattr(native, function).__wrapped__))
-    monkeypatch.delenv(native.VARIABLE, raising=False)
+    for module, name in ((native_choice, "manifest"), (native_choice, "chosen"), (native, "load")):
+        monkeypatch.setattr(module, name, cache(getattr(module, name).__wrapped__))
+    monkeypatch.delenv(native_choice.VARIABLE, raising=False)
     return folder
 
 
@@ -80,7 +81,6 @@ def one_line(output: pytest.CaptureFixture[str]) -> str:
     said = output.readouterr()
     (line,) = said.err.splitlines()
     assert not said.out
-    assert native.native_description() == f"reference ({native._Loaded.reason})"
     return line
 
 
@@ -89,22 +89,24 @@ def test_a_copy_is_as_good(kernels: Path, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", [*native.available(), "reference"])
+@pytest.mark.parametrize("name", [*native_choice.available(), "reference"])
 def test_a_variable_says_what_runs(
     name: str, kernels: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(native.VARIABLE, name)
-    assert native.native_description().startswith(f"{name} (")
+    monkeypatch.setenv(native_choice.VARIABLE, name)
+    assert str(native_choice.chosen()).startswith(f"{name} (")
     assert (native.loaded() is None) == (name == "reference")
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["avx", "neon" if "baseline" in native.available() else "avx2"])
+@pytest.mark.parametrize(
+    "name", ["avx", "neon" if "baseline" in native_choice.available() else "avx2"]
+)
 def test_a_variable_that_names_what_cannot_run_is_an_error(
     name: str, kernels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(native.VARIABLE, name)
-    here = ", ".join(("reference", *native.available()))
+    monkeypatch.setenv(native_choice.VARIABLE, name)
+    here = ", ".join(("reference", *native_choice.available()))
     expected = f"NNET_NATIVE is '{name}'; expected one of those that run here: {here}"
     for _ in range(2):
         with pytest.raises(NnetError) as error:
@@ -137,12 +139,12 @@ CASES = [(what, damage) for what in ("library", MANIFEST) for damage in DAMAGES]
 def test_a_damaged_file_gives_one_line_and_the_reference(
     what: str, damage: str, kernels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = f"{native.available()[0]}.so" if what == "library" else what
-    native._manifest.cache_clear()
+    name = f"{native_choice.available()[0]}.so" if what == "library" else what
+    native_choice.manifest.cache_clear()
     DAMAGES[damage](kernels / LIBRARIES / name)
     line = one_line(capsys)
     assert line.startswith("nnet: no native code: ")
-    assert line.endswith(f"; {native.REBUILD}; {native.COST}")
+    assert line.endswith(f"; {native_choice.REBUILD}; {native_choice.COST}")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_sources_that_have_changed_say_what_to_run(
         file.write("// changed\n")
     assert one_line(capsys) == (
         "nnet: no native code: its source has changed since it was built; "
-        f"run `python -m nnet.kernels.native_build`; {native.COST}"
+        f"run `python -m nnet.kernels.native_build`; {native_choice.COST}"
     )
 
 
@@ -174,12 +176,12 @@ def test_a_damaged_library_does_not_end_a_process(tmp_path: Path) -> None:
         if file.name != "kernels":
             (package / file.name).symlink_to(file.resolve())
     shutil.copytree(FOLDER, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    truncated(package / "kernels" / LIBRARIES / f"{native.available()[0]}.so")
-    kept = {name: value for name, value in os.environ.items() if name != native.VARIABLE}
+    truncated(package / "kernels" / LIBRARIES / f"{native_choice.available()[0]}.so")
+    kept = {name: value for name, value in os.environ.items() if name != native_choice.VARIABLE}
     kept |= {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-c", SCRIPT]
     found = subprocess.run(command, capture_output=True, text=True, env=kept, check=True)
-    assert found.stdout.startswith("False reference (")
+    assert found.stdout == "False\n"
     (line,) = found.stderr.splitlines()
     assert "is damaged" in line
 

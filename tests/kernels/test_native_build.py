@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nnet.kernels import native, native_build
+from nnet.kernels import native_build, native_choice
 from nnet.kernels.native_build import FOLDER, LIBRARIES, MANIFEST, InstructionSet, build
 
 ROOT = FOLDER.parent
@@ -104,7 +104,7 @@ def test_a_wheel_is_for_a_kind_of_machine_and_any_python(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert f"nnet/kernels/{LIBRARIES}/{MANIFEST}" in names
     assert "nnet/kernels/native.cpp" in names
-    assert "nnet/kernels/cells/lstm_cpu.cpp" in names
+    assert "nnet/kernels/cells/cells.cpp" in names
 
 
 SCRIPT = """
@@ -119,11 +119,13 @@ def test_installed_without_a_compiler_one_line_says_what_it_costs(
     wheel: Path, tmp_path: Path
 ) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
-    kept = {name: value for name, value in os.environ.items() if name != native.VARIABLE}
+    kept = {name: value for name, value in os.environ.items() if name != native_choice.VARIABLE}
     kept |= {"PYTHONPATH": str(tmp_path / "installed"), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-c", SCRIPT]
     found = subprocess.run(
         command, capture_output=True, text=True, env=kept, check=True, cwd=tmp_path
     )
-    expected = f"nnet: no native code: {NO_COMPILER}; {native.REBUILD}; {native.COST}\n"
+    expected = (
+        f"nnet: no native code: {NO_COMPILER}; {native_choice.REBUILD}; {native_choice.COST}\n"
+    )
     assert (found.stdout, found.stderr) == ("", expected)

@@ -3,7 +3,8 @@
 import pytest
 
 from nnet.graph.context import context
-from nnet.inference.chunks import ChunkedInference, ChunkOptions
+from nnet.inference.chunks import ChunkedInference
+from nnet.inference.options import ChunkOptions
 from nnet.modelfile.model import read_model
 from nnet.runtime.compiled import compile_network
 from nnet.runtime.oracle import interpret

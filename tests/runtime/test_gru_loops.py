@@ -8,8 +8,7 @@ from torch import Tensor
 
 import nnet
 from nnet.modules import gru, statistics
-from nnet.modules.gru import AnyGruNonlinearity
-from nnet.modules.gru_steps import NativeSteps
+from nnet.modules.cells import CellDerivative, CellModule, CellSteps
 from nnet.modules.statistics import StatisticsModule
 
 REPAIR = 'gru-nonlinearity-options="self-repair-scale=0.1 self-repair-threshold=0.8"'
@@ -51,18 +50,18 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """What is asked for; native cells must be computed in C++ if they can be."""
     if request.param == "reference":
         return "reference"
-    steps: list[NativeSteps] = []
-    made = AnyGruNonlinearity.derivative_in_steps
+    made = CellModule.derivative_in_steps
 
-    def derivative_in_steps(self: AnyGruNonlinearity, forward: object, *rest: object) -> object:
+    def derivative_in_steps(self: CellModule, forward: object, *rest: object) -> object:
         step = made(self, forward, *rest)
-        if self.w_h.dtype == torch.float32:
-            assert isinstance(forward, NativeSteps)
-            assert step is not None
-            steps.append(forward)
+        if self.trained.dtype == torch.float32:
+            assert isinstance(forward, CellSteps)
+            assert forward.run.way == "native"
+            assert isinstance(step, CellDerivative)
+            assert step.run.way == "native"
         return step
 
-    monkeypatch.setattr(AnyGruNonlinearity, "derivative_in_steps", derivative_in_steps)
+    monkeypatch.setattr(CellModule, "derivative_in_steps", derivative_in_steps)
     return "native"
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from nnet.errors import NnetError
 from nnet.training.checkpoints.checkpoint import (
+    check_state,
     checkpoint_path,
     checkpoints,
     keep_newest,
@@ -21,6 +26,7 @@ from nnet.training.checkpoints.checkpoint import (
     write_checkpoint,
 )
 from nnet.training.checkpoints.random_state import random_state, seed_all, set_random_state
+from tests.support import GOLDEN
 
 
 def test_a_tree_of_tensors_and_values_survives(tmp_path: Path) -> None:
@@ -103,3 +109,80 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(data[:length])
         with pytest.raises(NnetError, match="not a readable checkpoint"):
             read_checkpoint(path)
+
+
+def damaged(tmp_path: Path) -> Iterator[bytes]:
+    """A small checkpoint with one bit changed, for some bit of every byte."""
+    path = tmp_path / "whole.safetensors"
+    write_checkpoint(path, {"a": torch.arange(5.0), "b": {"c": [3, "x"], "d": {1: torch.ones(2)}}})
+    data = path.read_bytes()
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1 << (place % 8)
+        yield bytes(changed)
+
+
+def test_a_changed_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    for data in damaged(tmp_path):
+        path.write_bytes(data)
+        with pytest.raises(NnetError, match="not a readable checkpoint"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint-7a610a0d", "checkpoint_every_bit-124c9b51", "checkpoint_every_bit-fdad32a1"],
+)
+def test_damaged_headers_that_have_been_seen(name: str, tmp_path: Path) -> None:
+    """The header names a tensor that there is not, or has a wrong key; there is no checksum."""
+    path = checkpoint_path(tmp_path, 2)
+    shutil.copy(GOLDEN / f"faults/{name}.bin", path)
+    with pytest.raises(NnetError, match="not a readable checkpoint: it has no checksum"):
+        read_checkpoint(path)
+    write_checkpoint(checkpoint_path(tmp_path, 1), {"step": 1})
+    assert read_newest(tmp_path) == {"step": 1}
+
+
+def test_a_header_that_is_damaged_although_its_checksum_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    for tree in (
+        "{",
+        "3",
+        '{"a": {"$tensor": "/b"}}',
+        '{"a": {"$tensor": [1]}}',
+        '{"a": {"$integer keys": {"!": 1}}}',
+        '{"a": {"$integer keys": 3}}',
+    ):
+        blank = save({}, metadata={"nnet": tree, "sha256": "0" * 64})
+        checksum = hashlib.sha256(blank).hexdigest()
+        path.write_bytes(blank.replace(b"0" * 64, checksum.encode()))
+        with pytest.raises(NnetError, match="not a readable checkpoint"):
+            read_checkpoint(path)
+
+
+def test_a_checkpoint_of_other_names_or_shapes_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = {"position": {"step": 0}, "module": {"a.linear": torch.zeros(2, 3)}}
+    good = {"position": {"step": 1}, "module": {"a.linear": torch.ones(2, 3)}}
+    write_checkpoint(checkpoint_path(tmp_path, 1), good)
+    for step, (state, message) in enumerate(
+        (
+            ({"position": {"step": 2}}, "it has no 'module'"),
+            ({**good, "position": [2]}, "its 'position' is [2]"),
+            ({**good, "module": {}}, "its 'module' has other names than that of this run: a.lin"),
+            (
+                {**good, "module": {"a.linear": torch.ones(3, 2)}},
+                "its 'a.linear' is torch.float32 (3, 2); expected: torch.float32 (2, 3)",
+            ),
+        ),
+        2,
+    ):
+        path = checkpoint_path(tmp_path, step)
+        write_checkpoint(path, state)
+        found = read_newest(tmp_path, lambda state: check_state(state, expected))
+        assert found is not None
+        assert found["position"] == {"step": 1}
+        assert f"{path}: not the state of this run: {message}" in caplog.text
+        path.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable
@@ -31,10 +32,9 @@ from nnet.training.distribution import (
 )
 from nnet.training.feeds.examples import ExampleFeed, Slot
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
+from tests.processes import preload
 
-multiprocessing.set_forkserver_preload(
-    ["nnet.training.trainer", "nnet.training.session", "tests.training.test_distribution"]
-)
+preload("tests.training.test_distribution")
 
 CONFIG = """
 input-node name=input dim=5
@@ -152,6 +152,9 @@ def train_in_process(rank: int, folder: str, port: int, arguments: dict[str, obj
     }
     torch.set_num_threads(1)
     given = dict(arguments)
+    room = given.pop("room_of_first", None)
+    if room is not None and rank == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(room), int(room)))
     resume = bool(given.pop("resume", False))
     options = TrainingOptions(
         optimizer="natural-gradient",
@@ -224,20 +227,23 @@ def survive(rank: int, folder: str, port: int, arguments: dict[str, object]) -> 
         (Path(folder) / f"error.{rank}").write_text(str(error))
 
 
-@pytest.mark.parametrize("mode", ["sum", "average"])
-def test_a_killed_process_ends_the_run_and_resume_goes_on(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "killed"), [("sum", 1), ("average", 1), ("sum", 0)])
+def test_a_killed_process_ends_the_run_and_resume_goes_on(
+    mode: str, killed: int, tmp_path: Path
+) -> None:
     options = {"distributed": mode, "average_every": 3, "checkpoint_every": 2, "num_epochs": 2}
     context = multiprocessing.get_context("forkserver")
     arguments = (str(tmp_path), free_port(), options)
-    first, second = (context.Process(target=survive, args=(r, *arguments)) for r in range(2))
-    first.start()
-    second.start()
-    while not list(tmp_path.glob("out/checkpoints/*.safetensors")) and first.is_alive():
+    processes = [context.Process(target=survive, args=(r, *arguments)) for r in range(2)]
+    for process in processes:
+        process.start()
+    while not list(tmp_path.glob("out/checkpoints/*.safetensors")) and processes[0].is_alive():
         time.sleep(0.02)
-    second.kill()
-    first.join(60)
-    assert not first.is_alive()
-    lost = (tmp_path / "error.0").read_text()
+    processes[killed].kill()
+    left = 1 - killed
+    processes[left].join(60)
+    assert not processes[left].is_alive()
+    lost = (tmp_path / f"error.{left}").read_text()
     assert lost.startswith("another process of this run is lost; start them all again")
     assert not (tmp_path / "out/final.raw").exists()
     again = {**options, "resume": True}
@@ -249,3 +255,19 @@ def test_a_killed_process_ends_the_run_and_resume_goes_on(mode: str, tmp_path: P
     assert resumed == unbroken
     assert validations(tmp_path) == validations(whole)
     assert validations(whole)[-1] > validations(whole)[0]
+
+
+def test_a_full_disk_of_one_process_ends_the_run_and_resume_goes_on(tmp_path: Path) -> None:
+    options = {"checkpoint_every": 2, "num_epochs": 2}
+    in_two_processes(survive, str(tmp_path), free_port(), {**options, "room_of_first": 9000})
+    assert "cannot write: File too large" in (tmp_path / "error.0").read_text()
+    assert (tmp_path / "error.1").read_text().startswith("another process of this run is lost")
+    assert [path.name for path in (tmp_path / "out").rglob(".*")] == []
+    again = {**options, "resume": True}
+    in_two_processes(train_in_process, str(tmp_path), free_port(), again)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    in_two_processes(train_in_process, str(whole), free_port(), options)
+    resumed, unbroken = ((folder / "out/final.raw").read_bytes() for folder in (tmp_path, whole))
+    assert resumed == unbroken
+    assert validations(tmp_path) == validations(whole)

@@ -31,7 +31,7 @@ def run(folder: Path, *, resume: bool = False, **options: Any) -> Path:
     chosen = TrainingOptions(
         **({"optimizer": "natural-gradient", "num_epochs": 2, "tensorboard": False} | options)
     )
-    data = Archives((UNMERGED,), MERGED, minibatch_size="16,1:8", buffer_size=50)
+    data = Archives((UNMERGED,), MERGED, egs_minibatch_size="16,1:8", egs_buffer_size=50)
     return train(model(), folder, data, chosen, resume)
 
 

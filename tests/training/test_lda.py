@@ -20,7 +20,7 @@ from nnet.graph.dims import node_dim
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.loading import read_matrix
 from nnet.modelfile.model import read_model
-from nnet.modelfile.networks import unestimated_network
+from nnet.modelfile.networks import parse_network
 from nnet.plan.request import Request, TimeRange
 from nnet.runtime.compiled import compile_network
 from nnet.training.feeds.tables import Tables
@@ -152,9 +152,10 @@ def test_chain_examples_are_counted_by_the_posteriors_of_what_was_spoken() -> No
 
 def test_a_delay_takes_later_frames_for_a_target() -> None:
     text = XCONFIG.format(file="lda.mat")
-    found = unestimated_network(text, "net", np.random.default_rng(0))
-    assert found is not None
-    network, layer = found
+    parsed = parse_network(text, "net")
+    layer = parsed.fixed_affine_layer()
+    assert layer is not None
+    network = parsed.network(np.random.default_rng(0), zero_transform=True)
     features = torch.arange(60.0).reshape(1, 10, 6)
     for delay in (0, 2):
         part = input_network(network, UnknownTransform(layer.name, TransformOptions(), 0.0, delay))
@@ -179,7 +180,7 @@ def train(tmp_path: Path, tables: Tables) -> Callable[..., int]:
     net.write_text(XCONFIG.format(file=tmp_path / "lda.mat"))
     words = [str(net), str(tmp_path / "out"), "--feats", tables.feats, "--targets", tables.targets]
     words += ["--num-epochs", "2", "--chunk-width", "30,20", "--minibatch-size", "4"]
-    words += ["--no-tensorboard", "--rand-prune", "0"]
+    words += ["--no-tensorboard"]
 
     def run(*more: str) -> int:
         with pytest.raises(SystemExit) as end:
@@ -192,7 +193,10 @@ def train(tmp_path: Path, tables: Tables) -> Callable[..., int]:
 def test_a_missing_transform_is_estimated_from_the_training_data(
     train: Callable[..., int], tables: Tables, tmp_path: Path
 ) -> None:
-    assert train("--valid-share", "0", "--lda-opts", "--within-class-factor=0.5") == 0
+    assert (
+        train("--valid-share", "0", "--rand-prune=0", "--lda-opts", "--within-class-factor=0.5")
+        == 0
+    )
     matrix = read_matrix(tmp_path / "out/lda.mat")
     lda: Any = read_model(tmp_path / "out/final.raw").network.components["lda"]
     np.testing.assert_array_equal(lda.linear, matrix[:, :-1])
@@ -235,4 +239,4 @@ def test_a_network_without_such_a_layer_is_told(
     text = (tmp_path / "net.xconfig").read_text().splitlines()
     (tmp_path / "net.xconfig").write_text("\n".join(text[:2] + text[3:]))
     assert train("--lda") == 1
-    assert "is no xconfig with a fixed-affine-layer" in capsys.readouterr().err
+    assert "it applies to an xconfig with a fixed-affine-layer" in capsys.readouterr().err

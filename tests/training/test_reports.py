@@ -96,7 +96,7 @@ def test_a_full_disk_is_one_clean_error(tmp_path: Path) -> None:
     log = JsonLog(tmp_path / "train.jsonl", {})
     log.start(Position())
     with pytest.raises(NnetError, match=r"train.jsonl: cannot write: No space left on device"):
-        log.saved()
+        log.saving()
 
 
 def test_lines_without_a_terminal() -> None:

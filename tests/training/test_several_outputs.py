@@ -127,7 +127,7 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
 def run(folder: Path, egs: str, valid: str | None, resume: bool = False, **more: Any) -> Path:
     given = {"num_epochs": 3, "initial_effective_lrate": 0.01, "print_interval": 4} | more
     options = TrainingOptions(optimizer="natural-gradient", tensorboard=False, **given)
-    archives = Archives((egs,), valid, "16,1:8", buffer_size=50)
+    archives = Archives((egs,), valid, "16,1:8", egs_buffer_size=50)
     return train(two_outputs(), folder, archives, options, resume)
 
 
@@ -194,7 +194,7 @@ def test_a_run_over_kaldis_examples_writes_kaldis_lines(tmp_path: Path) -> None:
         print_interval=1,
         tensorboard=False,
     )
-    train(model, tmp_path / "out", Archives((MERGED,), None, buffer_size=1), options)
+    train(model, tmp_path / "out", Archives((MERGED,), None, egs_buffer_size=1), options)
     theirs = Log.of(FRAME_LEVEL / "plain/train.log")
     ours = Log.of(tmp_path / "out/train.log")
     np.testing.assert_allclose(ours.objectives, theirs.objectives, rtol=1e-4)

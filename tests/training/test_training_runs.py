@@ -180,7 +180,7 @@ def test_another_run_cannot_be_resumed(
 
 def test_a_folder_with_a_run_is_not_overwritten(run: Run) -> None:
     run("out")
-    with pytest.raises(NnetError, match="holds the checkpoints of an earlier run"):
+    with pytest.raises(NnetError, match="holds the results of an earlier run"):
         run("out")
 
 

@@ -76,7 +76,7 @@ def tile(base, row, stride, column, inside, used):
     """Rows and columns as other programs left them, (rows, columns)."""
     place = base + row[:, None] * stride + column[None, :]
     mask = inside[:, None] & used[None, :]
-    return tl.load(place, mask=mask, other=0.0, cache_modifier=".cg")
+    return tl.load(place, mask=mask, other=0.0, cache_modifier=".cg").to(tl.float32)
 
 
 @device_function
@@ -200,12 +200,17 @@ def kernel_of(program: Recurrence, loops: int) -> Kernel:
 _NUMBERS = itertools.count()
 
 
+def function_of(program: Recurrence, loops: int) -> Any:
+    """The text of a program's kernel as a function in Triton's language."""
+    text = KernelText(program, loops).make()
+    return triton.jit(function_of_text("kernel", text, {"tl": tl, **_NAMESPACE}))
+
+
 def make_kernel(
     name: str, program: Recurrence, loops: int, specimens: Sequence[Specimen] = ()
 ) -> Kernel:
     """Declares the kernel of a program."""
-    text = KernelText(program, loops).make()
-    function = triton.jit(function_of_text("kernel", text, {"tl": tl, **_NAMESPACE}))
+    function = function_of(program, loops)
     # Loads are not made ahead of time: what they read may not be there before the loop they are in.
     transposed = any(isinstance(o, Product) and o.transposed for o in program.operations)
     registers = REGISTERS if transposed else None

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from nnet.kernels.gpu import operator
 from nnet.kernels.recurrence.gpu.launch import launch
+from nnet.kernels.recurrence.gpu.rows import launch_rows
+from nnet.kernels.recurrence.gpu.signature import is_rowwise
 from nnet.kernels.recurrence.program import Recurrence
 from nnet.kernels.recurrence.run import Loop
 
@@ -76,7 +78,11 @@ def recurrence(
         buffers = {**_named(known.written, outputs), **_named(known.given, inputs)}
         numbered = _named(known.matrices, weights), _named(known.vectors, columns)
         loops.append(Loop(*shape, buffers, *numbered))
-    launch(known, loops)
+    if is_rowwise(known):
+        (loop,) = loops
+        launch_rows(known, loop)
+    else:
+        launch(known, loops)
 
 
 Name = TypeVar("Name")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 
-from nnet.kernels.recurrence.program import Id, Recurrence, RowSum
+from nnet.kernels.recurrence.program import Earlier, Id, Product, Recurrence, RowSum
 
 CONSTANTS = ("RESIDENT", "PRECISION", "ROWS", "CELLS", "DEPTH")
 
@@ -22,6 +22,7 @@ class Signature:
     Attributes:
         buffers, sums: names, and sums over columns; an argument's number is their position.
         loops: 1, or 2 that run side by side.
+        alone: whether programs never meet.
     """
 
     buffers: tuple[str, ...]
@@ -29,6 +30,7 @@ class Signature:
     vectors: tuple[int, ...]
     sums: tuple[Id, ...]
     loops: int
+    alone: bool
 
     def names(self) -> Iterator[str]:
         """The names of all arguments but the constants."""
@@ -36,7 +38,8 @@ class Signature:
             for letter, count in self._letters:
                 yield from (f"{letter}{number}_{loop}" for number in range(count))
             yield from (f"{name}_{loop}" for name in ("rows", "width", "reverse"))
-        yield from ("counters", "members")
+        if not self.alone:
+            yield from ("counters", "members")
 
     def constants(self) -> Iterator[str]:
         """Distances between rows of buffers, vectors and sums, and how it is all computed."""
@@ -61,7 +64,13 @@ def signature_of(program: Recurrence, loops: int) -> Signature:
     """The arguments of a program's kernel."""
     sums = tuple(v for v, o in enumerate(program.operations) if isinstance(o, RowSum))
     buffers = dict.fromkeys((*program.widths, *program.boundaries))
-    return Signature(tuple(buffers), tuple(program.matrices), tuple(program.vectors), sums, loops)
+    numbers = tuple(program.matrices), tuple(program.vectors), sums
+    return Signature(tuple(buffers), *numbers, loops, is_rowwise(program))
+
+
+def is_rowwise(program: Recurrence) -> bool:
+    """Whether rows do not depend on each other, and each column only on itself."""
+    return not any(isinstance(o, Earlier | Product | RowSum) for o in program.operations)
 
 
 @dataclass

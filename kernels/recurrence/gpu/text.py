@@ -40,16 +40,22 @@ class KernelText:
         self._start()
         for number in range(self._count):
             self._stage(number)
-            self.text.add("met += members")
-            self.text.add("meet(counter, members, met)")
+            if not self.signature.alone:
+                self.text.add("met += members")
+                self.text.add("meet(counter, members, met)")
         head = ["def kernel(", *(f"    {name}," for name in parameters), "):"]
         return "\n".join([*head, *self.text.lines, ""])
 
     def _start(self) -> None:
         text = self.text
         text.add("member = tl.program_id(0)")
+        if self.signature.alone:
+            text.add("members = tl.num_programs(0)")
         text.add("lane = tl.program_id(1) * ROWS + tl.arange(0, ROWS)")
-        text.add("counter = counters + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)")
+        if not self.signature.alone:
+            text.add(
+                "counter = counters + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)"
+            )
         alone = self.signature.loops == 1
         for loop, lines in self.signature.selections():
             if not alone:
@@ -59,7 +65,8 @@ class KernelText:
             if not alone:
                 text.close()
         text.add("ahead = tl.where(reverse != 0, -width, width)")
-        text.add("met = 0")
+        if not self.signature.alone:
+            text.add("met = 0")
         for number in range(self._count):
             for block in self._blocks(number):
                 block.keep()

@@ -72,8 +72,10 @@ def chain_minibatch(
         _check_output(output, network)
         targets[output.name] = chain_targets(output)
         wanted[output.name] = _times(output)
-        if with_xent and isinstance(network.nodes.get(output.name + XENT), OutputNode):
-            wanted[output.name + XENT] = wanted[output.name]
+        xent = output.name + XENT
+        if with_xent and isinstance(network.nodes.get(xent), OutputNode):
+            _check_dim(xent, output.supervision.label_dim, network)
+            wanted[xent] = wanted[output.name]
     counts = {len(rows) for rows in inputs.values()} | {t.sequences for t in targets.values()}
     if len(counts) != 1:
         raise NnetError(
@@ -88,6 +90,10 @@ def _check_output(output: ChainOutput, network: Network) -> None:
     if not isinstance(network.nodes.get(name), OutputNode):
         raise NnetError(f"the examples have supervision for '{name}', but the network has no such "
                         "output")  # fmt: skip
+    _check_dim(name, dim, network)
+
+
+def _check_dim(name: str, dim: int, network: Network) -> None:
     if node_dim(network, name) != dim:
         raise NnetError(
             f"the examples' supervision of '{name}' has {dim} pdfs, the network's output "

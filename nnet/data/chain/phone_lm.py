@@ -18,10 +18,12 @@ import numpy as np
 from nnet.errors import NnetError
 from nnet.fst.states import acceptor, sorted_by_label
 from nnet.modelfile.fst import Fst
+from nnet.options import missing, option
 
 EDGE = 0  # before the first phone of a sequence, and after its last
 STAGES = 4  # the costs of all histories are computed again after each
 SAME = 1e-3  # relative difference of costs that are still up to date
+ESTIMATED = missing("phone_lm")
 NEVER_SEEN = -1e-15  # cost of a count that moves to a history without counts
 
 
@@ -35,9 +37,13 @@ class PhoneLmOptions:
         num_extra_lm_states: how many longer histories to keep beside them.
     """
 
-    ngram_order: int = 4
-    no_prune_ngram_order: int = 3
-    num_extra_lm_states: int = 1000
+    ngram_order: int = option(4, "Order of the phone language model.", applies=ESTIMATED)
+    no_prune_ngram_order: int = option(
+        3, "Histories of n-grams up to this order are all kept.", applies=ESTIMATED
+    )
+    num_extra_lm_states: int = option(
+        1000, "Longer histories to keep beside them.", applies=ESTIMATED
+    )
 
     def __post_init__(self) -> None:
         if self.ngram_order < 2:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nnet.kernels.cells import definitions
+from nnet.kernels.cells.cell import REPAIRS
 from nnet.kernels.recurrence.program import (
     Builder,
     Columns,
@@ -39,9 +41,6 @@ SCALES = (
 )
 SCALES_AND_OFFSETS = ("ScaleAndOffsetComponent", "ScaleOffset")
 MASKS = ("DropoutComponent", "GeneralDropoutComponent")
-
-REPAIRS = 1 << 16
-"""The first number of a vector of self-repair; those of a loop's components come before it."""
 
 
 class Components:
@@ -131,7 +130,7 @@ class Components:
         """A nonlinearity whose steps are repaired one by one."""
         pairs = zip(self.pieces[value], lanes, strict=False)
         found = tuple(self._function(name, lane, value, 0, at) for (at, _), lane in pairs)
-        self.made.results[value] = found
+        self.made.results[value] = [found]
         return found
 
     def _multiply(self, first: Id, second: Id) -> Id:
@@ -172,30 +171,27 @@ class Components:
     def _lstm(
         self, value: Value, spec: Any, component: str, lanes: tuple[Id, ...]
     ) -> tuple[Id, ...]:
-        """c' and m of each piece of the cells."""
+        """c and m of each piece of the cells."""
         cells = spec.cell_dim
         factors = lanes[-3:] if spec.use_dropout else ()
         rows = [self._row(lane) for lane in factors]
         blocks = _blocks(lanes[: len(lanes) - len(factors)], 5)
-        made = []
-        for number, (i, f, g, o, before) in enumerate(zip(*blocks, strict=True)):
-            first = self.pieces[value][number][0]
+        made, results = [], []
+        for number, (*gates, before) in enumerate(zip(*blocks, strict=True)):
+            first, bent = self.pieces[value][number][0], dict[int, Id]()
 
-            def gate(of: Id, cell: Id, unit: int, at: int = first) -> Id:
-                weighted = self.vector(Weighted, cell, component, "weights", unit * cells + at)
-                total = self.builder.total([(of, 1.0), (weighted, 1.0)])
-                nonlinearity = 3 if unit == 2 else unit
-                gated = self._function("sigmoid", total, value, nonlinearity, at)
-                if not rows:
-                    return gated
-                return self.builder.add(Scaled(self.builder.dim(gated), gated, rows[unit]))
+            def weigh(lane: Id, peephole: int, at: int = first) -> Id:
+                return self.vector(Weighted, lane, component, "weights", peephole * cells + at)
 
-            candidate = self._function("tanh", g, value, 2, first)
-            inputs = self._multiply(gate(i, before, 0), candidate)
-            kept = self._multiply(gate(f, before, 1), before)
-            c = self.builder.total([(kept, 1.0), (inputs, 1.0)])
-            m = self._multiply(gate(o, c, 2), self._function("tanh", c, value, 4, first))
-            made.append((c, m))
+            def bend(
+                name: FunctionName, lane: Id, unit: int, at: int = first, own: dict[int, Id] = bent
+            ) -> Id:
+                own[unit] = self._function(name, lane, value, unit, at)
+                return own[unit]
+
+            made.append(definitions.lstm(self.builder, gates, before, weigh, bend, rows))
+            results.append([bent[unit] for unit in range(5)])
+        self.made.results[value] = list(zip(*results, strict=True))
         return (*(c for c, _ in made), *(m for _, m in made))
 
     def _row(self, lane: Id) -> Id:
@@ -239,15 +235,19 @@ class Components:
     def _updated(
         self, value: Value, z: tuple[Id, ...], inner: tuple[Id, ...], before: tuple[Id, ...]
     ) -> tuple[Id, ...]:
-        """h, and (1 - z) h + z before."""
+        """h and c of each piece of the cells."""
         self.made.inner[value] = inner
-        h = self._functions("tanh", inner, value)
-        made = []
-        for gate, new, old in zip(z, h, before, strict=True):
-            closed = self.builder.total([(gate, -1.0)], 1.0)
-            terms = [(self._multiply(closed, new), 1.0), (self._multiply(gate, old), 1.0)]
-            made.append(self.builder.total(terms))
-        return (*h, *made)
+        made, results = [], []
+        for (first, _), *lane in zip(self.pieces[value], z, inner, before, strict=False):
+
+            def bend(name: FunctionName, lane: Id, unit: int, at: int = first) -> Id:
+                return self._function(name, lane, value, unit, at)
+
+            h, c = definitions.gru(self.builder, lane[0], lane[1], lane[2], bend)
+            results.append(h)
+            made.append(c)
+        self.made.results[value] = [tuple(results)]
+        return (*results, *made)
 
 
 def _blocks(lanes: tuple[Id, ...], count: int) -> list[tuple[Id, ...]]:

@@ -39,7 +39,7 @@ class LoopRecurrence:
         lanes: for each value of the loop the operations that are its columns, side by side.
         raw: the same for the sums of affine operations, before their epilogues.
         inner, fed: what a GRU's tanh is taken of, and what its own weights multiply.
-        results: of the nonlinearities that self-repair goes step by step for.
+        results: of each of a component's nonlinearities, in the order of its statistics.
         matrices, vectors: what they are, by number.
         repairs: which value, which of its nonlinearities and which first column a vector of
             self-repair belongs to.
@@ -54,7 +54,7 @@ class LoopRecurrence:
     raw: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
     inner: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
     fed: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
-    results: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
+    results: dict[Value, list[tuple[Id, ...]]] = field(default_factory=dict)
     matrices: list[Part] = field(default_factory=list)
     vectors: list[Part] = field(default_factory=list)
     repairs: dict[int, tuple[Value, int, int]] = field(default_factory=dict)

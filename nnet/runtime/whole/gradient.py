@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,14 +11,15 @@ from torch import Tensor
 from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.terms import Term, column_sums
 from nnet.kernels.recurrence.gradient import Both
-from nnet.kernels.recurrence.program import Id, Recurrence
+from nnet.kernels.recurrence.program import Recurrence
 from nnet.kernels.recurrence.run import Loop as KernelLoop
-from nnet.kernels.recurrence.run import buffers_of
+from nnet.kernels.recurrence.run import buffers_of, sums_over_rows
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
 from nnet.modules.gru import AnyGruNonlinearity
 from nnet.modules.lstm import LstmNonlinearity
 from nnet.modules.statistics import Nonlinearity
+from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.runtime.whole.repair import store_gradients, store_steps
 from nnet.runtime.whole.rows import Lanes, Rows, operand_lanes
@@ -97,7 +99,7 @@ class Gradients:
         if isinstance(module, LstmNonlinearity):
             return module.repair_scales().float()
         assert isinstance(module, Nonlinearity | AnyGruNonlinearity)
-        lanes = self.recurrence.results[value]
+        (lanes,) = self.recurrence.results[value]
         return store_steps(module, self._steps(self.values(lanes)))
 
     def _steps(self, rows: Tensor) -> list[Tensor]:
@@ -177,9 +179,8 @@ class Gradients:
             if module.storing:
                 store_gradients(module, self._steps(self.gradients(lanes)))
             return []
-        operands = operand_lanes(self.loop, value)
         if isinstance(module, LstmNonlinearity):
-            return self._of_lstm(module, operands, lanes)
+            return self._of_lstm(module, value)
         if isinstance(module, AnyGruNonlinearity):
             if not module.w_h.requires_grad:
                 return []
@@ -188,18 +189,30 @@ class Gradients:
             return [module.weights_gradient(fed, inner)]
         if not any(p.requires_grad for p in module.parameters()):
             return []
+        operands = operand_lanes(self.loop, value)
         given = (self.values(operands), self.values(lanes), self.gradients(lanes))
         return module.parameter_derivatives(*given, self.loop.times)
 
-    def _of_lstm(
-        self, module: LstmNonlinearity, operands: Sequence[Id], lanes: Sequence[Id]
-    ) -> Sequence[Tensor | None]:
+    def _of_lstm(self, module: LstmNonlinearity, value: Value) -> Sequence[Tensor | None]:
         if module.storing:
-            module.store_rows(self.values(operands), self.values(lanes))
-        size = len(lanes) // 2
-        i, f, _, o, previous = (operands[n * size : (n + 1) * size] for n in range(5))
-        gradients = [self.gradients(part) for part in (i, f, o)]
-        return module.loop_derivatives(gradients, self.values(previous), self.values(lanes[:size]))
+            module.store_rows([self.values(lanes) for lanes in self.recurrence.results[value]])
+        if not module.weights.requires_grad:
+            return []
+        operation = self.loop.plan.operations[value]
+        assert isinstance(operation, ir.Apply)
+        weights = torch.zeros_like(module.weights)
+        row = weights.view(1, -1)
+        for number, found in self._sums.items():
+            part = self.recurrence.vectors[number]
+            if part.component == operation.component:
+                row[:, part.columns] += found
+        return [weights]
+
+    @cached_property
+    def _sums(self) -> dict[int, Tensor]:
+        """The gradients for vectors, by their numbers."""
+        totals = zip(self.program.sums, sums_over_rows(self.program, self.backward), strict=True)
+        return {total.number: found for total, found in totals}
 
     def _count_norms(self, value: Value) -> None:
         """Lets a truncation store how often it did something, for the rows that it has."""

@@ -23,6 +23,7 @@ from nnet.kernels.recurrence.run import run
 from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
+from nnet.modules.lstm import LstmNonlinearity
 from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.plan.loops.loop import Loop
@@ -144,9 +145,23 @@ class WholeLoop:
         if repaired not in self._both:
             given = {lane: places[0] for lane, places in self.given.items()}
             self._both[repaired] = differentiate(
-                self.recurrence.source, self.stores, given, self._wanted(), self.read, repaired
+                self.recurrence.source,
+                self.stores,
+                given,
+                self._wanted(),
+                self.read,
+                repaired,
+                self._summed(),
             )
         return self._both[repaired]
+
+    def _summed(self) -> frozenset[int]:
+        """The vectors whose gradients are sums that the derivative makes: peepholes."""
+        return frozenset(
+            number
+            for number, part in enumerate(self.recurrence.vectors)
+            if isinstance(self.named[part.component], LstmNonlinearity)
+        )
 
     @cached_property
     def given(self) -> dict[Id, list[Place]]:
@@ -178,8 +193,9 @@ class WholeLoop:
             found |= dict.fromkeys(recurrence.lanes[value])
             for operand in operation.operands:
                 found |= dict.fromkeys(recurrence.lanes.get(operand, ()))
-            for lanes in (recurrence.inner, recurrence.fed, recurrence.results):
-                found |= dict.fromkeys(lanes.get(value, ()))
+            named = (recurrence.inner.get(value, ()), recurrence.fed.get(value, ()))
+            for lanes in (*named, *recurrence.results.get(value, ())):
+                found |= dict.fromkeys(lanes)
         for value in recurrence.affines:
             for term in self.terms(value):
                 found |= dict.fromkeys(recurrence.lanes.get(term.value, ()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from nnet.errors import NnetError
 from nnet.training.checkpoints.checkpoint import read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,11 @@ def combine_checkpoints(
     Returns:
         n.
 
-    Raises:
-        NnetError: a checkpoint is missing or damaged.
+    A checkpoint that is missing or damaged is passed over with a warning.
     """
     best, best_state, best_count = -math.inf, module.state_dict(), 0
     average: State = {}
-    for count, path in enumerate(paths, 1):
-        state = read_checkpoint(path)["module"]
+    for count, state in enumerate(_readable(paths), 1):
         average = state if count == 1 else _mean(average, state, count)
         module.load_state_dict(average)
         value = objective()
@@ -47,6 +46,16 @@ def combine_checkpoints(
             best, best_state, best_count = value, average, count
     module.load_state_dict(best_state)
     return best_count
+
+
+def _readable(paths: Sequence[Path]) -> Iterator[State]:
+    for path in paths:
+        try:
+            state = read_checkpoint(path)
+        except NnetError as error:
+            log.warning("%s; it is left out of the average", error)
+        else:
+            yield state["module"]
 
 
 def _mean(average: State, state: State, count: int) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from nnet.data.chain.minibatch import chain_minibatch
@@ -12,11 +13,11 @@ from nnet.graph.network import Network
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.training.lfmmi.graph import read_denominator
 from nnet.training.lfmmi.objective import ChainObjective
-from nnet.training.lfmmi.options import ChainOptions
+from nnet.training.lfmmi.options import ChainMeasure, ChainOptions
 
 
 def minibatches_for(
-    network: Network, egs: str, den_fst: str, options: ChainOptions
+    network: Network, egs: str, den_fst: str, measure: ChainMeasure
 ) -> tuple[Iterator[Minibatch], ChainObjective | None]:
     """The examples of a table, and the objective of LF-MMI if they are for it.
 
@@ -24,10 +25,11 @@ def minibatches_for(
         network: which they are for.
         egs: rspecifier.
         den_fst: file of the denominator graph; '' where the examples have targets of frames.
-        options: of LF-MMI.
+        measure: what LF-MMI depends on.
     """
     if not den_fst:
         return (example_minibatch(eg, network) for _, eg in read_examples(egs)), None
+    options = ChainOptions(**dataclasses.asdict(measure))
     objective = ChainObjective(read_denominator(den_fst, network), options)
     examples = read_objects(egs, read_chain_example)
     return (chain_minibatch(eg, network, with_xent=True) for _, eg in examples), objective

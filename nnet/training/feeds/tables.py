@@ -5,52 +5,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnet.data.chain.alignments import alignment_reader
+from nnet.data.chain.alignments import alignment_reader, target_reader
 from nnet.data.corpus import GIBIBYTE, Corpus, Sources, load_corpus
 from nnet.data.example_set import ExampleSet
 from nnet.data.merging import MergingRules
+from nnet.data.options import IVECTORS, ONLINE_IVECTOR_PERIOD, ONLINE_IVECTORS
+from nnet.data.streams import ByteReader
 from nnet.data.target_tables import TargetTable
-from nnet.data.targets import read_target
+from nnet.data.targets import Target
 from nnet.errors import NnetError
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.examples import read_example
+from nnet.options import given, option
 from nnet.training.feeds.ports import Ports
 from nnet.training.options import TrainingOptions
 
-
-@dataclass(frozen=True)
-class Tables:
-    """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each.
-
-    `targets` are for the output `output`, or for several outputs by name, of which '' is that
-    one. For LF-MMI they are phones with lengths, or transition-ids of the model in the
-    file `ali_model`.
-    """
-
-    feats: str
-    targets: str | Mapping[str, str]
-    ivectors: str | None = None
-    online_ivectors: str | None = None
-    online_ivector_period: int = 10
-    valid_feats: str | None = None
-    valid_targets: str | Mapping[str, str] | None = None
-    valid_ivectors: str | None = None
-    valid_online_ivectors: str | None = None
-    memory: float = 4.0
-    ali_model: str = ""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The names of the outputs that targets are for."""
-        return tuple(_by_output(self.targets))
-
-
 NAMED = re.compile(r"([\w.-]+)=(.*)")
+FEATS = given("feats")
+VALID_FEATS = given("valid_feats")
+EGS = given("egs")
 
 
 def targets_by_output(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -73,6 +51,54 @@ def targets_by_output(option: str, given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Tables:
+    """The data of a run, as rspecifiers. `memory` is in GiB, for training and validation each.
+
+    `targets` are for the output `output`, or for several outputs by name, of which '' is that
+    one. For LF-MMI they are phones with lengths. `ali_model` is a file with the transition model
+    of alignments that are transition-ids.
+    """
+
+    feats: str = option("", "Rspecifier of training features.")
+    targets: str | Mapping[str, str] = option(
+        "",
+        "Rspecifier of targets: alignments, posteriors or matrices; several times as "
+        "OUTPUT=RSPECIFIER for several outputs.",
+        parse=targets_by_output,
+        many=True,
+    )
+    ali_model: str = option(
+        "",
+        "Transition model or .mdl that --targets were aligned with: they are its transition-ids, "
+        "not pdf-ids (with --den-fst, not phones with lengths).",
+        applies=FEATS,
+    )
+    ivectors: str | None = option(None, IVECTORS, applies=FEATS)
+    online_ivectors: str | None = option(None, ONLINE_IVECTORS, applies=FEATS)
+    online_ivector_period: int = option(10, ONLINE_IVECTOR_PERIOD)
+    valid_feats: str | None = option(None, "Rspecifier of validation features.", applies=FEATS)
+    valid_targets: str | Mapping[str, str] | None = option(
+        None,
+        "Rspecifier of validation targets, as --targets.",
+        parse=targets_by_output,
+        many=True,
+        applies=FEATS,
+    )
+    valid_ivectors: str | None = option(
+        None, "As --ivectors, for validation.", applies=VALID_FEATS & given("ivectors")
+    )
+    valid_online_ivectors: str | None = option(
+        None, "As --online-ivectors.", applies=VALID_FEATS & given("online_ivectors")
+    )
+    memory: float = option(4.0, "GiB of data to hold; larger sets are streamed.", applies=FEATS)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that targets are for."""
+        return tuple(_by_output(self.targets))
+
+
 def _by_output(targets: str | Mapping[str, str]) -> Mapping[str, str]:
     return {"": targets} if isinstance(targets, str) else targets
 
@@ -81,14 +107,18 @@ def _by_output(targets: str | Mapping[str, str]) -> Mapping[str, str]:
 class Archives:
     """The archives of examples of a run, as rspecifiers.
 
-    `minibatch_size` has the form of nnet3-merge-egs' option; `buffer_size` is how many examples are
-    held for shuffling.
+    `egs_minibatch_size` has the form of nnet3-merge-egs' option; `egs_buffer_size` is how many
+    examples are held for shuffling.
     """
 
-    egs: tuple[str, ...]
-    valid_egs: str | None = None
-    minibatch_size: str = "128,1:64"
-    buffer_size: int = 5000
+    egs: tuple[str, ...] = option(
+        (), "Rspecifier of examples instead of --feats; may be given several times.", many=True
+    )
+    valid_egs: str | None = option(None, "Rspecifier of validation examples.", applies=EGS)
+    egs_minibatch_size: str = option(
+        "128,1:64", "Examples in a minibatch, in the forms of nnet3-merge-egs.", applies=EGS
+    )
+    egs_buffer_size: int = option(5000, "Examples held for shuffling.", applies=EGS)
 
 
 def example_sets(
@@ -102,11 +132,11 @@ def example_sets(
     is_chain = options.den_fst is not None
     make = functools.partial(
         ExampleSet,
-        buffer_size=archives.buffer_size,
+        buffer_size=archives.egs_buffer_size,
         seed=options.seed,
         read=read_chain_example if is_chain else read_example,
     )
-    rules = MergingRules.parse(archives.minibatch_size)
+    rules = MergingRules.parse(archives.egs_minibatch_size)
     shifts = options.frame_subsampling_factor if is_chain else 1
     train = make(archives.egs, rules, shifts=shifts)
     if not archives.valid_egs:
@@ -173,6 +203,10 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
             f"the network has an input 'ivector' of dim {ports.ivector_dim}, but no i-vectors are "
             "given; add --ivectors or --online-ivectors"
         )
+    if ports.more and tables.ali_model:
+        raise NnetError(
+            "--ali-model is for --targets of one output alone; give pdf-ids for several"
+        )
     if ports.more and options.den_fst is not None:
         raise NnetError("LF-MMI is trained from --feats with --targets for one output alone")
     main, more = _target_tables(tables.targets, tables, ports)
@@ -188,5 +222,14 @@ def _sources(tables: Tables, ports: Ports, options: TrainingOptions) -> Sources:
         ivector_dim=ports.ivector_dim,
         subsampling=options.frame_subsampling_factor,
         memory=int(tables.memory * GIBIBYTE),
-        read_target=read_target if options.den_fst is None else alignment_reader(tables.ali_model),
+        read_target=_reader(tables, ports, options),
     )
+
+
+def _reader(
+    tables: Tables, ports: Ports, options: TrainingOptions
+) -> Callable[[ByteReader], Target]:
+    """What reads the main output's targets."""
+    if options.den_fst is None:
+        return target_reader(tables.ali_model, ports.output_dim)
+    return alignment_reader(tables.ali_model)

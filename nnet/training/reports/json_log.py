@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,8 +31,8 @@ class JsonLog:
         self._description = description
         self._file: IO[str] | None = None
 
-    def start(self, position: Position) -> None:
-        kept = self._lines_until(position.step) if position.step else []
+    def start(self, position: Position, validations: int = 0) -> None:
+        kept = self._lines_until(position.step, validations) if position.step else []
         with atomic_write(self._path) as stream:
             stream.writelines(kept)
         with self._failing_cleanly():
@@ -45,10 +46,11 @@ class JsonLog:
     def validation(self, record: ValidationRecord) -> None:
         self._write("validation", asdict(record))
 
-    def saved(self) -> None:
+    def saving(self) -> None:
         if self._file is not None:
             with self._failing_cleanly():
                 self._file.flush()
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         if self._file is not None:
@@ -56,7 +58,8 @@ class JsonLog:
             with self._failing_cleanly():
                 file.close()
 
-    def _lines_until(self, step: int) -> list[bytes]:
+    def _lines_until(self, step: int, validations: int) -> list[bytes]:
+        """What there was before a checkpoint; the last validation of a run comes after it."""
         if not self._path.exists():
             return []
         kept = []
@@ -65,7 +68,8 @@ class JsonLog:
                 event = json.loads(line)
             except ValueError:  # a line cut short by a kill
                 continue
-            if event["step"] <= step:
+            validations -= event["event"] == "validation"
+            if event["step"] <= step and (event["event"] != "validation" or validations >= 0):
                 kept.append(line)
         return kept
 

@@ -109,7 +109,7 @@ class Nnet3Log:
         self._events = events
         self._lines = ObjectiveLines(interval)
 
-    def start(self, position: Position) -> None:
+    def start(self, position: Position, validations: int = 0) -> None:
         lines = [line for event in self._past() for line in self._of_event(event)]
         with atomic_write(self._path) as stream:
             stream.write(_text(lines).encode())
@@ -120,7 +120,7 @@ class Nnet3Log:
     def validation(self, record: ValidationRecord) -> None:
         """nnet3-train does not validate."""
 
-    def saved(self) -> None:
+    def saving(self) -> None:
         """What is in the file is final."""
 
     def close(self) -> None:

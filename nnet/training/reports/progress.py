@@ -37,7 +37,7 @@ class ProgressDisplay:
         )
         self._task = self._bar.add_task("training", total=1.0, numbers="")
 
-    def start(self, position: Position) -> None:
+    def start(self, position: Position, validations: int = 0) -> None:
         if position.step:
             self._say(f"going on after minibatch {position.step} (epoch {position.epoch + 1})")
         if self._console.is_terminal:
@@ -60,7 +60,7 @@ class ProgressDisplay:
         accuracy = "" if record.accuracy is None else f" {record.accuracy:6.2%}"
         self._line_of_epoch(f"   valid {record.objective:8.4f}{accuracy}", record.epochs)
 
-    def saved(self) -> None:
+    def saving(self) -> None:
         """Nothing to draw."""
 
     def close(self) -> None:

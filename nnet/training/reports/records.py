@@ -120,8 +120,8 @@ class History:
 class Reporter(Protocol):
     """Somebody who wants to know what happens: a log, a progress bar."""
 
-    def start(self, position: Position) -> None:
-        """Training starts, or goes on, at `position`."""
+    def start(self, position: Position, validations: int = 0) -> None:
+        """Training starts, or goes on, at `position`, before which there were `validations`."""
 
     def minibatch(self, record: MinibatchRecord) -> None:
         """A minibatch is done."""
@@ -129,8 +129,8 @@ class Reporter(Protocol):
     def validation(self, record: ValidationRecord) -> None:
         """The validation set has been scored."""
 
-    def saved(self) -> None:
-        """A checkpoint is on disk: what was reported so far is final."""
+    def saving(self) -> None:
+        """A checkpoint will be on disk: what was reported so far is final and has to be there."""
 
     def close(self) -> None:
         """Training ended, well or badly."""

@@ -29,7 +29,7 @@ class TensorBoardLog:
             )
         self._folder = folder
 
-    def start(self, position: Position) -> None:
+    def start(self, position: Position, validations: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         purge = position.step + 1 if position.step else None
@@ -45,7 +45,7 @@ class TensorBoardLog:
         self._add("objective/valid", record.objective, record.step)
         self._add("accuracy/valid", record.accuracy, record.step)
 
-    def saved(self) -> None:
+    def saving(self) -> None:
         self._writer.flush()
 
     def close(self) -> None:
