@@ -159,7 +159,8 @@ def _outputs(
     import torch
 
     from nnet.commands.compute import utterances
-    from nnet.inference.chunks import ChunkedInference, ChunkOptions
+    from nnet.inference.chunks import ChunkedInference
+    from nnet.inference.options import ChunkOptions
     from nnet.runtime.compiled import compile_network
 
     if num_threads:

@@ -318,7 +318,8 @@ def test_a_vosk_graph_gives_kaldis_scores_or_better() -> None:
     """At the package's own beams; where the words differ, the path is a better one."""
     from importlib.resources import files
 
-    from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+    from nnet.inference.chunks import ChunkedInference, Utterance
+    from nnet.inference.options import ChunkOptions
     from nnet.modelfile.model import read_model
     from nnet.modelfile.symbols import read_label_list
     from nnet.runtime.compiled import compile_network

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nnet.errors import NnetError
-from nnet.inference.chunks import ChunkedInference, ChunkOptions, Utterance
+from nnet.inference.chunks import ChunkedInference, Utterance
+from nnet.inference.options import ChunkOptions
 from nnet.modelfile.model import read_model
 from nnet.runtime.compiled import compile_network
 from nnet.speech.network_stream import NetworkStream

@@ -37,17 +37,7 @@ def phrase_model(phrases: Sequence[str], words: SymbolTable, kept: float = KEPT)
     Raises:
         NnetError: no word is known.
     """
-    unknown = {w for phrase in phrases for w in phrase.split() if w not in words.labels}
-    if unknown:
-        log.warning("words that are not known are left out: %s", " ".join(sorted(unknown)))
-    pairs: dict[int | None, Counter[int]] = {None: Counter()}
-    for phrase in phrases:
-        before: int | None = None
-        for word in [words.labels[w] for w in phrase.split() if w in words.labels] + [END]:
-            pairs.setdefault(before, Counter())[word] += 1
-            if before is not None:
-                pairs[None][word] += 1
-            before = word
+    pairs = _counts(phrases, words)
     if not set(pairs[None]) - {END}:
         raise NnetError("the grammar has no word that is known; expected: phrases of known words")
     contexts = sorted(word for word in pairs if word is not None)
@@ -74,6 +64,22 @@ def phrase_model(phrases: Sequence[str], words: SymbolTable, kept: float = KEPT)
         words,
         "the grammar",
     )
+
+
+def _counts(phrases: Sequence[str], words: SymbolTable) -> dict[int | None, Counter[int]]:
+    """How often each word comes after each word, and at all (after None)."""
+    unknown = {w for phrase in phrases for w in phrase.split() if w not in words.labels}
+    if unknown:
+        log.warning("words that are not known are left out: %s", " ".join(sorted(unknown)))
+    pairs: dict[int | None, Counter[int]] = {None: Counter()}
+    for phrase in phrases:
+        before: int | None = None
+        for word in [*(words.labels[w] for w in phrase.split() if w in words.labels), END]:
+            pairs.setdefault(before, Counter())[word] += 1
+            if before is not None:
+                pairs[None][word] += 1
+            before = word
+    return pairs
 
 
 def phrase_acceptor(model: NgramModel, backoff: int) -> Fst:
