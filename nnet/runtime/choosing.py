@@ -41,7 +41,7 @@ def situation_of(rows: Mapping[str, Tensor], *, fixed: bool) -> Situation:
         device=device,
         dtype="mixed" if dtype is None else _NAMES[dtype],
         gradient=torch.is_grad_enabled(),
-        batch=1 if fixed and device == "cpu" else batch,
+        batch=1 if traced or (fixed and device == "cpu") else batch,
         precision=_precision(first),
         traced=traced,
         abilities=Abilities(native=False) if traced else abilities_here(),

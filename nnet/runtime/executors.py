@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from nnet.modules.affine import FixedAffine
 from nnet.modules.base import ComponentModule
@@ -145,9 +146,14 @@ class Fixed:
 
 
 def _states(tensors: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Identities, places in memory and versions."""
-    versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
-    return [id(tensor) for tensor in tensors], versions
+    """Identities, places in memory and versions; of what torch traces with, identities alone."""
+    return [id(tensor) for tensor in tensors], list(map(_state, tensors))
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    if type(tensor) not in (Tensor, Parameter):
+        return 0, 0
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def is_parametrized(module: nn.Module) -> bool:
