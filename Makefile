@@ -21,7 +21,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy nnet tools
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 fuzz: $(NATIVE)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds 120 --seed 1 $(ARGS)

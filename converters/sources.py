@@ -156,6 +156,6 @@ def _is_config(reader: Reader) -> bool:
 
 def _text(reader: Reader) -> str:
     try:
-        return reader.data.decode()
+        return reader.data[:].decode()
     except UnicodeDecodeError as error:
         raise NnetError(f"{reader.name}: byte {error.start} is not UTF-8 text") from None

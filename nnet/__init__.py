@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnet.plan.request import TimeList as TimeList
     from nnet.plan.request import TimeRange as TimeRange
     from nnet.runtime.compiled import compile_network as compile
+    from nnet.speech.recognition import Recognizer as Recognizer
     from nnet.text.parse import parse_config as parse_config
     from nnet.text.parse import parse_xconfig as parse_xconfig
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Model": ("nnet.modelfile.model", "Model"),
     "Network": ("nnet.graph.network", "Network"),
+    "Recognizer": ("nnet.speech.recognition", "Recognizer"),
     "Request": ("nnet.plan.request", "Request"),
     "TimeList": ("nnet.plan.request", "TimeList"),
     "TimeRange": ("nnet.plan.request", "TimeRange"),
@@ -38,6 +40,7 @@ _PUBLIC = {
 __all__ = [
     "Model",
     "Network",
+    "Recognizer",
     "Request",
     "TimeList",
     "TimeRange",

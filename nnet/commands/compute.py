@@ -90,7 +90,7 @@ def compute(
         bf16=bf16,
     )
     module = module.to(select_device(device))
-    given = _utterances(feats, ivectors, online_ivectors, online_ivector_period)
+    given = utterances(feats, ivectors, online_ivectors, online_ivector_period)
     if not allow_nan:
         given = _finite(given, feats, ivectors or online_ivectors)
     inference: ChunkedInference | SegmentInference
@@ -143,9 +143,7 @@ def _long_enough(utterances: Iterator[Utterance], options: SegmentOptions) -> It
             )
 
 
-def _utterances(
-    feats: str, ivectors: str, online_ivectors: str, period: int
-) -> Iterator[Utterance]:
+def utterances(feats: str, ivectors: str, online_ivectors: str, period: int) -> Iterator[Utterance]:
     from nnet.data.matrices import read_vector_or_matrix
     from nnet.data.tables import RandomAccess, read_matrices
     from nnet.inference.chunks import Utterance

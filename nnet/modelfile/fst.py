@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnet.errors import NnetError
 from nnet.modelfile.fst_properties import EXPANDED, MUTABLE, properties
+from nnet.modelfile.symbols import SymbolTable, read_both_symbols, read_openfst_symbols
 from nnet.modelfile.tokens import BinaryReader, Reader, as_float32, shortened
 from nnet.modelfile.writing import BinaryWriter, Writer, save_bytes
 
@@ -23,7 +24,8 @@ Floats = NDArray[np.float32]
 MAGIC = 2125659606
 SIZES = struct.Struct("<iiQqqq")  # version, flags, properties, start, states, arcs
 ALIGNED = 4
-SYMBOLS = 3
+INPUT_SYMBOLS, OUTPUT_SYMBOLS = 1, 2
+SYMBOLS = INPUT_SYMBOLS | OUTPUT_SYMBOLS
 VERSION = 2
 ARC = np.dtype([("ilabel", "<i4"), ("olabel", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
 COMPACT_ARC = np.dtype([("label", "<i4"), ("weight", "<f4"), ("nextstate", "<i4")])
@@ -121,31 +123,80 @@ def write_fst_file(fst: Fst, path: str | os.PathLike[str]) -> None:
     save_bytes(vector_bytes(fst), path)
 
 
+@dataclass(frozen=True)
+class Header:
+    """What stands in front of an FST in OpenFst's binary form.
+
+    Args:
+        kind: how the FST is stored, such as `vector`.
+        arc_type: such as `standard`.
+        version: of the form.
+        flags: whether symbol tables follow, and whether arrays are aligned.
+        properties: OpenFst's property bits.
+        start: the start state, -1 in an empty FST.
+        states: how many.
+        arcs: how many, where `kind` says so.
+        place: where the header begins.
+    """
+
+    kind: str
+    arc_type: str
+    version: int
+    flags: int
+    properties: int
+    start: int
+    states: int
+    arcs: int
+    place: int
+
+
+def read_header(reader: BinaryReader) -> Header:
+    """The header of an FST; symbol tables that follow it are left in the stream.
+
+    Raises:
+        NnetError: it is none, or its numbers cannot be.
+    """
+    place = reader.position
+    (magic,) = struct.unpack("<i", reader.take(4, "the mark of an FST"))
+    if magic != MAGIC:
+        reader.fail("an FST in OpenFst's binary form", at=place)
+    kind, arc_type = _string(reader), _string(reader)
+    version, flags, bits, first, states, arcs = SIZES.unpack(
+        reader.take(SIZES.size, "an FST's header")
+    )
+    if not -1 <= first < states:
+        reader.fail("a start state and a number of states", f"{first} and {states}", at=place)
+    return Header(kind, arc_type, version, flags, bits, first, states, arcs, place)
+
+
 def read_openfst(reader: BinaryReader) -> Fst:
     """The FST in OpenFst's binary form (vector or compact acceptor) that begins here.
+
+    Symbol tables in it are left out.
 
     Raises:
         NnetError: it is none, or it is damaged.
     """
-    start = reader.position
-    (magic,) = struct.unpack("<i", reader.take(4, "the mark of an FST"))
-    if magic != MAGIC:
-        reader.fail("an FST in OpenFst's binary form", at=start)
-    kind = _string(reader)
-    arc_type = _string(reader)
-    if kind not in _READERS or arc_type != "standard":
+    header = read_header(reader)
+    if header.kind not in _READERS or header.arc_type != "standard":
         reader.fail("an FST of type vector or compact_acceptor with standard arcs",
-                    f"{kind} with {arc_type} arcs", at=start)  # fmt: skip
-    _, flags, _, first, states, arcs = SIZES.unpack(reader.take(SIZES.size, "an FST's header"))
-    if flags & (ALIGNED | SYMBOLS):
-        reader.fail("an FST that is not aligned and without symbol tables", at=start)
-    if not -1 <= first < states:
-        reader.fail("a start state and a number of states", f"{first} and {states}", at=start)
-    fst = _READERS[kind](reader, first, states, arcs)
+                    f"{header.kind} with {header.arc_type} arcs", at=header.place)  # fmt: skip
+    if header.flags & ALIGNED:
+        reader.fail("an FST that is not aligned", at=header.place)
+    read_header_symbols(reader, header)
+    states = header.states
+    fst = _READERS[header.kind](reader, header.start, states, header.arcs)
     if fst.num_arcs and not (fst.nextstates.min() >= 0 and fst.nextstates.max() < states):
-        reader.fail(f"arcs to states below {states}", at=start)
-    _check(reader, fst, start)
+        reader.fail(f"arcs to states below {states}", at=header.place)
+    _check(reader, fst, header.place)
     return fst
+
+
+def read_header_symbols(reader: BinaryReader, header: Header) -> SymbolTable | None:
+    """The symbol table that follows a header (of two, that of the input); None without one."""
+    if header.flags & INPUT_SYMBOLS and header.flags & OUTPUT_SYMBOLS:
+        return read_both_symbols(reader)
+    return read_openfst_symbols(reader) if header.flags & SYMBOLS else None
 
 
 def _check(reader: Reader, fst: Fst, start: int) -> None:
@@ -220,7 +271,7 @@ def vector_bytes(fst: Fst) -> bytes:
     table = np.empty(fst.num_arcs, ARC)
     table["ilabel"], table["olabel"] = fst.ilabels, fst.olabels
     table["weight"], table["nextstate"] = fst.weights, fst.nextstates
-    chunks = [_header("vector", fst, EXPANDED | MUTABLE)]
+    chunks = [header_bytes("vector", fst, EXPANDED | MUTABLE)]
     for state, final in enumerate(fst.finals.tolist()):
         begin, end = fst.offsets[state : state + 2].tolist()
         chunks.append(struct.pack("<fq", final, end - begin))
@@ -242,14 +293,15 @@ def compact_acceptor_bytes(fst: Fst) -> bytes:
     table["weight"][final_places] = fst.finals[is_final]
     return b"".join(
         (
-            _header("compact_acceptor", fst, EXPANDED),
+            header_bytes("compact_acceptor", fst, EXPANDED),
             begins.astype("<u4").tobytes(),
             table.tobytes(),
         )
     )
 
 
-def _header(kind: str, fst: Fst, static: int) -> bytes:
+def header_bytes(kind: str, fst: Fst, static: int) -> bytes:
+    """The header of an FST with standard arcs; `static` are the bits of its kind."""
     chunks = [struct.pack("<i", MAGIC)]
     for text in (kind, "standard"):
         chunks.append(struct.pack("<i", len(text)) + text.encode())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def kind_of(data: bytes) -> FileKind | None:
     return next((kind for kind in KINDS if kind.holds(beginning)), None)
 
 
-def named_instead(data: bytes) -> str | None:
+def named_instead(data: bytes | mmap) -> str | None:
     """For an error: `this is KIND; USE`, or None."""
-    kind = kind_of(data)
+    kind = kind_of(data[:BEGINNING])
     return f"this is {kind.name}; {kind.use}" if kind else None

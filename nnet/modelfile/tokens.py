@@ -7,6 +7,7 @@ error names the file, the byte offset and what was expected.
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from nnet.modelfile.compressed import compressed_size, uncompress
 from nnet.modelfile.kinds import named_instead
 
 END = "the end of the file"
+Content = bytes | mmap.mmap
 
 BINARY_HEADER = b"\0B"
 LONGEST_INTEGER = 12  # characters
@@ -33,14 +35,14 @@ class Reader(ABC):
     """A position in a token stream.
 
     Args:
-        data: the whole file.
+        data: the whole file, in memory or mapped.
         name: the file's name, for errors.
         position: byte offset where to begin.
     """
 
     binary: bool
 
-    def __init__(self, data: bytes, name: str, position: int = 0) -> None:
+    def __init__(self, data: Content, name: str, position: int = 0) -> None:
         self.data = data
         self.name = name
         self.position = position

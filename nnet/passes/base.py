@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, TypeVar
 from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.ir import Operation, Plan, Value
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 
 AnyOperation = TypeVar("AnyOperation", bound=Operation)
 

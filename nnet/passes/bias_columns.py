@@ -12,7 +12,7 @@ from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.derived import FoldedAffine
 from nnet.plan.ir import Plan, Rows, SplicedAffine, Value
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 from nnet.plan.times import At
 
 

@@ -10,7 +10,7 @@ from nnet.passes.splice import seen_through
 from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.ir import Operation, Plan, Source, Value
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from nnet.passes.base import keep
 from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.ir import Plan, Value
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 
 
 @dataclass(frozen=True)

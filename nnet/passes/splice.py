@@ -11,7 +11,7 @@ from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.derived import is_affine
 from nnet.plan.ir import Operation, Plan, Rows, Value
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 from nnet.plan.times import At, compose
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from nnet.components.frames import Frames, Window
 from nnet.plan import ir
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Operation, Plan, Rows, Value
-from nnet.plan.loops.loop import Loop
 from nnet.plan.times import At, RoundDown, Shift, TimeMap, Times
 
 

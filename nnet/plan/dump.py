@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from nnet.plan import ir
 from nnet.plan.cost import operation_cost
+from nnet.plan.groups import Loop
 from nnet.plan.implementations import Choice
 from nnet.plan.ir import Operation, Plan, Rows, Value
 from nnet.plan.layout import Layout
-from nnet.plan.loops.loop import Loop, looping
+from nnet.plan.reach import looping
 from nnet.plan.times import At, RoundDown, Shift, TimeMap
 
 

@@ -23,10 +23,11 @@ from nnet.kernels.affine.sizes import PACKED_ROWS, suit_units
 from nnet.plan import ir
 from nnet.plan.cost import FLOAT, Bound, Cost, is_view, operation_cost
 from nnet.plan.derived import is_affine, is_fixed_affine
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Operation, Plan, Value
 from nnet.plan.layout import Layout
-from nnet.plan.loops.loop import Loop, looping
 from nnet.plan.machine import Machine, Precision
+from nnet.plan.reach import looping
 
 Implementation = Literal["reference", "native", "triton"]
 

@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from nnet.components.frames import Frames
 from nnet.components.window import TimeWindow
 from nnet.errors import NnetError
+from nnet.plan.groups import Loop, find_groups
 from nnet.plan.operation import AnyTimes, Defined
 from nnet.plan.operation import Operation as Operation
 from nnet.plan.operation import Rows as Rows
 from nnet.plan.operation import Source as Source
 from nnet.plan.operation import Value as Value
 from nnet.plan.times import TimeMap
-
-if TYPE_CHECKING:
-    from nnet.plan.loops.loop import Loop
 
 
 @dataclass(frozen=True)
@@ -228,6 +226,8 @@ class Carried(Operation):
 
     looks: ClassVar[bool] = True
 
+    carries: ClassVar[bool] = True
+
     of: Value
 
     def rows(self) -> tuple[Rows, ...]:
@@ -305,9 +305,7 @@ class Plan:
     @cached_property
     def groups(self) -> tuple[Value | Loop, ...]:
         """All values, each loop as one, in an order in which they can be computed."""
-        from nnet.plan.loops.loop import find_groups
-
-        return find_groups(self)
+        return find_groups(self.operations, self.window)
 
     def dim(self, value: Value) -> int:
         return self.operations[value].dim

@@ -16,8 +16,9 @@ from nnet.components.frames import Window
 from nnet.errors import NnetError
 from nnet.plan import ir
 from nnet.plan.available import Available, frames_of
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Plan, Value
-from nnet.plan.loops.loop import Loop, fixed_times, total_reach
+from nnet.plan.reach import fixed_times, total_reach
 from nnet.plan.request import AnyTimes, Request, TimeList
 from nnet.plan.times import IntArray, Selection, Times
 

@@ -78,6 +78,7 @@ class Operation:
             is computed for them.
         side_by_side: whether its columns are those of its operands, one after the other.
         whole: whether every operand serves all rows. If not, `parts` says which.
+        carries: whether what it reads may be made by a later operation.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
@@ -86,6 +87,7 @@ class Operation:
     looks: ClassVar[bool] = False
     whole: ClassVar[bool] = True
     side_by_side: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
 
     dim: int
     origin: str = field(default="", compare=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -29,7 +28,7 @@ from nnet.passes.planning import plan_network
 from nnet.plan.implementations import Kernels
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.plan.ir import Plan
-from nnet.plan.loops.loop import period, total_reach
+from nnet.plan.reach import period, total_reach
 from nnet.plan.request import Joined, Request, chunk_request
 from nnet.runtime.arguments import Inputs, check_sizes, named_inputs
 from nnet.runtime.choosing import abilities_here
@@ -363,8 +362,12 @@ class CompiledNetwork(nn.Module):
     @property
     def _dtype(self) -> torch.dtype | None:
         """What parameters are, or matrices in test mode; None if there are none."""
-        matrices = (x for name, x in self.named_buffers() if name.endswith(".linear"))
-        return next((x.dtype for x in itertools.chain(self.parameters(), matrices)), None)
+        for module in self.components._modules.values():
+            assert module is not None
+            for tensor in (*module._parameters.values(), module._buffers.get("linear")):
+                if tensor is not None:
+                    return tensor.dtype
+        return None
 
     def _component(self, name: str) -> ComponentModule:
         module = self.components[_key(name)]

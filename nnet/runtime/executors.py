@@ -19,7 +19,7 @@ from nnet.modules.elementwise import ScaleOffset
 from nnet.plan.implementations import Kernels, Situation, choose, runs_packed
 from nnet.plan.ir import Plan
 from nnet.plan.layout import Layout, bind
-from nnet.plan.loops.loop import looping
+from nnet.plan.reach import looping
 from nnet.plan.request import Request
 from nnet.runtime.choosing import machine_of, situation_of
 from nnet.runtime.executor import Executor
@@ -129,14 +129,14 @@ class Fixed:
             if tensor is not None
         ]
         self._tensors = self._now()
-        self._ids, self._states = _states(self._tensors)
+        self._states = _states(self._tensors)
 
     def _now(self) -> list[Tensor]:
         return [tensor for held, name in self._places if (tensor := held[name]) is not None]
 
     def is_unchanged(self) -> bool:
         """Whether there are the same tensors as they were."""
-        return _states(self._now()) == (self._ids, self._states)
+        return _states(self._now()) == self._states
 
     def forget(self) -> None:
         """Lets components let go of what they keep."""
@@ -145,15 +145,13 @@ class Fixed:
                 module.forget()
 
 
-def _states(tensors: Sequence[Tensor]) -> tuple[list[int], list[tuple[int, int]]]:
+def _states(tensors: Sequence[Tensor]) -> tuple[list[int], ...]:
     """Identities, places in memory and versions; of what torch traces with, identities alone."""
-    return [id(tensor) for tensor in tensors], list(map(_state, tensors))
-
-
-def _state(tensor: Tensor) -> tuple[int, int]:
-    if type(tensor) not in (Tensor, Parameter):
-        return 0, 0
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+    names = [id(tensor) for tensor in tensors]
+    if tensors and type(tensors[0]) not in (Tensor, Parameter):
+        return (names,)
+    versions = [tensor._version for tensor in tensors if not tensor.is_inference()]
+    return names, [tensor.data_ptr() for tensor in tensors], versions
 
 
 def is_parametrized(module: nn.Module) -> bool:

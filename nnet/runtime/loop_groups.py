@@ -7,13 +7,14 @@ from functools import partial
 
 from torch import Tensor
 
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Value
-from nnet.plan.loops.loop import Loop
 from nnet.plan.loops.side_by_side import Group, with_pairs
 from nnet.runtime.stepping.loop import LoopRunner
 from nnet.runtime.steps import Bound
 from nnet.runtime.values import Values
-from nnet.runtime.whole.loop import WholeLoop, run_side_by_side
+from nnet.runtime.whole.loop import WholeLoop
+from nnet.runtime.whole.run import run_side_by_side
 
 RunLoops = Callable[[Values, Tensor], list[Tensor]]
 """From all values and some input to the rows of the values that are wanted outside."""

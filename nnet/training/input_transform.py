@@ -27,7 +27,6 @@ from nnet.runtime.compiled import compile_network
 from nnet.text.syntax import NodeName, Offset
 from nnet.training.feeds.corpus import Feed, first_batches
 from nnet.training.feeds.examples import ExampleFeed
-from nnet.training.feeds.ports import main_output
 from nnet.training.lda import (
     Floats,
     LdaStatistics,
@@ -36,6 +35,7 @@ from nnet.training.lda import (
     pruned,
 )
 from nnet.training.options import TrainingOptions
+from nnet.training.ports import main_output
 
 FILE = "lda.mat"
 OUTPUT = "output"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nnet.errors import NnetError
 from nnet.plan.implementations import kernels
@@ -14,9 +14,30 @@ if TYPE_CHECKING:  # options are checked before torch is loaded
     from torch import nn
     from torch.optim import Optimizer
 
-    from nnet.training.options import TrainingOptions
 
-Groups = list[dict[str, Any]]
+class OptimizerOptions(Protocol):
+    """What optimizers read of `nnet.training.options.TrainingOptions`."""
+
+    @property
+    def minibatch_size(self) -> int: ...
+    @property
+    def full_weight(self) -> float: ...
+    @property
+    def weight_decay(self) -> float | None: ...
+    @property
+    def momentum(self) -> float | None: ...
+    @property
+    def kernels(self) -> str: ...
+    @property
+    def max_param_change(self) -> float: ...
+    @property
+    def l2_regularize_factor(self) -> float: ...
+    @property
+    def backstitch_training_scale(self) -> float: ...
+    @property
+    def backstitch_training_interval(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +48,7 @@ class OptimizerKind:
     an average over n processes moves as one process with an n-th of the rate.
     """
 
-    make: Callable[[nn.Module, TrainingOptions], Optimizer]
+    make: Callable[[nn.Module, OptimizerOptions], Optimizer]
     defaults: Mapping[str, Any]
     linear: bool
 
@@ -44,7 +65,7 @@ def optimizer(name: str, *, linear: bool, **defaults: Any) -> Callable[[Any], An
         defaults: values of options that are left open.
     """
 
-    def register(make: Callable[[nn.Module, TrainingOptions], Optimizer]) -> Any:
+    def register(make: Callable[[nn.Module, OptimizerOptions], Optimizer]) -> Any:
         OPTIMIZERS[name] = OptimizerKind(make, defaults, linear)
         return make
 
@@ -61,7 +82,7 @@ def optimizer(name: str, *, linear: bool, **defaults: Any) -> Callable[[Any], An
     weight_decay=0.05,
     momentum=0.0,
 )
-def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
+def adamw(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), which spares vectors.
 
     A component's l2-regularize is not used: divided by Adam's second moment it would not mean what
@@ -83,7 +104,7 @@ def adamw(module: nn.Module, options: TrainingOptions) -> Optimizer:
     weight_decay=0.0,
     momentum=0.9,
 )
-def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
+def sgd(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     """Stochastic gradient descent; as in nnet3, momentum does not change the effective rate.
 
     The components' l2-regularize counts once for each chunk, as in nnet3.
@@ -110,7 +131,7 @@ def sgd(module: nn.Module, options: TrainingOptions) -> Optimizer:
     weight_decay=0.0,
     momentum=0.0,
 )
-def natural_gradient(module: nn.Module, options: TrainingOptions) -> Optimizer:
+def natural_gradient(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     """nnet3-train's; learning rates are for the gradient of the objective summed over frames.
 
     The components' l2-regularize counts once for each chunk; --weight-decay is not used.
@@ -169,5 +190,5 @@ def set_learning_rate(chosen: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lrate_factor"]
 
 
-def _decay(options: TrainingOptions, matrix: bool) -> float:
+def _decay(options: OptimizerOptions, matrix: bool) -> float:
     return (options.weight_decay or 0.0) if matrix else 0.0

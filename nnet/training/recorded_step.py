@@ -18,7 +18,7 @@ from nnet.errors import NnetError
 from nnet.kernels.recording import Script, constants, recording
 from nnet.modules.base import ComponentModule
 from nnet.modules.statistics import CHOICES, chance, one_chance
-from nnet.plan.loops.loop import Loop
+from nnet.plan.groups import Loop
 from nnet.runtime.compiled import CompiledNetwork
 from nnet.training.steps import Launched, NaturalStep, Step
 from nnet.training.tallies import ScoreNumbers

@@ -18,7 +18,10 @@ from nnet.modelfile.chain_examples import XENT
 from nnet.modelfile.model import Model, write_model
 from nnet.plan.implementations import kernels as known_kernels
 from nnet.training.checkpoints.identity import Identity, differences, identity_of
-from nnet.training.feeds.ports import (
+from nnet.training.feeds.tables import Archives, Tables, example_sets, load_data
+from nnet.training.lda import UnknownTransform
+from nnet.training.options import TrainingOptions
+from nnet.training.ports import (
     Ports,
     find_ports,
     is_log_softmax,
@@ -26,9 +29,6 @@ from nnet.training.feeds.ports import (
     main_output,
     warn_of_unbounded_objectives,
 )
-from nnet.training.feeds.tables import Archives, Tables, example_sets, load_data
-from nnet.training.lda import UnknownTransform
-from nnet.training.options import TrainingOptions
 from nnet.training.run_folder import CHECKPOINTS, RunFolder
 
 if TYPE_CHECKING:  # tables and options are checked before torch is loaded
@@ -183,9 +183,9 @@ def _make_trainer(
     from nnet.data.corpus import Corpus
     from nnet.runtime.compiled import compile_network
     from nnet.runtime.device import select_device
-    from nnet.training.checkpoints.random_state import seed_all
     from nnet.training.feeds.corpus import Feed
     from nnet.training.feeds.examples import ExampleFeed
+    from nnet.training.random_state import seed_all
     from nnet.training.scoring import Scorer
     from nnet.training.trainer import Trainer
 

@@ -21,7 +21,6 @@ from nnet.training.checkpoints.checkpoint import (
     write_checkpoint,
 )
 from nnet.training.checkpoints.process_states import own_part, own_states
-from nnet.training.checkpoints.random_state import random_state, seed_all, set_random_state
 from nnet.training.distribution import Processes
 from nnet.training.dropout_schedule import DropoutSchedule
 from nnet.training.feeds.corpus import Feed, first_batches
@@ -29,6 +28,7 @@ from nnet.training.feeds.examples import ExampleFeed
 from nnet.training.first_iteration import FirstIteration
 from nnet.training.optimizers import OPTIMIZERS, set_learning_rate
 from nnet.training.options import TrainingOptions
+from nnet.training.random_state import random_state, seed_all, set_random_state
 from nnet.training.recorded_step import Recorder, recorded
 from nnet.training.reports.records import (
     History,

@@ -100,7 +100,7 @@ def test_states_that_are_not_reached_are_left_out() -> None:
         (b"\xd6\xfd\xb2\x7e", b"\0\0\0\0", "expected an FST in OpenFst's binary form"),
         (b"vector", b"victor", "found victor with standard arcs"),
         (b"standard", b"log64xxx", "found vector with log64xxx arcs"),
-        (b"\x02\0\0\0\0\0\0\0", b"\x02\0\0\0\1\0\0\0", "without symbol tables"),
+        (b"\x02\0\0\0\0\0\0\0", b"\x02\0\0\0\1\0\0\0", "expected a symbol table"),
     ],
 )
 def test_damage_is_found(place: bytes, change: bytes, message: str) -> None:

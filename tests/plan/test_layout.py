@@ -3,8 +3,8 @@
 import pytest
 
 from nnet.errors import NnetError
+from nnet.plan.groups import Loop
 from nnet.plan.layout import bind
-from nnet.plan.loops.loop import Loop
 from nnet.plan.lower import lower
 from nnet.plan.request import Request, TimeRange
 from nnet.plan.times import Times

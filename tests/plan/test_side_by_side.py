@@ -3,7 +3,7 @@
 import pytest
 
 import nnet
-from nnet.plan.loops.loop import Loop
+from nnet.plan.groups import Loop
 from nnet.plan.loops.side_by_side import with_pairs
 
 HEAD = "input name=input dim=4\n"

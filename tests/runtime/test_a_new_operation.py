@@ -19,9 +19,9 @@ from nnet.plan.dump import dump
 from nnet.plan.implementations import TABLE, Abilities, Line, Situation, choose
 from nnet.plan.ir import Plan, Rows, Source, Value
 from nnet.plan.layout import bind
-from nnet.plan.loops.loop import period, total_reach
 from nnet.plan.machine import MACHINES
 from nnet.plan.operation import Operation
+from nnet.plan.reach import period, total_reach
 from nnet.plan.request import Request, TimeRange
 from nnet.plan.times import Shift
 from nnet.runtime.compiled import compile_network

@@ -6,8 +6,8 @@ import torch
 import nnet
 from nnet.kernels import native
 from nnet.plan import ir
+from nnet.plan.groups import Loop
 from nnet.plan.layout import bind
-from nnet.plan.loops.loop import Loop, find_groups
 from nnet.plan.loops.places import Place
 from nnet.plan.loops.storage import Buffers, Storage, arrange
 
@@ -75,7 +75,7 @@ def gradients(
 def storage(text: str, frames: int = 7) -> Storage:
     module = nnet.compile(nnet.build(text))
     plan, layout = module.plan, bind(module.plan, module.chunk_request(frames))
-    (loop,) = (group for group in find_groups(plan) if isinstance(group, Loop))
+    (loop,) = (group for group in plan.groups if isinstance(group, Loop))
     read = {v for value, made in enumerate(plan.operations) if value not in loop.phases
             for v in made.operands} | {v for _, v in plan.results}  # fmt: skip
     return arrange(plan, layout, loop, [v for v in loop.values if v in read])

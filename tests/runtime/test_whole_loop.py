@@ -6,7 +6,7 @@ import torch
 import nnet
 from nnet.modelfile.model import read_model
 from nnet.modules import gru, statistics
-from nnet.plan.loops.loop import Loop
+from nnet.plan.groups import Loop
 from nnet.plan.recurrence.translate import recurrence_of
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from tests.support import GOLDEN, last_model

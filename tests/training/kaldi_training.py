@@ -18,9 +18,9 @@ from nnet.graph.network import Network, OutputNode
 from nnet.modelfile.model import read_model
 from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.runtime.logits import finished
-from nnet.training.feeds.ports import linear_outputs
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
 from nnet.training.objectives import OBJECTIVES, OutputObjectives, Score, loss
+from nnet.training.ports import linear_outputs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -25,7 +25,7 @@ from nnet.training.checkpoints.checkpoint import (
     read_newest,
     write_checkpoint,
 )
-from nnet.training.checkpoints.random_state import random_state, seed_all, set_random_state
+from nnet.training.random_state import random_state, seed_all, set_random_state
 from tests.support import GOLDEN
 
 

@@ -15,8 +15,8 @@ from nnet.graph.network import Network
 from nnet.runtime.compiled import CompiledNetwork, compile_network
 from nnet.text.parse import parse_config
 from nnet.training.checkpoints.checkpoint import read_checkpoint, write_checkpoint
-from nnet.training.checkpoints.random_state import random_state, set_random_state
 from nnet.training.natural_gradient.optimizer import NaturalGradientSGD
+from nnet.training.random_state import random_state, set_random_state
 
 CONFIG = """
 input-node name=input dim=5

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Plan, Value
-from nnet.plan.loops.loop import Loop
 
 Alike = Callable[[Loop, Loop], bool]
 Group = Value | tuple[Loop, ...]

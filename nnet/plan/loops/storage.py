@@ -19,9 +19,9 @@ import numpy as np
 
 from nnet.plan import ir
 from nnet.plan.derived import derivative_reads_values, input_blocks, is_identity, takes_parts
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout, Piece
-from nnet.plan.loops.loop import Loop
 from nnet.plan.loops.places import Buffer, Place
 
 

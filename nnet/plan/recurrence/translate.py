@@ -20,10 +20,10 @@ from nnet.kernels.recurrence.program import (
     Recurrence,
 )
 from nnet.plan import ir
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops.columns import pieces
-from nnet.plan.loops.loop import Loop
 from nnet.plan.recurrence.components import FUNCTIONS, Components
 from nnet.plan.recurrence.loop import VIEWS, LoopRecurrence, NoRecurrence, ParameterBlock
 from nnet.plan.times import IntArray, Shift, Times

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from nnet.plan.groups import Loop
 from nnet.plan.ir import Value
-from nnet.plan.loops.loop import Loop
 from nnet.plan.loops.storage import arrange
 from nnet.runtime.stepping.operations import make_step
 from nnet.runtime.stepping.rows import Run

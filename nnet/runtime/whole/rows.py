@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,24 +16,9 @@ from nnet.modules.dropout import RandomModule
 from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.plan.recurrence.loop import ParameterBlock
-from nnet.plan.times import Selection
 from nnet.runtime.device import autocast_dtype
+from nnet.runtime.whole.loop import WholeLoop
 from nnet.runtime.whole.repair import is_repaired
-
-if TYPE_CHECKING:
-    from nnet.runtime.whole.loop import WholeLoop
-
-
-def take(rows: Tensor, chosen: Selection) -> Tensor:
-    """Chosen rows `(count, batch, dim)` of `(time, batch, dim)`; a view where they are regular."""
-    if chosen.is_all(rows.shape[0]):
-        return rows
-    if chosen.index is not None:
-        return rows.index_select(0, torch.from_numpy(chosen.index).to(rows.device))
-    if not chosen.step:
-        return rows[chosen.start : chosen.start + 1].expand(chosen.count, *rows.shape[1:])
-    end = chosen.start + (chosen.count - 1) * chosen.step + 1
-    return rows[chosen.start : end : chosen.step]
 
 
 class WholeRun:

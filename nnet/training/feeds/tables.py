@@ -22,8 +22,8 @@ from nnet.errors import NnetError
 from nnet.modelfile.chain_examples import read_chain_example
 from nnet.modelfile.examples import read_example
 from nnet.options import given, option
-from nnet.training.feeds.ports import Ports
 from nnet.training.options import TrainingOptions
+from nnet.training.ports import Ports
 
 NAMED = re.compile(r"([\w.-]+)=(.*)")
 FEATS = given("feats")

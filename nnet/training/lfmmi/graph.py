@@ -13,7 +13,7 @@ from nnet.graph.dims import node_dim
 from nnet.graph.network import Network
 from nnet.kernels.chain.transitions import Transitions
 from nnet.modelfile.fst import Fst, read_fst_file
-from nnet.training.feeds.ports import main_output
+from nnet.training.ports import main_output
 
 
 def read_denominator(path: str | os.PathLike[str], network: Network) -> Transitions:

@@ -18,13 +18,13 @@ from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule
 from nnet.modules.batchnorm import BatchNorm
 from nnet.modules.statistics import StatisticsModule
-from nnet.training.checkpoints.random_state import random_state, set_random_state
 from nnet.training.components import Part, parts
 from nnet.training.natural_gradient.changes import Changes
 from nnet.training.natural_gradient.max_change import MaxChange, MaxChangeStats
 from nnet.training.natural_gradient.online import OnlineNaturalGradient, update_estimates
 from nnet.training.natural_gradient.orthonormal import constrain_all
 from nnet.training.natural_gradient.preconditioners import Preconditioner, preconditioned, settle
+from nnet.training.random_state import random_state, set_random_state
 
 Group = dict[str, Any]
 

@@ -11,14 +11,13 @@ found as longest paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import lcm
 
+from nnet.components.window import TimeWindow
 from nnet.errors import NnetError
 from nnet.graph.cycles import strongly_connected
-from nnet.plan import ir
-from nnet.plan.ir import Operation, Plan, Value
+from nnet.plan.operation import Operation, Rows, Value
 from nnet.plan.times import At, RoundDown, Shift, TimeMap
 
 
@@ -39,26 +38,30 @@ class Loop:
     phases: Mapping[Value, int]
 
 
-def find_groups(plan: Plan) -> tuple[Value | Loop, ...]:
+WindowOf = Callable[[Rows], TimeWindow | None]
+"""The window that is read around each row, where an operation reads one."""
+
+
+def find_groups(operations: Sequence[Operation], window: WindowOf) -> tuple[Value | Loop, ...]:
     """All values, each loop as one, in an order in which they can be computed.
 
     Raises:
         NnetError: a recurrence goes neither forward nor backward in time.
     """
-    if not any(isinstance(o, ir.Carried) for o in plan.operations):
-        return tuple(range(len(plan.operations)))
+    if not any(operation.carries for operation in operations):
+        return tuple(range(len(operations)))
     graph = {
         value: tuple(rows.value for rows in operation.rows())
-        for value, operation in enumerate(plan.operations)
+        for value, operation in enumerate(operations)
     }
     return tuple(
-        group[0] if len(group) == 1 else _loop(plan, tuple(sorted(group)))
+        group[0] if len(group) == 1 else _loop(operations, window, tuple(sorted(group)))
         for group in strongly_connected(graph)
     )
 
 
 @dataclass(frozen=True)
-class _Edge:
+class Edge:
     """Row t of `value` reads rows t + first .. t + last of `source`."""
 
     value: Value
@@ -68,23 +71,24 @@ class _Edge:
     carried: bool
 
 
-def _loop(plan: Plan, values: tuple[Value, ...]) -> Loop:
-    edges = [e for v in values for e in _edges(plan, v) if e.source in values]
-    widest = sum(max(abs(e.first), abs(e.last)) for e in edges)
+def _loop(operations: Sequence[Operation], window: WindowOf, values: tuple[Value, ...]) -> Loop:
+    every = (edge for v in values for edge in edges(operations[v], v, window))
+    inner = [edge for edge in every if edge.source in values]
+    widest = sum(max(abs(e.first), abs(e.last)) for e in inner)
     for forward in (True, False):
-        phases = _phases(values, edges, forward, 1)
+        phases = _phases(values, inner, forward, 1)
         if phases is None:
             continue
         good, bad = 1, widest + 1
         while bad - good > 1:
             middle = (good + bad) // 2
-            tried = _phases(values, edges, forward, middle)
+            tried = _phases(values, inner, forward, middle)
             if tried is None:
                 bad = middle
             else:
                 good, phases = middle, tried
         return Loop(values, forward, good, phases)
-    origins = ", ".join(dict.fromkeys(plan.operations[v].origin for v in values))
+    origins = ", ".join(dict.fromkeys(operations[v].origin for v in values))
     raise NnetError(
         f"the recurrence through {origins} cannot be put in order: going around it does not always "
         "lead back in time, or always forward"
@@ -92,7 +96,7 @@ def _loop(plan: Plan, values: tuple[Value, ...]) -> Loop:
 
 
 def _phases(
-    values: tuple[Value, ...], edges: list[_Edge], forward: bool, block: int
+    values: tuple[Value, ...], edges: list[Edge], forward: bool, block: int
 ) -> dict[Value, int] | None:
     """Phases for steps of `block` frames, or None if a row would have to be made before itself."""
     phases = dict.fromkeys(values, 0)
@@ -109,44 +113,12 @@ def _phases(
     return None
 
 
-def looping(plan: Plan) -> set[Value]:
-    """The values that are part of a loop."""
-    return {v for group in plan.groups if isinstance(group, Loop) for v in group.values}
-
-
-def total_reach(plan: Plan) -> int:
-    """No chain of operations, each at most once, reaches further in time."""
-    total = 0
-    for value in range(len(plan.operations)):
-        reaches = [max(abs(e.first), abs(e.last)) for e in _edges(plan, value)]
-        total += max((r for r in reaches if r < ANYWHERE // 2), default=0)
-    return total
-
-
-def period(plan: Plan) -> int:
-    """A number of frames by which all times can be moved without other change."""
-    periods = [operation.period for operation in plan.operations]
-    for rows in (rows for operation in plan.operations for rows in operation.rows()):
-        periods += [step.modulus for step in rows.maps if isinstance(step, RoundDown)]
-        window = plan.window(rows)
-        if window is not None:
-            periods += [window.modulus, window.every]
-    return lcm(*periods)
-
-
-def fixed_times(operation: Operation) -> list[int]:
-    """The times that an operation reads whatever the time of the row."""
-    steps = (step for rows in operation.rows() for step in rows.maps)
-    return [step.time for step in steps if isinstance(step, At)]
-
-
-def _edges(plan: Plan, value: Value) -> Iterator[_Edge]:
-    operation = plan.operations[value]
-    carried = isinstance(operation, ir.Carried)
+def edges(operation: Operation, value: Value, window: WindowOf) -> Iterator[Edge]:
+    """What `operation`, which makes `value`, reads, and how far away."""
     for rows in operation.rows():
-        window = plan.window(rows)
-        first, last = _reach(rows.maps) if window is None else (window.first, window.last)
-        yield _Edge(value, rows.value, first, last, carried)
+        read = window(rows)
+        first, last = _reach(rows.maps) if read is None else (read.first, read.last)
+        yield Edge(value, rows.value, first, last, operation.carries)
 
 
 ANYWHERE = 10**9
