@@ -43,7 +43,7 @@ class StatisticsModule(ComponentModule):
         return self.store_statistics and self.training
 
     def zero_stats(self) -> None:
-        """Forgets the stored statistics."""
+        """Forgets the stored statistics: averages and counts become zero."""
         raise NotImplementedError
 
 
