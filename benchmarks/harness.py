@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnet.process import settle
+from nnet.process import set_up_process
 
-settle()  # memory is kept as the commands do, for all that is compared
+set_up_process()  # memory is kept as the commands do, for all that is compared
 
 RESULTS = Path(__file__).parent / "results"
 

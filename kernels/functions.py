@@ -22,6 +22,10 @@ Operator = Callable[..., Any]
 _aten = torch.ops.aten
 
 
+def _no_push(y: Tensor) -> Tensor:
+    raise TypeError("self-repair of this function is not known in recurrences")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ElementFunction:
     """A function of single numbers, with its derivative.
@@ -30,8 +34,13 @@ class ElementFunction:
         value: the function, by torch.
         in_place: the same, written over its argument.
         slope: the derivative, from the function's outputs or, with `slope_of_input`, its inputs.
-        backward: the gradient for the input, from that for the output and what `slope` reads.
+        backward: the derivative with respect to the input, from that for the output and what
+            `slope` reads.
         triton: an expression of x, float32, in Triton's language; NaN stays NaN.
+        slope_text: the slope as an expression of the output y, in Triton's language, and for the
+            functions of cells in C++ too; '' if no recurrence has the function.
+        push: what self-repair pushes by in a recurrence, from the function's outputs.
+        push_text: the push, as `slope_text` has the slope.
         onnx: from a way to add operators and the name of x to the name of the result.
     """
 
@@ -42,6 +51,9 @@ class ElementFunction:
     triton: str
     onnx: Callable[[Operator, str], str]
     slope_of_input: bool = False
+    slope_text: str = ""
+    push: Callable[[Tensor], Tensor] = _no_push
+    push_text: str = ""
 
     def kept(self, x: Tensor, y: Tensor) -> Tensor:
         """What `slope` reads: the input `x` or the output `y`."""
@@ -64,6 +76,9 @@ FUNCTIONS: Mapping[str, ElementFunction] = MappingProxyType(
             backward=lambda gradient, y: _aten.threshold_backward(gradient, y, 0),
             triton="tl.where(x < 0, 0.0, x)",
             onnx=lambda op, x: op("Relu", x),
+            slope_text="tl.where(y > 0, 1.0, 0.0)",
+            push=torch.ones_like,
+            push_text="tl.full(y.shape, 1.0, tl.float32)",
         ),
         "sigmoid": ElementFunction(
             value=torch.sigmoid,
@@ -72,6 +87,9 @@ FUNCTIONS: Mapping[str, ElementFunction] = MappingProxyType(
             backward=_aten.sigmoid_backward,
             triton="tl.sigmoid(x)",
             onnx=lambda op, x: op("Sigmoid", x),
+            slope_text="y * (1 - y)",
+            push=lambda y: 2 * y - 1,
+            push_text="2 * y - 1",
         ),
         "tanh": ElementFunction(
             value=torch.tanh,
@@ -80,6 +98,9 @@ FUNCTIONS: Mapping[str, ElementFunction] = MappingProxyType(
             backward=_aten.tanh_backward,
             triton=f"tl.where(x < 0, -1.0, 1.0) * (1 - {_DECAY}) / (1 + {_DECAY})",
             onnx=lambda op, x: op("Tanh", x),
+            slope_text="1 - y * y",
+            push=lambda y: y,
+            push_text="y",
         ),
         "swish": ElementFunction(
             value=functional.silu,

@@ -4,7 +4,7 @@ A kernel is a function in Triton's language under `@kernel(...)`: its configurat
 warps, stages), and specimens of its calls with which it is compiled ahead of time. An operator is a
 launcher that torch knows by schema and fake implementation.
 
-In a process without a CUDA device kernels are declared interpreted. This must be settled before
+In a process without a CUDA device kernels are declared interpreted. This must be decided before
 `triton.language` declares its own functions, so kernel files take `tl` and `triton` from here.
 """
 
@@ -59,7 +59,7 @@ class Configuration:
 
     @property
     def options(self) -> dict[str, int | None]:
-        """What Triton's compiler takes."""
+        """The options of Triton's compiler: warps, stages and registers of a thread."""
         return {"num_warps": self.warps, "num_stages": self.stages, "maxnreg": self.registers}
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def _always(choice: Configuration, arguments: Mapping[str, Any], architecture: i
 Grid = Callable[[Mapping[str, int]], tuple[int, ...]]
 
 
-def settle_interpreter() -> bool:
+def choose_interpreter() -> bool:
     """Declares Triton's own functions interpreted if ours will be; says whether they are."""
     if implementation.compile_only or torch.cuda.is_available():
         return False
@@ -105,7 +105,7 @@ def settle_interpreter() -> bool:
     return True
 
 
-INTERPRETED = settle_interpreter()
+INTERPRETED = choose_interpreter()
 
 
 def device_function(function: Callable[..., Any]) -> Any:
@@ -175,9 +175,9 @@ class Kernel:
         self.function[grid(choice.constants)](**arguments, **choice.constants, **choice.options)
 
     def _choose(self, grid: Grid, like: Hashable, arguments: Mapping[str, Any]) -> Configuration:
-        found = self.chosen.get(like)
-        if found is not None:
-            return found
+        known = self.chosen.get(like)
+        if known is not None:
+            return known
         major, minor = torch.cuda.get_device_capability()
         able = [c for c in self.configurations if self.fits(c, arguments, 10 * major + minor)]
         if len(able) == 1 or torch.cuda.is_current_stream_capturing():
@@ -247,10 +247,10 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
     def register(launch: Callable[..., Any]) -> Any:
         name = schema.partition("(")[0]
         _LIBRARY.define(schema)
-        made = getattr(torch.ops.nnet, name).default
+        overload = getattr(torch.ops.nnet, name).default
         written = [
             number
-            for number, argument in enumerate(made._schema.arguments)
+            for number, argument in enumerate(overload._schema.arguments)
             if argument.alias_info is not None and argument.alias_info.is_write
         ]
 
@@ -263,7 +263,7 @@ def operator(schema: str, fake: Callable[..., Any]) -> Callable[[Callable[..., A
         for device in ("CPU", "CUDA"):
             _LIBRARY.impl(name, run if written else launch, device)
         torch.library.register_fake(f"nnet::{name}", fake, lib=_LIBRARY)
-        return made
+        return overload
 
     return register
 

@@ -60,9 +60,9 @@ def uses_native(implementation: Implementation, *tensors: Tensor | None) -> bool
         return False
     for tensor in tensors:
         if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
-            found = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type}"
+            given = f"{str(tensor.dtype).removeprefix('torch.')} on {tensor.device.type}"
             raise NnetError(
-                f"implementation 'native' computes with float32 on a CPU, found {found}; "
+                f"implementation 'native' computes with float32 on a CPU, found {given}; "
                 "use implementation 'reference'"
             )
     if not native_is_available():
@@ -95,9 +95,9 @@ def uses_triton(implementation: Implementation, *tensors: Tensor | None) -> bool
 def _check(tensor: Tensor) -> None:
     if tensor.dtype not in DTYPES:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-        found = str(tensor.dtype).removeprefix("torch.")
+        given = str(tensor.dtype).removeprefix("torch.")
         raise NnetError(
-            f"implementation 'triton' computes with {names}, found {found}; "
+            f"implementation 'triton' computes with {names}, found {given}; "
             "use implementation 'reference'"
         )
     if tensor.device.type == "cpu" and torch.cuda.is_available():

@@ -6,7 +6,7 @@
 #include "native_rows.h"
 
 NNET_LAYOUT(Team, parallel, barrier, thread, threads)
-NNET_LAYOUT(Rows, data, time, batch)
+NNET_LAYOUT(RowAddresses, data, time, batch)
 
 extern "C" {
 

@@ -73,10 +73,10 @@ class Library:
 
 
 class _Loaded:
-    """The library that runs, once that is settled."""
+    """The library that runs, once that is decided."""
 
     lock = threading.Lock()
-    settled = False
+    decided = False
     library: Library | None = None
 
 
@@ -104,10 +104,10 @@ def _files() -> frozenset[str]:
 
 def loaded() -> Library | None:
     """The library that runs, or None; raises as `native_library`."""
-    if not _Loaded.settled:
+    if not _Loaded.decided:
         with _Loaded.lock:  # so that one thread alone says that there is none
-            if not _Loaded.settled:
-                _settle()
+            if not _Loaded.decided:
+                _choose_library()
     return _Loaded.library
 
 
@@ -121,16 +121,16 @@ def has_matrix_units() -> bool:
 @contextmanager
 def forced(name: str) -> Iterator[None]:
     """While it lasts another library runs, or `reference`; for tests and measurements."""
-    before = _Loaded.library, _Loaded.settled
+    before = _Loaded.library, _Loaded.decided
     _Loaded.library = None if name == REFERENCE else load(name)
-    _Loaded.settled = True
+    _Loaded.decided = True
     try:
         yield
     finally:
-        _Loaded.library, _Loaded.settled = before
+        _Loaded.library, _Loaded.decided = before
 
 
-def _settle() -> None:
+def _choose_library() -> None:
     choice = native_choice.chosen()
     reason = "" if choice.asked else choice.reason
     if choice.name:
@@ -140,7 +140,7 @@ def _settle() -> None:
             reason = str(error)
     if reason:
         print(f"nnet: no native code: {reason}; {COST}", file=sys.stderr)
-    _Loaded.settled = True
+    _Loaded.decided = True
 
 
 @cache
@@ -187,10 +187,10 @@ def _plain(value: object) -> Any:
 
 
 def adjacent(structures: Sequence[Struct]) -> Any:
-    """The same structures one after the other, as C++ reads several; at least one."""
-    made: Any = (type(structures[0]) * len(structures))(*structures)
-    made._held = tuple(structures)
-    return made
+    """Structures copied one after the other, as C++ reads several; at least one."""
+    array: Any = (type(structures[0]) * len(structures))(*structures)
+    array._held = tuple(structures)
+    return array
 
 
 class Address:
@@ -259,7 +259,7 @@ class NativeFunction:
 _OPERATORS = torch.library.Library("nnet", "FRAGMENT")
 
 
-def operator(
+def native_operator(
     schema: str, fake: Callable[..., Any]
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """Registers a function that computes natively as `torch.ops.nnet.NAME`.
@@ -277,10 +277,10 @@ def operator(
         _OPERATORS.define(schema)
         _OPERATORS.impl(name, function, "CPU")
         torch.library.register_fake(f"nnet::{name}", fake, lib=_OPERATORS)
-        made = getattr(torch.ops.nnet, name).default
+        overload = getattr(torch.ops.nnet, name).default
 
         def call(*arguments: Any) -> Tensor:
-            result: Tensor = (made if torch.compiler.is_compiling() else function)(*arguments)
+            result: Tensor = (overload if torch.compiler.is_compiling() else function)(*arguments)
             return result
 
         return call
@@ -344,7 +344,7 @@ def _kind(kind: type[Any]) -> bytes:
 
 
 class _Team(Struct):
-    """Functions of GNU's OpenMP."""
+    """Addresses of functions of GNU's OpenMP, by which C++ runs on the threads that torch has."""
 
     _fields_ = tuple((name, c_void_p) for name in ("parallel", "barrier", "thread", "threads"))
 
@@ -355,7 +355,8 @@ _has_units = NativeFunction("has_units", result=c_int64)
 
 
 def _team() -> _Team | None:
-    """Those of torch's own copy, to share its threads; None (one thread) if it has none."""
+    """The functions of torch's own copy of OpenMP, to share its threads; None (one thread) if it
+    has none."""
     folder = Path(torch.__file__).parent
     copies = [*folder.glob("lib/libgomp*.so*"), *folder.parent.glob("torch.libs/libgomp*.so*")]
     for place in (None, *map(str, sorted(copies))):  # None: what torch has loaded for everyone

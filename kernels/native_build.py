@@ -80,7 +80,8 @@ NAMES = ("baseline", "avx2", "avx512", "amx", "neon")
 
 
 def instruction_sets() -> tuple[InstructionSet, ...]:
-    """Those of this kind of processor, the best one first."""
+    """The instruction sets that code is compiled for on this kind of processor, the best one
+    first."""
     return _SETS.get(platform.machine().lower(), (InstructionSet("baseline"),))
 
 
@@ -127,20 +128,20 @@ def build(target: Path) -> str:
     for old in target.glob("*.so"):
         if old.stem not in built:
             old.unlink()
-    made = f"native code for {', '.join(built)}" if built else "no native code"
-    return f"{made} ({'; '.join(filter(None, (manifest['compiler'], manifest['reason'])))})"
+    outcome = f"native code for {', '.join(built)}" if built else "no native code"
+    return f"{outcome} ({'; '.join(filter(None, (manifest['compiler'], manifest['reason'])))})"
 
 
 def _is_built(target: Path, compiler: str) -> bool:
     """Whether all libraries there are of this compiler and these sources, and whole."""
     try:
         manifest = json.loads((target / MANIFEST).read_bytes())
-        made = {name: hash_of(target / f"{name}.so") for name in manifest["libraries"]}
+        hashes = {name: hash_of(target / f"{name}.so") for name in manifest["libraries"]}
     except (OSError, ValueError, LookupError, TypeError):
         return False
-    expected = {"sources": digest(), "compiler": compiler, "libraries": made, "reason": ""}
+    expected = {"sources": digest(), "compiler": compiler, "libraries": hashes, "reason": ""}
     names = [one.name for one in instruction_sets()]
-    return bool(manifest == expected and sorted(made) == sorted(names))
+    return bool(manifest == expected and sorted(hashes) == sorted(names))
 
 
 def _compiler() -> tuple[list[str] | None, str]:
@@ -159,10 +160,12 @@ def _compiler() -> tuple[list[str] | None, str]:
 def _version(command: list[str]) -> str:
     """The first line that a compiler says about itself; '' if it does not run."""
     try:
-        found = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+        process = subprocess.run(
+            [*command, "--version"], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
-    return "" if found.returncode else found.stdout.partition("\n")[0].strip()
+    return "" if process.returncode else process.stdout.partition("\n")[0].strip()
 
 
 def _compile(compiler: list[str], folder: Path) -> tuple[dict[str, Path], str]:
@@ -199,10 +202,10 @@ def _part(folder: Path, one: InstructionSet, source: Path) -> Path:
 
 def _run(command: list[str]) -> str:
     """The first error that a command reports; '' if it succeeds."""
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if not found.returncode:
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not process.returncode:
         return ""
-    lines = found.stderr.splitlines() or [f"{command[0]} failed"]
+    lines = process.stderr.splitlines() or [f"{command[0]} failed"]
     return next((line for line in lines if "error" in line), lines[0])[:200]
 
 

@@ -85,9 +85,9 @@ def chosen() -> Chosen:
 
 def available() -> list[str]:
     """The instruction sets that are compiled and that this processor can run, the best first."""
-    made = manifest()["libraries"]
+    libraries = manifest()["libraries"]
     flags = _processor_flags()
-    return [one.name for one in instruction_sets() if one.needs <= flags and one.name in made]
+    return [one.name for one in instruction_sets() if one.needs <= flags and one.name in libraries]
 
 
 def _refuse(wanted: str) -> NoReturn:
@@ -129,5 +129,5 @@ def _processor_flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return frozenset()
-    found = next((line for line in lines if line.startswith("flags")), "")
-    return frozenset(found.partition(":")[2].split())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())

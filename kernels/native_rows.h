@@ -16,7 +16,7 @@
 namespace {
 
 // Rows (time, batch, dim): where they start, and how many floats lie between rows.
-struct Rows {
+struct RowAddresses {
     float* data;
     int64_t time, batch;
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from nnet.kernels.native import Int, NativeFunction, Struct, Table, is_native, native_library
 
 
-class Rows(Struct):
+class RowAddresses(Struct):
     """Where rows begin, and how far apart they lie."""
 
     _fields_ = (("data", c_void_p), ("time", c_int64), ("batch", c_int64))
 
     @classmethod
-    def of(cls, x: Tensor | None) -> Rows:
+    def of(cls, x: Tensor | None) -> RowAddresses:
         """The rows of (time, batch, dim); no data if there is no tensor."""
         return cls() if x is None else cls(x, x.stride(0), x.stride(1))
 
@@ -44,7 +44,7 @@ def _function(name: str, structure: type[Struct]) -> NativeFunction:
 
 
 def step_ranges(rows: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """From views of rows of each step to the first row and the row after the last."""
+    """For each step the first row and the row after the last, from views of its rows."""
     start, stride = rows.storage_offset(), rows.stride(0)
     firsts = [(part.storage_offset() - start) // stride for part in parts]
     return [(first, first + len(part)) for first, part in zip(firsts, parts, strict=True)]

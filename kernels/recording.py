@@ -35,21 +35,21 @@ class Script:
     def add(self, part: Callable[[], Sequence[float]]) -> Tensor:
         """Does something now and before each repetition; its numbers, float64 (count,), on the
         device."""
-        found = part()
-        first, end = len(self._values), len(self._values) + len(found)
+        numbers = part()
+        first, end = len(self._values), len(self._values) + len(numbers)
         if end > MOST_NUMBERS:
             raise ValueError(f"a recorded step has more than {MOST_NUMBERS} numbers")
         self._parts.append(part)
-        self._values.extend(found)
+        self._values.extend(numbers)
         return self._numbers[first:end]
 
     def table(self, table: Tensor) -> Tensor:
         """A table that never changes on the device, if it has to be sent there by `begin`."""
         if table.device == self._numbers.device:
             return table
-        made = torch.empty_like(table, device=self._numbers.device)
-        self._tables.append((made, table))
-        return made
+        on_device = torch.empty_like(table, device=self._numbers.device)
+        self._tables.append((on_device, table))
+        return on_device
 
     def begin(self) -> None:
         """Sends what was said while the step was recorded, before it is run for the first time."""
@@ -93,7 +93,8 @@ def number(function: Callable[[], float]) -> float | Tensor:
 
 
 def numbers(function: Callable[[], Sequence[float]], like: Tensor) -> Tensor:
-    """The same of several, (count,), with the type and device of `like`."""
+    """Several numbers that the function gives, (count,), with the type and device of `like`; in a
+    recorded step they are said anew each time."""
     if _script is None:
         given = torch.tensor(function(), dtype=like.dtype)
         return _pinned(given, like).to(like.device, non_blocking=True)

@@ -20,7 +20,7 @@ SPINS = "3000"
 """How often a waiting thread looks before it sleeps; see docs/how-it-is-fast.md."""
 
 
-def settle() -> None:
+def set_up_process() -> None:
     """Settings for the commands, made before torch is loaded.
 
     Threads that wait for each other spin for some 0.2 ms before they sleep. With the default of

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from nnet.data.streams import open_input, open_output
-from nnet.process import Stopped, not_interrupted, settle, stop_at_signals
+from nnet.process import Stopped, not_interrupted, set_up_process, stop_at_signals
 
 
 def test_settings_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
-    settle()
+    set_up_process()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
 
@@ -27,7 +27,7 @@ def test_settings_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_tensors_get_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
     monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    settle()
+    set_up_process()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
 
 

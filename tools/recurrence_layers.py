@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nnet.kernels.cells import definitions
 from nnet.kernels.recurrence.gradient import Both, differentiate
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Builder,
     Factor,
     Function,
@@ -18,7 +19,6 @@ from nnet.kernels.recurrence.program import (
     Id,
     Multiply,
     Offset,
-    Place,
     Product,
     Recurrence,
     RowGiven,
@@ -49,11 +49,11 @@ class Layer:
         stores, given = {}, {}
         column = 0
         for value in self.outputs:
-            stores[value] = [Place("y", column)]
-            given[value] = Place("of y", column)
+            stores[value] = [BufferColumns("y", column)]
+            given[value] = BufferColumns("of y", column)
             column += self.source.dim(value)
         wanted = {
-            value: [Place("of x", operation.column)]
+            value: [BufferColumns("of x", operation.column)]
             for value, operation in enumerate(self.source.operations)
             if isinstance(operation, Given) and operation.buffer == "x"
         }
@@ -108,7 +108,7 @@ class _Layer(Builder):
 
     def remember(self, earlier: Id, value: Id, truncation: int = 0) -> None:
         """Settles what was read before it was made; derivatives are truncated on the way."""
-        self.settle(earlier, self.add(Truncated(self.dim(value), value, truncation)))
+        self.connect(earlier, self.add(Truncated(self.dim(value), value, truncation)))
 
     def normalized(self, value: Id) -> Id:
         """Renorm to a root-mean-square of 1."""
@@ -166,7 +166,7 @@ def gru(
     _, c = definitions.gru(layer, z, inner, c_before, layer.bend)
     outputs = layer.projections(c, (recurrent, other)) if other else [c]
     if other:
-        layer.settle(c_before, c)
+        layer.connect(c_before, c)
     layer.remember(s_before, layer.normalized(outputs[0]) if normalized else outputs[0])
     return layer.finish(*outputs)
 
@@ -182,7 +182,7 @@ def output_gru(
     u = layer.total([(layer.given(cells), 1.0), (layer.weighted(c_before), 1.0)])
     _, c = definitions.gru(layer, z, u, c_before, layer.bend)
     outputs = layer.projections(layer.multiply(c, o), (recurrent, other))
-    layer.settle(c_before, c)
+    layer.connect(c_before, c)
     layer.remember(s_before, outputs[0])
     return layer.finish(*outputs)
 
@@ -201,6 +201,6 @@ def composed_lstm(
     o = layer.function("sigmoid", layer.total([(o, 1.0), (layer.weighted(c), 1.0)]))
     m = layer.multiply(o, layer.function("tanh", c))
     outputs = layer.projections(m, (recurrent, other)) if other else [m]
-    layer.settle(c_before, c)
+    layer.connect(c_before, c)
     layer.remember(r_before, outputs[0])
     return layer.finish(*outputs, truncations=2)

@@ -32,9 +32,9 @@ LAYERS = {
 
 
 CELLS = {
-    "lstm": cells.lstm(1024, dropout=True),
-    "gru": cells.gru(1024, 256),
-    "gru_with_output_gate": cells.output_gru(1024),
+    "lstm": cells.lstm_cell(1024, dropout=True),
+    "gru": cells.gru_cell(1024, 256),
+    "gru_with_output_gate": cells.output_gru_cell(1024),
 }
 
 

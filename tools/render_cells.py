@@ -14,14 +14,15 @@ from nnet.kernels.cells import cell as cells
 from nnet.kernels.cells.cell import Cell, Program, gradient_of
 from nnet.kernels.cells.cpu import buffers_of, function_name
 from nnet.kernels.cells.parts import parts_between_products, width_of
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Function,
     Given,
     Id,
     Multiply,
     Offset,
     Operation,
-    Place,
     Push,
     Recurrence,
     RowGiven,
@@ -42,7 +43,7 @@ namespace {
 
 // Rows of a buffer, and whether results are added to what is there.
 struct CellBuffer {
-    Rows rows;
+    RowAddresses rows;
     int64_t adds;
 };
 
@@ -62,10 +63,9 @@ struct Cell {
     float* scratch;               // (threads, sums, dim)
 };
 
-inline float sigmoid_slope(float y) { return y * (1.0f - y); }
-inline float sigmoid_push(float y) { return 2.0f * y - 1.0f; }
-inline float tanh_slope(float y) { return 1.0f - y * y; }
-inline float tanh_push(float y) { return y; }
+"""
+
+RUN = """\
 
 using Row = void (*)(const Cell*, int64_t, int64_t, float*);
 
@@ -101,10 +101,10 @@ NAMES = {"sigmoid": "sigmoid", "tanh": "hyperbolic_tangent"}
 def programs() -> Iterator[Program]:
     """All programs that there are in C++; what is one column stands for any number."""
     kinds: tuple[Cell, ...] = (
-        cells.lstm(1),
-        cells.lstm(1, dropout=True),
-        cells.output_gru(1),
-        cells.gru(1, 1),
+        cells.lstm_cell(1),
+        cells.lstm_cell(1, dropout=True),
+        cells.output_gru_cell(1),
+        cells.gru_cell(1, 1),
     )
     for cell in kinds:
         yield from dict.fromkeys(cell.forward(keeps=keeps) for keeps in (False, True))
@@ -115,15 +115,33 @@ def programs() -> Iterator[Program]:
         )
 
 
+def _of_outputs() -> str:
+    """Slopes of nonlinearities and pushes of self-repair, as functions of the output."""
+    texts = []
+    for name in NAMES:
+        function = FUNCTIONS[name]
+        for kind, expression in (("slope", function.slope_text), ("push", function.push_text)):
+            texts.append(f"inline float {name}_{kind}(float y) {{ return {expression}; }}\n")
+    return "".join(texts)
+
+
 def render() -> str:
-    """The whole file."""
+    """The text of cells.cpp: a function in C++ for each part of each program."""
     rows, functions = [], []
     for program in programs():
         for number, part in enumerate(parts_between_products(program.recurrence)):
             name = function_name(program, number)
             rows.append(_Row(name, part.program).text())
             functions.append(_function(name, part.program))
-    return "\n".join([HEAD, *rows, LAYOUTS, *functions, '}  // extern "C"\n'])
+    return "\n".join(
+        [
+            HEAD + _of_outputs() + RUN,
+            *rows,
+            LAYOUTS,
+            *functions,
+            '}  // extern "C"\n',
+        ]
+    )
 
 
 def _function(name: str, program: Recurrence) -> str:
@@ -160,7 +178,7 @@ class _Row:
         self.known: dict[Id, str] = {}
 
     def text(self) -> str:
-        """The function."""
+        """The text of the function in C++."""
         self._head()
         self.lines += ["#pragma GCC ivdep", "    for (int64_t k = 0; k < dim; ++k) {"]
         for value in sorted(self.wanted):
@@ -199,7 +217,7 @@ class _Row:
     def _add(self, line: str) -> None:
         self.lines.append(f"        {line}")
 
-    def _store(self, name: str, place: Place) -> None:
+    def _store(self, name: str, place: BufferColumns) -> None:
         where = f"{_name(place.buffer)}[{_column(place.column)}]"
         if self._may_add(place.buffer):
             name = f"(adds_{_name(place.buffer)} ? {where} : 0.0f) + {name}"
@@ -269,7 +287,7 @@ def _column(number: int) -> str:
 
 
 def main() -> None:
-    """Writes the file."""
+    """Writes cells.cpp."""
     FILE.write_text(render())
 
 

@@ -21,7 +21,7 @@ ROWS = 64
 
 NOTHING = Epilogue()
 
-Part = tuple[Tensor, Tensor]
+TermWithWeight = tuple[Tensor, Tensor]
 """Rows of a term, and the part of the weight that belongs to it."""
 
 
@@ -72,17 +72,19 @@ class BlockedAffine:
         others = [(_split(view, times, length), scale) for view, scale in beside]
         scratch = result.new_empty((times * batch, result.shape[-1])) if replace else None
         for number, rows in enumerate(_split(result, times, length)):
-            made = rows if scratch is None else scratch[: rows.shape[0]]
-            _multiply(made, [(part[number], block) for part, block in parts], once)
-            _activate(made, self.epilogue)
+            product = rows if scratch is None else scratch[: rows.shape[0]]
+            _multiply(product, [(part[number], block) for part, block in parts], once)
+            _activate(product, self.epilogue)
             for other, scale in others:
-                torch.add(made, other[number], alpha=scale, out=rows)
+                torch.add(product, other[number], alpha=scale, out=rows)
         return result if late is None else result.add_(late)
 
-    def _products(self, sources: Sequence[Tensor], length: int) -> tuple[list[Part], Tensor | None]:
+    def _products(
+        self, sources: Sequence[Tensor], length: int
+    ) -> tuple[list[TermWithWeight], Tensor | None]:
         """Terms that change in time; and what is the same at all times, `(1 or batch, dim)`."""
         once = None if self.bias is None else self.bias.unsqueeze(0)
-        moving: list[Part] = []
+        moving: list[TermWithWeight] = []
         for term, block in zip(self.terms, self.blocks, strict=True):
             view = term.view(sources[term.source])
             if view.dtype != block.dtype:
@@ -127,7 +129,7 @@ def _split(view: Tensor, times: int, length: int) -> Sequence[Tensor]:
     return [part.reshape(-1, part.shape[-1]) for part in view.split(times)]
 
 
-def _multiply(out: Tensor, parts: Sequence[Part], once: Tensor | None) -> None:
+def _multiply(out: Tensor, parts: Sequence[TermWithWeight], once: Tensor | None) -> None:
     """The sum of the terms' products, and of what is the same at all times."""
     row = once if once is not None and once.shape[0] == 1 else None
     rounded = bool(parts) and parts[0][1].dtype != out.dtype
@@ -147,11 +149,11 @@ def _multiply(out: Tensor, parts: Sequence[Part], once: Tensor | None) -> None:
         out.view(-1, *once.shape).add_(once)
 
 
-def _activate(made: Tensor, epilogue: Epilogue) -> None:
+def _activate(rows: Tensor, epilogue: Epilogue) -> None:
     """Activation, scales and offsets, in place."""
     if epilogue.activation:
-        FUNCTIONS[epilogue.activation].in_place(made)
+        FUNCTIONS[epilogue.activation].in_place(rows)
     if epilogue.scales is not None:
-        made.mul_(epilogue.scales)
+        rows.mul_(epilogue.scales)
     if epilogue.offsets is not None:
-        made.add_(epilogue.offsets)
+        rows.add_(epilogue.offsets)

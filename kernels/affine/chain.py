@@ -32,7 +32,7 @@ class Link(NamedTuple):
     """One affine transform, of values that are known by numbers.
 
     Attributes:
-        made: the value, `(times, batch, dim)`.
+        value: its number; `(times, batch, dim)`.
         sources: the values that `Term.source` counts.
         terms: what is spliced; scales must be 1 (fold them into the weights), no `positions`.
         weight: for them, from `pack`; None if there are none.
@@ -40,7 +40,7 @@ class Link(NamedTuple):
         own_bias: a value with one row for each sequence that takes its place, or None.
     """
 
-    made: int
+    value: int
     times: int
     dim: int
     sources: tuple[int, ...]
@@ -77,7 +77,7 @@ class AffineChain:
     ) -> None:
         self._bf16 = bf16
         self._links = links  # the table has addresses of their weights
-        shapes = {link.made: (link.times, batch, link.dim) for link in links}
+        shapes = {link.value: (link.times, batch, link.dim) for link in links}
         self._shapes = [shapes[value] for value in kept]
         table = _Table(links, kept, outer, batch)
         self._floats = table.arena.size
@@ -124,14 +124,14 @@ class _Value(NamedTuple):
 
 
 class _Arena:
-    """Which floats are free."""
+    """Memory that values share: which of its floats are free, as (start, count)."""
 
     def __init__(self) -> None:
         self.size = 0
         self._free: list[tuple[int, int]] = []
 
     def take(self, count: int) -> int:
-        """The beginning of so many floats."""
+        """Takes `count` floats that are free, and says where they begin."""
         for number, (start, free) in enumerate(self._free):
             if free >= count:
                 self._free[number] = (start + count, free - count)
@@ -159,7 +159,8 @@ class _Layout(NamedTuple):
 
     @classmethod
     def of(cls, times: int, batch: int, even: bool) -> _Layout:
-        """One group if all rows are evenly spaced; else one for each sequence, or each time."""
+        """The layout with one group if all rows are evenly spaced; else with one for each sequence,
+        or for each time."""
         if batch == 1 or even:
             return cls(batch, 1, times * batch, batch > 1)
         if times >= LONG:
@@ -168,6 +169,8 @@ class _Layout(NamedTuple):
 
     def strides(self, step: int, pitch: int) -> tuple[int, int]:
         """Floats between groups and between rows of a value whose rows are `step` times apart."""
+        # Row (t, b) begins (t step batch + b) pitch floats on: rows of a group go through one of t
+        # and b, groups through the other. In a single group m = t batch + b goes through both.
         time = step * self.batch * pitch
         return (time, pitch) if self.along_batch else (pitch, time)
 
@@ -189,11 +192,11 @@ class _Table:
         }
         self._kept = {value: OTHERS + len(outer) + number for number, value in enumerate(kept)}
         self._owned: dict[int, tuple[int, int]] = {}
-        self._dims = {**outer, **{link.made: link.dim for link in links}}
+        self._dims = {**outer, **{link.value: link.dim for link in links}}
         last = {value: number for number, link in enumerate(links) for value in link.reads}
         for number, link in enumerate(links):
             dying = {v for v in link.reads if last[v] == number and v in self._owned}
-            self._values[link.made] = self._place(link, dying)
+            self._values[link.value] = self._place(link, dying)
             self._add(link)
             for value in dying:
                 if value in self._owned:
@@ -201,21 +204,21 @@ class _Table:
 
     def _place(self, link: Link, dying: set[int]) -> _Value:
         """Where a value is made: over its only bypass, if nothing else needs that."""
-        if link.made in self._kept:
-            return _Value(self._kept[link.made], 0, link.dim)
+        if link.value in self._kept:
+            return _Value(self._kept[link.value], 0, link.dim)
         if len(link.epilogue.bypass) == 1:
             (term,) = link.epilogue.bypass
             source = link.sources[term.source]
             there = self._values[source]
             alone = source in dying and source not in (link.sources[t.source] for t in link.terms)
             if alone and term.step == 1 and term.dim == link.dim == self._dims[source]:
-                self._owned[link.made] = self._owned.pop(source)
+                self._owned[link.value] = self._owned.pop(source)
                 return there._replace(floats=there.floats + term.start * self._batch * there.pitch)
         pitch = -(-link.dim // LINE) * LINE
         pitch += LINE if pitch % PAGE == 0 else 0
         size = link.times * self._batch * pitch
-        self._owned[link.made] = (self.arena.take(size), size)
-        return _Value(ARENA, self._owned[link.made][0], pitch)
+        self._owned[link.value] = (self.arena.take(size), size)
+        return _Value(ARENA, self._owned[link.value][0], pitch)
 
     def _add(self, link: Link) -> None:
         epilogue = link.epilogue
@@ -226,14 +229,14 @@ class _Table:
         begin = 0
         for term in link.terms:
             rows = self._rows(link, term, layout)
-            self._terms.append(_words(packed.Term, **rows, begin=begin, end=begin + term.dim))
+            self._terms.append(_words(packed.PackedTerm, **rows, begin=begin, end=begin + term.dim))
             begin += term.dim
         for term in epilogue.bypass:
             scale = int(np.float64(term.scale).view(np.int64))
             rows = self._rows(link, term, layout)
             self._bypasses.append(_words(packed.Bypass, **rows, scale=scale))
-        made = self._values[link.made]
-        group, stride = layout.strides(1, made.pitch)
+        result = self._values[link.value]
+        group, stride = layout.strides(1, result.pitch)
         words = _words(
             packed.Affine,
             groups=layout.groups,
@@ -249,14 +252,14 @@ class _Table:
             scales=_pointer(epilogue.scales),
             offsets=_pointer(epilogue.offsets),
             bypass=bypasses,
-            out=made.at(0),
+            out=result.at(0),
             group=group,
             stride=stride,
         )
         self._affines.append(words)
 
     def _bias(self, link: Link, layout: _Layout) -> dict[str, Word]:
-        """One row for all; or for each sequence one, whose rows are repeated."""
+        """Where the bias is: one row for all; or one for each sequence, whose rows are repeated."""
         if link.own_bias is None:
             return {"bias": _pointer(link.bias), "bias_group": 0, "bias_stride": 0, "period": 0}
         there = self._values[link.own_bias]
@@ -281,11 +284,11 @@ class _Table:
         rows = [*self._affines, *self._terms, *self._bypasses]
         words = [word for row in rows for word in row]
         affines, terms = (sum(map(len, part)) for part in (self._affines, self._terms))
-        found = [(n, word) for n, word in enumerate(words) if isinstance(word, _Address)]
+        addresses = [(n, word) for n, word in enumerate(words) if isinstance(word, _Address)]
         return (
             np.array([4 * w.floats if isinstance(w, _Address) else w for w in words], np.int64),
-            np.array([place for place, _ in found]),
-            np.array([word.slot for _, word in found]),
+            np.array([place for place, _ in addresses]),
+            np.array([word.slot for _, word in addresses]),
             [8 * affines, 8 * (affines + terms)],
         )
 

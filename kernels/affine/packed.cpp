@@ -126,7 +126,7 @@ void multiply_tile(const Affine& affine, const Tile& tile, int64_t begin, int64_
                    const float* weight, Ahead ahead, float* made) {
     const int64_t rows = std::exchange(ahead.rows, 0);
     for (int64_t t = 0; t < affine.terms; ++t) {
-        const Term& term = affine.term[t];
+        const PackedTerm& term = affine.term[t];
         const int64_t from = std::max(begin, term.begin), columns = std::min(end, term.end) - from;
         if (columns <= 0) continue;
         if (from + columns == affine.depth) ahead.rows = rows;
@@ -195,7 +195,7 @@ void run_part(const Affine& affine, int64_t part, int64_t parts) {
 
 }  // namespace
 
-NNET_LAYOUT(Term, rows, group, stride, begin, end)
+NNET_LAYOUT(PackedTerm, rows, group, stride, begin, end)
 NNET_LAYOUT(Bypass, rows, group, stride, scale)
 NNET_LAYOUT(Affine, groups, rows, columns, depth, terms, bypasses, term, weight, bias, bias_group,
             bias_stride, period, relu, scales, offsets, bypass, out, group, stride)

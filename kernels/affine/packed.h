@@ -33,7 +33,7 @@ struct One {
 };
 
 // Rows are numbered within groups: row i of group g lies at `rows + g group + i stride`.
-struct Term {
+struct PackedTerm {
     const float* rows;
     int64_t group, stride;
     int64_t begin, end;  // rows of the weight that belong to it
@@ -49,7 +49,7 @@ struct Affine {
     int64_t groups, rows, columns;  // of the result
     int64_t depth;                  // columns of all terms
     int64_t terms, bypasses;
-    const Term* term;
+    const PackedTerm* term;
     const float* weight;  // for each kColumns columns: (depth, kColumns)
     const float* bias;    // one, or row i has row i % period of its group; or null
     int64_t bias_group, bias_stride, period;

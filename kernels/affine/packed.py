@@ -31,9 +31,9 @@ SHELF = 1 << 22
 """Floats of a piece of memory that weights are put into."""
 
 
-class Term(Struct):
-    """Rows that are multiplied with some rows of the weight: row i of group g begins at
-    `rows + 4 (g group + i stride)`."""
+class PackedTerm(Struct):
+    """One term of a transform as C++ reads it: rows that are multiplied with rows `begin` up to
+    `end` of the weight. Row i of group g begins at `rows + 4 (g group + i stride)`."""
 
     _fields_ = (
         ("rows", c_void_p),
@@ -42,7 +42,7 @@ class Term(Struct):
 
 
 class Bypass(Struct):
-    """Rows that are added to the result."""
+    """A bypass as C++ reads it: rows that are added to the result, times `scale`."""
 
     _fields_ = (
         ("rows", c_void_p),
@@ -52,11 +52,11 @@ class Bypass(Struct):
 
 
 class Affine(Struct):
-    """One transform; see packed.h."""
+    """One spliced affine transform as C++ reads it; packed.h says what each member is."""
 
     _fields_ = (
         *((name, c_int64) for name in ("groups", "rows", "columns", "depth", "terms", "bypasses")),
-        ("term", POINTER(Term)),
+        ("term", POINTER(PackedTerm)),
         *((name, c_void_p) for name in ("weight", "bias")),
         *((name, c_int64) for name in ("bias_group", "bias_stride", "period", "relu")),
         *((name, c_void_p) for name in ("scales", "offsets")),
@@ -111,8 +111,9 @@ def pack(blocks: Sequence[Tensor], *, bf16: bool = False) -> Tensor:
 
 
 def _split_weights(blocks: Sequence[Tensor]) -> Tensor:
-    """As float32 words of two numbers each: a panel's steps, of each step its numbers, then rests,
-    of each two halves of the columns, of each pairs of rows."""
+    """Weights as float32 words of two bfloat16 numbers each. A panel is its steps; a step has first
+    numbers, then what is left of them; each of these is two halves of the columns, and a half is
+    pairs of rows."""
     padded = torch.cat([_padded(block, STEP, 2 * SIDE) for block in blocks])
     rounded = padded.bfloat16()
     numbers = torch.stack((rounded, (padded - rounded.float()).bfloat16()))
@@ -121,7 +122,7 @@ def _split_weights(blocks: Sequence[Tensor]) -> Tensor:
 
 
 def _padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
-    """With zeros up to multiples of rows and columns, in float32."""
+    """A matrix in float32, filled up with zeros to multiples of `rows` and `columns`."""
     height, width = (-(-n // m) * m for n, m in zip(matrix.shape, (rows, columns), strict=True))
     whole = torch.zeros(height, width)
     whole[: matrix.shape[0], : matrix.shape[1]] = matrix
@@ -149,9 +150,9 @@ class _Shelves:
             if ahead + count > len(self._shelf):  # numpy asks for huge pages, torch does not
                 self._shelf = torch.from_numpy(np.empty(max(SHELF, count + LINE), dtype=np.float32))
                 ahead = self._ahead()
-            found = self._shelf[ahead : ahead + count]
+            room = self._shelf[ahead : ahead + count]
             self._shelf = self._shelf[ahead + count :]
-        return found
+        return room
 
     def _ahead(self) -> int:
         return -(self._shelf.data_ptr() // self._shelf.element_size()) % LINE

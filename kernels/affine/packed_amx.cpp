@@ -20,7 +20,7 @@ constexpr int64_t kFewPanels = 8;        // whose products take less time than c
 constexpr int64_t kAhead = 4;            // steps whose weights are fetched
 static_assert(kColumns == 2 * kSide, "a panel of weights is two registers wide");
 
-int64_t steps_of(const Term& term) { return (term.end - term.begin + kStep - 1) / kStep; }
+int64_t steps_of(const PackedTerm& term) { return (term.end - term.begin + kStep - 1) / kStep; }
 
 // 16 floats as bfloat16 numbers, and what is left as others.
 inline void split(__m512 x, Number* to, Number* rest) {
@@ -34,7 +34,7 @@ inline void split(__m512 x, Number* to, Number* rest) {
 // The rows of a tile for all terms, `values` (steps, kValues).
 void convert(const Affine& affine, const Tile& tile, Number* values) {
     for (int64_t t = 0; t < affine.terms; ++t) {
-        const Term& term = affine.term[t];
+        const PackedTerm& term = affine.term[t];
         const int64_t columns = term.end - term.begin, steps = steps_of(term);
         for (int64_t i = 0; i < tile.end - tile.row; ++i) {
             const float* x = term.rows + tile.at(term) + i * term.stride;

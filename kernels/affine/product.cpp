@@ -59,7 +59,7 @@ class Sums {
     }
 
     // Adds them to `sums` and to those `dim` and 2 `dim` further on.
-    void settle(int64_t columns, int64_t dim, double* sums) const {
+    void add_to(int64_t columns, int64_t dim, double* sums) const {
         alignas(64) float first[kSide], total[kSide], square[kSide], on[kSide];
         _mm512_store_ps(first, first_);
         _mm512_store_ps(total, total_);
@@ -147,7 +147,7 @@ class Finish {
             _mm512_mask_storeu_ps(out, mask, rectified);
         }
         const int64_t dim = all_.columns;
-        sums.settle(columns, dim, all_.sums + row_ / kGroup * 3 * dim + column);
+        sums.add_to(columns, dim, all_.sums + row_ / kGroup * 3 * dim + column);
     }
 
     const Product& all_;

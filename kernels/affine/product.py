@@ -29,7 +29,7 @@ from nnet.kernels.native import (
     has_matrix_units,
     is_native,
     is_traceable,
-    operator,
+    native_operator,
 )
 
 GROUP = 128
@@ -114,7 +114,7 @@ def _fake_with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> 
     return a.new_empty((a.shape[0], b.shape[1]))
 
 
-@operator(
+@native_operator(
     "product_with_bias(Tensor a, Tensor b, Tensor? bias, float scale) -> Tensor", _fake_with_bias
 )
 def _with_bias(a: Tensor, b: Tensor, bias: Tensor | None, scale: float) -> Tensor:

@@ -97,14 +97,14 @@ class ScatterObserver:
         raise NotImplementedError
 
     def take(self, inputs: ScatterSums, derivatives: ScatterSums) -> None:
-        """Gets it."""
+        """Receives the sums of a call in place of its rows."""
         raise NotImplementedError
 
 
 def wanted_of(observer: object, dtype: torch.dtype) -> tuple[Projection, Projection] | None:
     """What an observer wants in place of a call, in the type of the rows."""
-    found = observer.projections() if isinstance(observer, ScatterObserver) else None
-    if found is None:
+    projections = observer.projections() if isinstance(observer, ScatterObserver) else None
+    if projections is None:
         return None
-    inputs, derivatives = (p._replace(matrix=p.matrix.to(dtype)) for p in found)
+    inputs, derivatives = (p._replace(matrix=p.matrix.to(dtype)) for p in projections)
     return inputs, derivatives

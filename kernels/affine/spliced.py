@@ -126,7 +126,8 @@ def _joined(
 
 
 def finish(result: Tensor, sources: Sequence[Tensor], epilogue: Epilogue) -> Tensor:
-    """The epilogue, in place."""
+    """Applies activation, scales, offsets and bypass to a result `(length, batch, dim)`, in
+    place."""
     if epilogue.activation:
         FUNCTIONS[epilogue.activation].in_place(result)
     if epilogue.scales is not None:
@@ -167,7 +168,7 @@ class _SplicedAffine(Function):
         needs_weight, needs_bias, *needs_source = ctx.needs_input_grad[1:]
         if activation:
             gradient = FUNCTIONS[activation].backward(gradient, kept)
-        found = affine_gradients(
+        gradients = affine_gradients(
             sources,
             terms,
             weight,
@@ -178,7 +179,7 @@ class _SplicedAffine(Function):
             implementation=implementation,
         )
         bias_gradient = column_sums(gradient) if needs_bias and ctx.has_bias else None
-        return (None, found[0], bias_gradient, *found[1])
+        return (None, gradients[0], bias_gradient, *gradients[1])
 
 
 def affine_gradients(
@@ -192,7 +193,7 @@ def affine_gradients(
     *,
     implementation: Implementation = "reference",
 ) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradients for the weight and for each source, as far as they are needed.
+    """The derivatives with respect to the weight and to each source, as far as they are needed.
 
     Args:
         sources, terms, weight, observer, implementation: as for `spliced_affine`.
@@ -241,13 +242,14 @@ def _triton_gradients(
         own = [i for i, term in enumerate(terms) if term.source == number]
         read = [terms[i]._replace(source=0) for i in own]
         columns = [first[i] for i in own]
-        found = source_gradient(source, read, columns, weight, gradient) if needed else None
-        of_sources.append(found)
+        of_source = source_gradient(source, read, columns, weight, gradient) if needed else None
+        of_sources.append(of_source)
     return of_weight, of_sources
 
 
 def _once(gradient: Tensor, term: Term) -> Tensor:
-    """The gradient for a term's rows: its sum over time if they are the same at all times."""
+    """The derivative with respect to a term's rows: its sum over time if they are the same at all
+    times."""
     if term.step == 0 and term.positions is None:
         return gradient.sum(dim=0, keepdim=True)
     return gradient

@@ -120,26 +120,22 @@ def _are_narrow(terms: Sequence[Term]) -> bool:
 def add_to_sources(
     gradient: Tensor, terms: Sequence[Term], sources: Sequence[Tensor], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """From the gradient of spliced rows to those of the sources.
-
-    Args:
-        gradient: `(times, batch, columns)`, of the terms' columns side by side.
-    """
-    found: list[Tensor | None] = [None] * len(sources)
+    """Adds the derivative with respect to spliced rows up to that with respect to each source."""
+    of_sources: list[Tensor | None] = [None] * len(sources)
     column = 0
     for term in terms:
         part = gradient.narrow(-1, column, term.dim)
         column += term.dim
         if not needed[term.source]:
             continue
-        source, target = sources[term.source], found[term.source]
+        source, target = sources[term.source], of_sources[term.source]
         if target is None and _is_whole(term, source) and part.is_contiguous():
-            found[term.source] = part * term.scale if term.scale != 1.0 else part
+            of_sources[term.source] = part * term.scale if term.scale != 1.0 else part
             continue
         if target is None:
-            found[term.source] = target = torch.zeros_like(source)
+            of_sources[term.source] = target = torch.zeros_like(source)
         add_rows(target, term, part)
-    return found
+    return of_sources
 
 
 def add_rows(target: Tensor, term: Term, part: Tensor) -> None:

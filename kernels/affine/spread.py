@@ -85,21 +85,21 @@ def is_range(term: Term, source: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Left:
-    """A gradient for the rows that a term reads, which another operation leaves to this one to add
-    to its own for the same source; the term `is_range`."""
+    """A derivative with respect to the rows that a term reads, which another operation leaves to
+    this one to add to its own for the same source; the term `is_range`."""
 
     gradient: Tensor
     term: Term
 
     def rows(self, times: int) -> list[Tensor | None]:
         """For each time of the source its rows of the gradient, without the scale."""
-        found: list[Tensor | None] = [None] * times
+        rows: list[Tensor | None] = [None] * times
         _, start, step, length, *_ = self.term
-        found[start : start + (length - 1) * step + 1 : step] = self.gradient.unbind()
-        return found
+        rows[start : start + (length - 1) * step + 1 : step] = self.gradient.unbind()
+        return rows
 
     def write(self, target: Tensor, block: slice) -> None:
-        """Writes the gradient for the times `block` of the source to `target`."""
+        """Writes the derivative with respect to the times `block` of the source to `target`."""
         _, start, step, length, *_ = self.term
         bounds = (-(-(time - start) // step) for time in (block.start, block.stop))
         first, end = (min(max(bound, 0), length) for bound in bounds)
@@ -118,9 +118,9 @@ class Left:
 def reader_of(source: Tensor, results: Sequence[Tensor]) -> Any:
     """The node of a spread affine transform of `source` itself, among those that made `results`.
 
-    What depends on those results, and on `source` besides, may leave its gradient for `source` in
-    the node's list `left`: the node adds its own while it is in the cache. None if there is no such
-    node.
+    What depends on those results, and on `source` besides, may leave its derivative with respect to
+    `source` in the node's list `left`: the node adds its own while it is in the cache. None if
+    there is no such node.
     """
     for result in results:
         node = result.grad_fn
@@ -164,11 +164,11 @@ class _SpreadAffine(Function):
         of_weight, of_bias, of_source = ctx.needs_input_grad[2:]
         left = ctx.left.pop() if ctx.left else None
         given = gradient.contiguous()
-        made = _Gradients(ctx.terms, weight, source, given, ctx.shown.implementation)
-        found = made.of_source(left) if of_source else None
-        whole = made.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
+        gradients = _Gradients(ctx.terms, weight, source, given, ctx.shown.implementation)
+        source_gradient = gradients.of_source(left) if of_source else None
+        whole = gradients.of_weight(ctx.shown, projected, ctx.powers) if of_weight else None
         bias = column_sums(gradient) if of_bias and ctx.has_bias else None
-        return None, None, whole, bias, found
+        return None, None, whole, bias, source_gradient
 
 
 def _stacked(weight: Tensor, terms: Sequence[Term]) -> Tensor:
@@ -208,7 +208,7 @@ def _spread(gradient: Tensor, terms: Sequence[Term], times: int) -> Tensor:
 
 
 class _Gradients:
-    """The gradients for weight and source.
+    """The derivatives with respect to weight and source.
 
     Args:
         gradient: for the result.
@@ -227,7 +227,7 @@ class _Gradients:
         self._gradient, self._spread = gradient, _spread(gradient, terms, len(source))
 
     def of_source(self, left: Left | None) -> Tensor:
-        """The gradient for the source, with what was left to be added."""
+        """The derivative with respect to the source, with what was left to be added."""
         stacked, target = _stacked(self._weight, self._terms), torch.empty_like(self._source)
         spread, rows = self._spread.flatten(0, 1), target.flatten(0, 1)
         native = self._implementation == "native" and by_units(spread, stacked, rows)
@@ -244,7 +244,7 @@ class _Gradients:
         return target
 
     def of_weight(self, shown: _Shown, projected: Tensor, of_times: Tensor | None) -> Tensor:
-        """The gradient for the weight; shows the observer what it wants.
+        """The derivative with respect to the weight; shows the observer what it wants.
 
         Args:
             projected: each row of the source times each term's part of the inputs' projection.

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from nnet.kernels.affine.packed import Affine, Bypass, Term, run, table_of
+from nnet.kernels.affine.packed import Affine, Bypass, PackedTerm, run, table_of
 
-AFFINE, TERM, BYPASS = map(table_of, (Affine, Term, Bypass))
+AFFINE, TERM, BYPASS = map(table_of, (Affine, PackedTerm, Bypass))
 
 
 class AffineSteps:
@@ -66,6 +66,6 @@ class AffineSteps:
 
 
 def _addresses(rows: Tensor, firsts: np.ndarray) -> np.ndarray:
-    """Where rows begin."""
-    found: np.ndarray = rows.data_ptr() + rows.element_size() * rows.stride(0) * firsts
-    return found
+    """The addresses of rows `firsts` of a tensor, int64."""
+    addresses: np.ndarray = rows.data_ptr() + rows.element_size() * rows.stride(0) * firsts
+    return addresses

@@ -57,10 +57,10 @@ class Epilogue(NamedTuple):
     bypass: tuple[Term, ...] = ()
 
 
-Rows = tuple[Tensor, float]
+ScaledRows = tuple[Tensor, float]
 """A term's rows `(count or 1, batch, dim)` and their scale."""
 
-Observer = Callable[[Sequence[Rows], Tensor], None]
+Observer = Callable[[Sequence[ScaledRows], Tensor], None]
 """Sees, in the backward pass, the terms' rows and the derivative `(count, batch, dim)` of the
 result: what natural gradient is computed from."""
 

@@ -66,7 +66,7 @@ def _own_rows(count, batch, ROWS: tl.constexpr):
 
 
 @device_function
-def _place(time, entry, head, batch, heads):
+def _head_row(time, entry, head, batch, heads):
     """The number of a row of one head."""
     return (time * batch + entry) * heads + head
 
@@ -74,7 +74,7 @@ def _place(time, entry, head, batch, heads):
 @device_function
 def _row(stored_row, entry, head, batch, heads, width):
     """Where a head's columns of a row begin."""
-    return _place(stored_row, entry, head, batch, heads) * width
+    return _head_row(stored_row, entry, head, batch, heads) * width
 
 
 @device_function
@@ -106,6 +106,9 @@ def _forward(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS rows (t, b) and one head: the weights w = softmax(key_scale q.k + bias) (positions,)
+    and the weighted sum y of values (value_dim,). A head's columns of `x` are its key, value, query
+    and biases."""
     m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
@@ -135,11 +138,11 @@ def _forward(
         at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width) + key_dim
         value = tl.load(at[:, None] + v[None, :], mask=there, other=0.0)
         total += _column(share, n, POSITIONS)[:, None] * value.to(tl.float32)
-    made = m.to(tl.int64) * heads + head
+    head_row = m.to(tl.int64) * heads + head
     mask = valid[:, None] & (v < value_dim)[None, :]
-    tl.store(y + made[:, None] * value_dim + v[None, :], total, mask=mask)
+    tl.store(y + head_row[:, None] * value_dim + v[None, :], total, mask=mask)
     mask = valid[:, None] & (p < positions)[None, :]
-    tl.store(weights + made[:, None] * positions + p[None, :], share, mask=mask)
+    tl.store(weights + head_row[:, None] * positions + p[None, :], share, mask=mask)
 
 
 @kernel(
@@ -175,16 +178,18 @@ def _score_gradient(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS rows (t, b) and one head: the derivative with respect to the scores (positions,)
+    before their softmax."""
     m, valid, time, entry = _own_rows(count, batch, ROWS)
     head = tl.program_id(1)
     v, p = tl.arange(0, VALUE), tl.arange(0, POSITIONS)
     width = 2 * key_dim + value_dim + positions
-    made = m.to(tl.int64) * heads + head
+    head_row = m.to(tl.int64) * heads + head
     value_mask = valid[:, None] & (v < value_dim)[None, :]
-    at = of_result + made[:, None] * value_dim + v[None, :]
+    at = of_result + head_row[:, None] * value_dim + v[None, :]
     given = tl.load(at, mask=value_mask, other=0.0).to(tl.float32)
     mask = valid[:, None] & (p < positions)[None, :]
-    at = made[:, None] * positions + p[None, :]
+    at = head_row[:, None] * positions + p[None, :]
     share = tl.load(weights + at, mask=mask, other=0.0).to(tl.float32)
     of_share = tl.load(of_weights + at, mask=mask, other=0.0).to(tl.float32)
     for n in range(positions):
@@ -233,6 +238,8 @@ def _collect(
     POSITIONS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """For ROWS stored rows and one head: the derivative with respect to the row's key, value and
+    query, added up over the output times that read it under each position."""
     _, valid, mine, entry = _own_rows(stored, batch, ROWS)
     head = tl.program_id(1)
     k, v, p = tl.arange(0, KEY), tl.arange(0, VALUE), tl.arange(0, POSITIONS)
@@ -247,26 +254,26 @@ def _collect(
         time = tl.load(readers + mine * positions + n)  # that reads this row under number n
         there = time >= 0
         time = tl.maximum(time, 0)
-        made = _place(time, entry, head, batch, heads)
-        of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
+        head_row = _head_row(time, entry, head, batch, heads)
+        of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         row = tl.load(index + time * positions + here)
         query_at = x + _row(row, entry, head, batch, heads, width) + key_dim + value_dim
         query_mask = there[:, None] & key_mask
         query = tl.load(query_at[:, None] + k[None, :], mask=query_mask, other=0.0)
         of_key += of_score[:, None] * query.to(tl.float32)
-        share = tl.load(weights + made * positions + n, mask=there, other=0.0).to(tl.float32)
-        result_at = of_result + made[:, None] * value_dim + v[None, :]
+        share = tl.load(weights + head_row * positions + n, mask=there, other=0.0).to(tl.float32)
+        result_at = of_result + head_row[:, None] * value_dim + v[None, :]
         result_mask = there[:, None] & (v < value_dim)[None, :]
         given = tl.load(result_at, mask=result_mask, other=0.0)
         of_value += share[:, None] * given.to(tl.float32)
         row = tl.load(index + safe_own * positions + n)
         there = (own >= 0) & (row >= 0)
-        made = _place(safe_own, entry, head, batch, heads)
-        of_score = tl.load(of_logits + made * positions + n, mask=there, other=0.0)
+        head_row = _head_row(safe_own, entry, head, batch, heads)
+        of_score = tl.load(of_logits + head_row * positions + n, mask=there, other=0.0)
         key_at = x + _row(tl.maximum(row, 0), entry, head, batch, heads, width)
         key = tl.load(key_at[:, None] + k[None, :], mask=there[:, None] & key_mask, other=0.0)
         of_query += of_score[:, None] * key.to(tl.float32)
-    result = _place(safe_own, entry, head, batch, heads)
+    result = _head_row(safe_own, entry, head, batch, heads)
     inside = (p < positions)[None, :]
     bias_at = of_logits + result[:, None] * positions + p[None, :]
     of_bias = tl.load(bias_at, mask=(own >= 0)[:, None] & inside, other=0.0)
@@ -319,7 +326,16 @@ def _fake_forward(
 def forward(
     x: Tensor, heads: Sequence[int], key_scale: float, index: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`nnet.kernels.attention.reference.restricted_attention`."""
+    """Restricted self-attention on a GPU: `nnet.kernels.attention.reference.restricted_attention`.
+
+    Args:
+        x: `(stored times, batch, heads * (2 key_dim + value_dim + positions))`.
+        heads: the first five fields of `Heads`.
+        index: `(output times, positions)`, the stored row at each position, or -1.
+
+    Returns:
+        y `(output times, batch, heads, value_dim)` and w `(output times, batch, heads, positions)`.
+    """
     y, weights = _fake_forward(x, heads, key_scale, index)
     count, batch = y.shape[:2]
     if y.numel():
@@ -358,7 +374,7 @@ def backward(
     key_scale: float,
     index: Tensor,
 ) -> Tensor:
-    """The gradient for `x`, given those for both results."""
+    """The derivative with respect to `x`, in its shape, from those with respect to y and w."""
     target = _fake_backward(x)
     if of_result.numel() == 0 or x.numel() == 0:
         return target.zero_()

@@ -57,8 +57,8 @@ def restricted_attention(
         y `(count, batch, heads, value_dim)` and w `(count, batch, heads, positions)`.
     """
     if uses_triton(implementation, x):
-        made: tuple[Tensor, Tensor] = _RestrictedAttention.apply(x, heads, windows)
-        return made
+        results: tuple[Tensor, Tensor] = _RestrictedAttention.apply(x, heads, windows)
+        return results
     parts = x.unflatten(-1, (heads.number, -1)).split(heads.sizes, dim=-1)
     keys, values, queries, biases = parts
     query = windows.take(queries, heads.here) * heads.key_scale
@@ -73,7 +73,7 @@ def restricted_attention(
 
 
 class _RestrictedAttention(Function):
-    """Our kernels."""
+    """Restricted self-attention by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, heads: Heads, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -89,5 +89,7 @@ class _RestrictedAttention(Function):
         x, weights = ctx.saved_tensors
         of_result, of_weights = (gradient.contiguous() for gradient in gradients)
         heads = list(ctx.heads[:5])
-        found = backward(x, weights, of_result, of_weights, heads, ctx.heads.key_scale, ctx.index)
-        return found, None, None
+        of_input = backward(
+            x, weights, of_result, of_weights, heads, ctx.heads.key_scale, ctx.index
+        )
+        return of_input, None, None

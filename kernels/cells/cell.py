@@ -9,13 +9,13 @@ from functools import cache
 from nnet.kernels.cells import definitions
 from nnet.kernels.recurrence.gradient import Both, differentiate, forward_of
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Builder,
     Function,
     FunctionName,
     Given,
     Id,
     Multiply,
-    Place,
     Product,
     Recurrence,
     RowGiven,
@@ -27,11 +27,11 @@ REPAIRS = 1 << 16
 
 OUTPUT, KEPT, FED, INNER = "output", "kept", "fed", "before tanh"
 """Buffers: of the output, of what is kept for the derivative, of what a matrix multiplies, and of
-the gradient for what a GRU's tanh is taken of, to which nothing else is added."""
+the derivative with respect to what a GRU's tanh is taken of, to which nothing else is added."""
 
 
 def gradient_of(buffer: str) -> str:
-    """The buffer of the gradient for what is in a buffer."""
+    """The buffer of the derivative with respect to what is in a buffer."""
     return f"of {buffer}"
 
 
@@ -66,7 +66,7 @@ class Cell:
     inputs: tuple[str, ...]
     source: Recurrence
     outputs: tuple[Id, ...]
-    stores: tuple[tuple[Id, Place], ...] = ()
+    stores: tuple[tuple[Id, BufferColumns], ...] = ()
     inner: Id = -1
     kept: tuple[Id, ...] = ()
     weights: frozenset[int] = frozenset()
@@ -74,27 +74,33 @@ class Cell:
     counted: frozenset[int] = frozenset()
 
     def forward(self, *, keeps: bool = False) -> Program:
-        """From `inputs` to `output`; if it `keeps`, what saves the derivative time to `kept`."""
+        """The program from `inputs` to `output`; if it `keeps`, also to `kept`, which saves the
+        derivative time."""
         keeps = keeps and bool(self.kept)
         name = f"{self.name}_forward{'_keeping' if keeps else ''}"
         return Program(name, _forward(self, keeps))
 
     def backward(self, *, kept: bool = False, repaired: bool = False) -> Program:
-        """From the gradient for `output`, `inputs`, `output` and perhaps `kept` to the gradients
-        for `inputs`, and sums; with self-repair, or without."""
+        """The program of the derivatives with respect to `inputs`, and of sums over rows.
+
+        Args:
+            kept: it reads what was kept, besides the derivative with respect to `output`, `inputs`
+                and `output`; otherwise it computes that again.
+            repaired: with self-repair.
+        """
         kept = kept and bool(self.kept)
         variant = ("_from_kept" if kept else "") + ("_repaired" if repaired else "")
         return Program(
             f"{self.name}_backward{variant}", _both(self, kept, repaired).backward.program
         )
 
-    def _places(self, keeps: bool) -> dict[Id, list[Place]]:
+    def _places(self, keeps: bool) -> dict[Id, list[BufferColumns]]:
         dim = self.source.dim(self.outputs[0])
-        found = {v: [Place(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
-        found |= {value: [place] for value, place in self.stores}
+        places = {v: [BufferColumns(OUTPUT, n * dim)] for n, v in enumerate(self.outputs)}
+        places |= {value: [place] for value, place in self.stores}
         if keeps:
-            found |= {value: [Place(KEPT, n * dim)] for n, value in enumerate(self.kept)}
-        return found
+            places |= {value: [BufferColumns(KEPT, n * dim)] for n, value in enumerate(self.kept)}
+        return places
 
 
 @cache
@@ -105,14 +111,14 @@ def _forward(cell: Cell, keeps: bool) -> Recurrence:
 @cache
 def _both(cell: Cell, kept: bool, repaired: bool) -> Both:
     dim = cell.source.dim(cell.outputs[0])
-    given = {v: Place(gradient_of(OUTPUT), n * dim) for n, v in enumerate(cell.outputs)}
+    given = {v: BufferColumns(gradient_of(OUTPUT), n * dim) for n, v in enumerate(cell.outputs)}
     wanted = {
-        value: [Place(gradient_of(operation.buffer), operation.column)]
+        value: [BufferColumns(gradient_of(operation.buffer), operation.column)]
         for value, operation in enumerate(cell.source.operations)
         if isinstance(operation, Given)
     }
     if cell.inner >= 0:
-        wanted[cell.inner].insert(0, Place(INNER))
+        wanted[cell.inner].insert(0, BufferColumns(INNER))
     return differentiate(
         cell.source,
         cell._places(kept),
@@ -151,20 +157,20 @@ class _Source:
 
 
 @cache
-def lstm(cells: int, *, dropout: bool = False) -> Cell:
+def lstm_cell(cells: int, *, dropout: bool = False) -> Cell:
     """nnet3's LstmNonlinearityComponent: from x_i, x_f, x_g and x_o side by side (`gates`), c'
     (`previous`) and three columns (`masks`) to c and m. Its weights are the peepholes."""
-    made = _Source()
-    gates, (previous,) = made.given("gates", cells, 4), made.given("previous", cells)
-    masks = [made.builder.add(RowGiven("masks", n)) for n in range(3)] if dropout else []
-    outputs = definitions.lstm(made.builder, gates, previous, made.weigh, made.bend, masks)
+    unit = _Source()
+    gates, (previous,) = unit.given("gates", cells, 4), unit.given("previous", cells)
+    masks = [unit.builder.add(RowGiven("masks", n)) for n in range(3)] if dropout else []
+    outputs = definitions.lstm(unit.builder, gates, previous, unit.weigh, unit.bend, masks)
     repairs = frozenset(range(REPAIRS, REPAIRS + 5))
     return Cell(
         "lstm_dropout" if dropout else "lstm",
         ("gates", "previous", "masks") if dropout else ("gates", "previous"),
-        made.source,
+        unit.source,
         outputs,
-        kept=tuple(made.bent[n] for n in range(4)),
+        kept=tuple(unit.bent[n] for n in range(4)),
         weights=frozenset(range(3)),
         repairs=repairs,
         counted=repairs,
@@ -172,19 +178,19 @@ def lstm(cells: int, *, dropout: bool = False) -> Cell:
 
 
 @cache
-def output_gru(cells: int) -> Cell:
+def output_gru_cell(cells: int) -> Cell:
     """nnet3's OutputGruNonlinearityComponent: from z (`update`), x_h (`inner`) and c' (`previous`)
     to h and c; w c' feeds back."""
-    made = _Source()
+    unit = _Source()
     update, inner, previous = (
-        lane for name in ("update", "inner", "previous") for lane in made.given(name, cells)
+        lane for name in ("update", "inner", "previous") for lane in unit.given(name, cells)
     )
-    fed = made.builder.total([(inner, 1.0), (made.weigh(previous, 0), 1.0)])
-    outputs = definitions.gru(made.builder, update, fed, previous, made.bend)
+    fed = unit.builder.total([(inner, 1.0), (unit.weigh(previous, 0), 1.0)])
+    outputs = definitions.gru(unit.builder, update, fed, previous, unit.bend)
     return Cell(
         "output_gru",
         ("update", "inner", "previous"),
-        made.source,
+        unit.source,
         outputs,
         inner=inner,
         weights=frozenset([0]),
@@ -193,23 +199,23 @@ def output_gru(cells: int) -> Cell:
 
 
 @cache
-def gru(cells: int, states: int) -> Cell:
+def gru_cell(cells: int, states: int) -> Cell:
     """nnet3's GruNonlinearityComponent: from z (`update`), r (`reset`), x_h (`inner`), c'
     (`previous`) and s' (`state`) to h and c; W (r s') feeds back, and r s' is left in `fed`."""
-    made = _Source()
+    unit = _Source()
     (update,), (inner,), (previous,) = (
-        made.given(name, cells) for name in ("update", "inner", "previous")
+        unit.given(name, cells) for name in ("update", "inner", "previous")
     )
-    (reset,), (state,) = made.given("reset", states), made.given("state", states)
-    fed = made.multiply(reset, state)
-    total = made.builder.total([(inner, 1.0), (made.builder.add(Product(cells, fed, 0)), 1.0)])
-    outputs = definitions.gru(made.builder, update, total, previous, made.bend)
+    (reset,), (state,) = unit.given("reset", states), unit.given("state", states)
+    fed = unit.multiply(reset, state)
+    total = unit.builder.total([(inner, 1.0), (unit.builder.add(Product(cells, fed, 0)), 1.0)])
+    outputs = definitions.gru(unit.builder, update, total, previous, unit.bend)
     return Cell(
         "gru",
         ("update", "reset", "inner", "previous", "state"),
-        made.source,
+        unit.source,
         outputs,
-        stores=((fed, Place(FED)),),
+        stores=((fed, BufferColumns(FED)),),
         inner=inner,
         repairs=frozenset([REPAIRS]),
     )

@@ -6,7 +6,7 @@ namespace {
 
 // Rows of a buffer, and whether results are added to what is there.
 struct CellBuffer {
-    Rows rows;
+    RowAddresses rows;
     int64_t adds;
 };
 
@@ -26,9 +26,9 @@ struct Cell {
     float* scratch;               // (threads, sums, dim)
 };
 
-inline float sigmoid_slope(float y) { return y * (1.0f - y); }
-inline float sigmoid_push(float y) { return 2.0f * y - 1.0f; }
-inline float tanh_slope(float y) { return 1.0f - y * y; }
+inline float sigmoid_slope(float y) { return y * (1 - y); }
+inline float sigmoid_push(float y) { return 2 * y - 1; }
+inline float tanh_slope(float y) { return 1 - y * y; }
 inline float tanh_push(float y) { return y; }
 
 using Row = void (*)(const Cell*, int64_t, int64_t, float*);

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
-from nnet.kernels.cells.parts import Part, parts_between_products, width_of
+from nnet.kernels.cells.parts import ProgramPart, parts_between_products, width_of
 from nnet.kernels.native import Struct, adjacent
-from nnet.kernels.native_rows import Rows, over_rows
+from nnet.kernels.native_rows import RowAddresses, over_rows
 from nnet.kernels.recurrence.program import Recurrence
 
 LIBRARY = "cells"
 
 
 class _CellBuffer(Struct):
-    _fields_ = (("rows", Rows), ("adds", c_int64))
+    _fields_ = (("rows", RowAddresses), ("adds", c_int64))
 
 
 class _CellVector(Struct):
@@ -53,7 +53,7 @@ def native_parts(
     buffers: Mapping[str, Tensor],
     vectors: Mapping[int, Tensor],
     added: Iterable[str],
-    sums: Mapping[Part, Tensor],
+    sums: Mapping[ProgramPart, Tensor],
 ) -> list[Callable[[int, int], None]]:
     """For each part of a program, what runs it for rows `first` up to `end`.
 
@@ -63,7 +63,7 @@ def native_parts(
         added: buffers to which results are added.
         sums: of each part that has some, (sums, columns) float64; is added to.
     """
-    found = []
+    functions = []
     for number, part in enumerate(parts_between_products(program.recurrence)):
         own = [buffers[name] for name in buffers_of(part.program)]
         flags = [name in added for name in buffers_of(part.program)]
@@ -77,10 +77,12 @@ def native_parts(
             own[0].shape[1],
             dim,
             any(flags),
-            adjacent([_CellBuffer(Rows.of(x), flag) for x, flag in zip(own, flags, strict=True)]),
+            adjacent(
+                [_CellBuffer(RowAddresses.of(x), flag) for x, flag in zip(own, flags, strict=True)]
+            ),
             adjacent([_CellVector(vector) for vector in read]) if read else None,
             total,
             scratch,
         )
-        found.append(over_rows(function_name(program, number), struct))
-    return found
+        functions.append(over_rows(function_name(program, number), struct))
+    return functions

@@ -4,14 +4,14 @@
 
 // Where some columns of the result go.
 struct LimitTarget {
-    Rows rows;
+    RowAddresses rows;
     int64_t dim;
     int64_t adds;  // whether the result is added to what is there
 };
 
 struct Limit {
     int64_t threads, batch, dim;
-    Rows gradient;
+    RowAddresses gradient;
     int64_t targets;
     const LimitTarget* target;       // side by side they are as wide as the gradient
     const uint8_t* boundaries;  // (time, batch), or null

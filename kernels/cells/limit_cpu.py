@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.native import Struct, adjacent
-from nnet.kernels.native_rows import Rows, over_rows
+from nnet.kernels.native_rows import RowAddresses, over_rows
 
 LIBRARY = "limit_cpu"
 
 
 class _LimitTarget(Struct):
-    _fields_ = (("rows", Rows), ("dim", c_int64), ("adds", c_int64))
+    _fields_ = (("rows", RowAddresses), ("dim", c_int64), ("adds", c_int64))
 
 
 class _Limit(Struct):
@@ -23,7 +23,7 @@ class _Limit(Struct):
         ("threads", c_int64),
         ("batch", c_int64),
         ("dim", c_int64),
-        ("gradient", Rows),
+        ("gradient", RowAddresses),
         ("targets", c_int64),
         ("target", POINTER(_LimitTarget)),
         ("boundaries", c_void_p),
@@ -62,13 +62,14 @@ class NativeLimit:
         threads = torch.get_num_threads()
         self._counts = torch.zeros((threads, 2), dtype=torch.int64)
         parts = [
-            _LimitTarget(Rows.of(x), x.shape[2], a) for x, a in zip(targets, adds, strict=True)
+            _LimitTarget(RowAddresses.of(x), x.shape[2], a)
+            for x, a in zip(targets, adds, strict=True)
         ]
         struct = _Limit(
             threads,
             gradient.shape[1],
             gradient.shape[2],
-            Rows.of(gradient),
+            RowAddresses.of(gradient),
             len(parts),
             adjacent(parts),
             at,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Builder,
     Columns,
     Given,
     Id,
-    Place,
     Product,
     Recurrence,
     RowGiven,
@@ -28,7 +28,7 @@ class MatrixProduct:
         result: the buffer of the result.
     """
 
-    source: Place
+    source: BufferColumns
     columns: int
     matrix: int
     transposed: bool
@@ -36,7 +36,7 @@ class MatrixProduct:
 
 
 @dataclass(frozen=True)
-class Part:
+class ProgramPart:
     """A program without products, and the products that it reads."""
 
     products: tuple[MatrixProduct, ...]
@@ -44,22 +44,22 @@ class Part:
 
 
 @cache
-def parts_between_products(program: Recurrence) -> tuple[Part, ...]:
+def parts_between_products(program: Recurrence) -> tuple[ProgramPart, ...]:
     """The parts of a program, in their order; what products read has to be stored."""
     numbers: list[int] = []
     for operation in program.operations:
         before = max((numbers[o] for o in operation.operands), default=0)
         numbers.append(before + 1 if isinstance(operation, Product) else before)
-    return tuple(_Part(program, numbers, n).make() for n in range(max(numbers) + 1))
+    return tuple(_PartBuilder(program, numbers, n).make() for n in range(max(numbers) + 1))
 
 
-class _Part:
+class _PartBuilder:
     def __init__(self, program: Recurrence, numbers: Sequence[int], number: int) -> None:
         self.program, self.numbers, self.number = program, numbers, number
         self.builder, self.names = Builder(), dict[Id, Id]()
         self.products: list[MatrixProduct] = []
 
-    def make(self) -> Part:
+    def make(self) -> ProgramPart:
         stores = tuple(
             (self.value(value), place)
             for value, place in self.program.stores
@@ -71,7 +71,7 @@ class _Part:
                 names: Mapping[Id, Id] = {value: self.value(value) for value in total.operands}
                 sums.append(total.renamed(names))
         operations = tuple(self.builder.operations)
-        return Part(tuple(self.products), Recurrence(operations, stores, (), tuple(sums)))
+        return ProgramPart(tuple(self.products), Recurrence(operations, stores, (), tuple(sums)))
 
     def value(self, value: Id) -> Id:
         if value not in self.names:
@@ -93,16 +93,16 @@ class _Part:
         place = self.program.places.get(product.of)
         if place is None:
             assert isinstance(source, Given)
-            place = Place(source.buffer, source.column)
+            place = BufferColumns(source.buffer, source.column)
         name = f"product {product.matrix}"
         columns = self.program.dim(product.of)
-        made = MatrixProduct(place, columns, product.matrix, product.transposed, name)
-        if made not in self.products:
-            self.products.append(made)
+        matrix_product = MatrixProduct(place, columns, product.matrix, product.transposed, name)
+        if matrix_product not in self.products:
+            self.products.append(matrix_product)
         return self.builder.add(Given(product.dim, name))
 
 
 def width_of(program: Recurrence) -> int:
     """The columns that a program of one part works on, which have to be the same everywhere."""
-    (found,) = {o.dim for o in program.operations if isinstance(o, Columns)}
-    return found
+    (width,) = {o.dim for o in program.operations if isinstance(o, Columns)}
+    return width

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from nnet.kernels.cells.cell import Program
 from nnet.kernels.cells.cpu import LIBRARY, native_parts
-from nnet.kernels.cells.parts import MatrixProduct, Part, parts_between_products, width_of
+from nnet.kernels.cells.parts import MatrixProduct, ProgramPart, parts_between_products, width_of
 from nnet.kernels.implementation import Implementation
 from nnet.kernels.native_rows import runs_natively
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence, SumName
-from nnet.kernels.recurrence.run import Loop, run, run_rows, sums_over_rows
+from nnet.kernels.recurrence.run import run, run_rows, sums_over_rows
 
 
 def way_for(implementation: Implementation, *tensors: Tensor) -> Implementation:
@@ -92,16 +93,16 @@ class CellRun:
 
     @property
     def rows(self) -> int:
-        """Times * sequences."""
+        """The number of rows, times * sequences."""
         times, batch, _ = next(iter(self.memory.buffers.values())).shape
         return times * batch
 
     def sum_of(self, name: SumName, number: int) -> Tensor:
         """A sum over all rows so far, (columns,) float64, by its name and number."""
         for part, sums in self.sums.items():
-            for total, found in zip(part.program.sums, sums, strict=True):
+            for total, total_sum in zip(part.program.sums, sums, strict=True):
                 if (total.name, total.number) == (name, number):
-                    return found
+                    return total_sum
         raise KeyError(f"{self.program.name} has no sum of {name} {number}")
 
     def _products(
@@ -119,12 +120,12 @@ class CellRun:
             for first, end in ranges
         ]
 
-    def _by_torch(self, part: Part, first: int, end: int) -> None:
+    def _by_torch(self, part: ProgramPart, first: int, end: int) -> None:
         buffers = {name: self.memory.buffers[name] for name in part.program.widths}
         loop = self._loop(buffers, end, self.memory.added)
         self._count(part, run_rows(part.program, loop, slice(first, end)))
 
-    def _by_triton(self, part: Part, first: int, end: int) -> None:
+    def _by_triton(self, part: ProgramPart, first: int, end: int) -> None:
         program, added = part.program, self.memory.added
         rows = {name: self.memory.buffers[name][first:end] for name in program.widths}
         flat = {name: own.flatten(0, 1) for name, own in rows.items()}
@@ -135,13 +136,13 @@ class CellRun:
         if program.sums:
             self._count(part, sums_over_rows(program, loop))
         for name in apart:
-            found = flat[name].view(rows[name].shape)
-            rows[name].add_(found) if name in added else rows[name].copy_(found)
+            result = flat[name].view(rows[name].shape)
+            rows[name].add_(result) if name in added else rows[name].copy_(result)
 
     def _loop(self, buffers: Mapping[str, Tensor], rows: int, added: frozenset[str]) -> Loop:
         return Loop(rows, max(1, rows), False, buffers, {}, self.memory.vectors, added)
 
-    def _count(self, part: Part, sums: Sequence[Tensor]) -> None:
+    def _count(self, part: ProgramPart, sums: Sequence[Tensor]) -> None:
         for number, more in enumerate(sums):
             self.sums[part][number] += more
 
@@ -167,8 +168,8 @@ def _views(rows: Tensor, ranges: Sequence[tuple[int, int]]) -> Sequence[Tensor]:
     views = flat[start : ends[-1] * batch].split(sizes)  # much faster than one by one
     if ordered == list(ranges):
         return views
-    found = dict(zip(ordered, views, strict=True))
-    return [found[own] for own in ranges]
+    by_range = dict(zip(ordered, views, strict=True))
+    return [by_range[own] for own in ranges]
 
 
 def _multiply(source: Tensor, matrix: Tensor, result: Tensor) -> None:

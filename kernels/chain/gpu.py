@@ -59,10 +59,10 @@ def _weighted_sum(
         arc = first + tl.arange(0, ARCS)  # [ARCS]
         place = tl.load(places + arc, mask=arc < end, other=0)
         used = (arc < end)[:, None] & inside[None, :]  # [ARCS, SEQUENCES]
-        found = tl.load(values + place[:, None] * sequences + column[None, :], used, other=0.0)
+        weighted = tl.load(values + place[:, None] * sequences + column[None, :], used, other=0.0)
         if weights is not None:
-            found *= tl.load(weights + arc, mask=arc < end, other=0.0)[:, None]
-        total += found
+            weighted *= tl.load(weights + arc, mask=arc < end, other=0.0)[:, None]
+        total += weighted
     return tl.sum(total, 0)
 
 
@@ -88,6 +88,8 @@ def _next_states(
     ARCS: tl.constexpr,
     SEQUENCES: tl.constexpr,
 ):
+    """alpha of the next frame, (states, sequences): what reaches each of a state's rows over its
+    arcs, and what leaks, times the likelihood of the row's pdf."""
     state = tl.program_id(0)
     column = tl.program_id(1) * SEQUENCES + tl.arange(0, SEQUENCES)  # [SEQUENCES]
     inside = column < sequences
@@ -127,6 +129,8 @@ def _row_posteriors(
     ROWS: tl.constexpr,
     SEQUENCES: tl.constexpr,
 ):
+    """For each row, (rows, sequences): its posterior, and likelihood times beta, which the states
+    before it add up."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)  # [ROWS]
     column = tl.program_id(1) * SEQUENCES + tl.arange(0, SEQUENCES)[None, :]
     valid = row < count
@@ -159,6 +163,8 @@ def _sums(
     ARCS: tl.constexpr,
     SEQUENCES: tl.constexpr,
 ):
+    """Weighted sums of lists of rows, (frames, items, sequences): item i is the sum over its
+    `places` of weight times value."""
     item, frame = tl.program_id(0), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * SEQUENCES + tl.arange(0, SEQUENCES)  # [SEQUENCES]
     inside = column < sequences
@@ -341,7 +347,17 @@ def _add(
 def denominator_on_device(
     output: Tensor, transitions: Transitions, leaky_hmm_coefficient: float, scale: float | None
 ) -> Denominator:
-    """`nnet.kernels.chain.denominator.denominator` with these kernels."""
+    """The chain objective's denominator by Triton kernels:
+    `nnet.kernels.chain.denominator.denominator` on a GPU.
+
+    Args:
+        output: pseudo log-likelihoods (time, sequences, pdfs).
+        scale: by which the posteriors are multiplied; without it there are none.
+
+    Returns:
+        Log-probabilities (sequences,), posteriors (time, sequences, pdfs), and whether they are
+        right.
+    """
     t = transitions
     leak = leaky_hmm_coefficient * t.initial
     row_leak = torch.segment_reduce(t.probs * leak[t.sources], "sum", offsets=t.row_begins.long())

@@ -47,7 +47,7 @@ class NumeratorGraphs:
     num_graphs: int
 
     def each(self, change: Callable[[Tensor], Tensor]) -> NumeratorGraphs:
-        """The same with every tensor changed."""
+        """The graphs with every tensor changed."""
         return replace(
             self,
             sources=change(self.sources),

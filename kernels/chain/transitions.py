@@ -92,7 +92,7 @@ class Transitions:
         return len(self.pdf_begins) - 1
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Transitions:
-        """The same on another device, with probabilities of another type."""
+        """The transitions on another device, with probabilities of another type."""
         tensors = {field.name: getattr(self, field.name).to(device) for field in fields(self)}
         for name in ("initial", "probs", "out_probs"):
             tensors[name] = tensors[name].to(dtype)

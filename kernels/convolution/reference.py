@@ -52,8 +52,8 @@ def image_convolution(
     ending = Epilogue(activation, scales, offsets)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in (x, filters, bias))
     if not uses_triton(implementation, x, filters):
-        made = _convolved(x, filters, bias, image, taps, windows)
-        return _ended(made, ending) if differentiable else finish(made, (), ending)
+        convolved = _convolved(x, filters, bias, image, taps, windows)
+        return _ended(convolved, ending) if differentiable else finish(convolved, (), ending)
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, filters, bias = x.to(dtype), filters.to(dtype), bias.to(dtype)
@@ -133,7 +133,7 @@ def _kernel(filters: Tensor, channels: int, taps: Taps) -> Tensor:
 
 
 class _ImageConvolution(Function):
-    """Our kernels."""
+    """A convolution over time and height by Triton kernels, with derivatives."""
 
     @staticmethod
     def forward(

@@ -91,7 +91,8 @@ class Layer:
     watch: Watch | None = None
     implementation: Implementation = "reference"
     reader: Any = None
-    """Where the gradient for the bypass is left, if anywhere; see `spread_affine.reader_of`."""
+    """Where the derivative with respect to the bypass is left, if anywhere; see
+    `spread_affine.reader_of`."""
 
 
 def affine_batch_norm(
@@ -147,9 +148,9 @@ class _AffineBatchNorm(Function):
         ctx.layer, ctx.middle, ctx.inverse = layer, middle, inverse
         ctx.beside = None if beside is None else beside.shape
         ctx.save_for_backward(z, weight, bias, *sources)
-        found = mean.float(), variance.float()
-        ctx.mark_non_differentiable(*found)
-        return y, *found
+        statistics = mean.float(), variance.float()
+        ctx.mark_non_differentiable(*statistics)
+        return y, *statistics
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
@@ -167,11 +168,11 @@ class _AffineBatchNorm(Function):
         before = _Derivative(gradient, z, ctx.middle, ctx.inverse, layer)
         if weight is None:
             return None, None, None, beside, before.whole()
-        made = _gradients(before, sources, weight, needs)
+        gradients = _gradients(before, sources, weight, needs)
         found_bias = None
         if bias is not None and needs[1]:
             found_bias = before.totals[0].to(bias.dtype)
-        return None, made[0], found_bias, beside, *made[1]
+        return None, gradients[0], found_bias, beside, *gradients[1]
 
 
 def _rectified(
@@ -224,7 +225,7 @@ def _view(term: Term, beside: Tensor) -> Tensor:
 
 
 def _bypass_gradient(gradient: Tensor, term: Term, shape: torch.Size) -> Tensor:
-    """The gradient for what the bypass reads."""
+    """The derivative with respect to what the bypass reads."""
     if term.step == 0 and term.positions is None:
         gradient = gradient.sum(0, keepdim=True)
     elif term.positions is None and (term.start, term.step) == (0, 1) and gradient.shape == shape:
@@ -257,11 +258,11 @@ class _Derivative:
         gradient_sums(*given, middle, sums, layer.implementation)
         count = self.rows * dim // layer.norm.block_dim
         average, product = _folded(sums, layer.norm.block_dim) / count
-        found = (layer.norm.target_rms * inverse, average, inverse.square() * product)
+        vectors = (layer.norm.target_rms * inverse, average, inverse.square() * product)
         repair = None if layer.watch is None else layer.watch.repair()
         if repair is None:
             repair = z.new_zeros(dim)
-        scale, mean, slope = (_wide(vector, dim).to(z.dtype) for vector in found)
+        scale, mean, slope = (_wide(vector, dim).to(z.dtype) for vector in vectors)
         self._vectors = (middle, scale, mean, slope, repair.to(z.dtype))
         self.totals = z.new_zeros((3, dim), dtype=torch.float64)
 
@@ -272,14 +273,15 @@ class _Derivative:
         input_gradient(gradient, z, self._vectors, target, self.totals, how)
 
     def products(self, matrix: Tensor, x: Tensor, rank: int) -> Products:
-        """All of it times `matrix`, and x times all of it; see `derivative_products`."""
+        """The derivative of all rows times `matrix`, and x times that derivative; see
+        `derivative_products`."""
         gradient, z = self.gradient.flatten(0, 1), self.z.flatten(0, 1)
-        found = derivative_products(gradient, z, self._vectors, matrix, x, rank)
-        self.totals += found.sums
-        return found
+        products = derivative_products(gradient, z, self._vectors, matrix, x, rank)
+        self.totals += products.sums
+        return products
 
     def whole(self) -> Tensor:
-        """All of it."""
+        """The derivative with respect to z for all rows, in memory of its own."""
         target = torch.empty_like(self.z)
         self.make(slice(None), target.flatten(0, 1))
         self.finish()
@@ -297,7 +299,7 @@ _Gradients = tuple[Tensor | None, Sequence[Tensor | None]]
 def _gradients(
     before: _Derivative, sources: Sequence[Tensor], weight: Tensor, needs: Sequence[bool]
 ) -> _Gradients:
-    """The gradients for the weight and the sources."""
+    """The derivatives with respect to the weight and the sources."""
     layer = before.layer
     observer = layer.observer if needs[0] else None
     wanted = wanted_of(observer, weight.dtype)
@@ -324,16 +326,17 @@ def _in_blocks(
     needs: Sequence[bool],
     wanted: _Wanted,
 ) -> _Gradients:
-    """The same where terms are multiplied together; the derivative is not kept."""
+    """Derivatives with respect to weight and sources, in blocks of rows that stay in a cache, where
+    terms are multiplied together; the derivative with respect to z is not kept."""
     (group,), how = spliced.moving, spliced.implementation
     scale, dim = group.terms[0].scale, weight.shape[0]
     of_weight = weight.new_zeros((weight.shape[1], dim)) if needs[0] else None
     columns = weight.shape[1] if any(needs[3:]) else 0
     matrix = _with_projection(weight[:, :columns], wanted)
-    made = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
+    products_of_rows = weight.new_empty((spliced.times, spliced.batch, matrix.shape[1]))
     sums = None if wanted is None else [ScatterSums.of(p, how) for p in wanted]
     for block in time_blocks(before.z, 2 * dim + weight.shape[1]):
-        x, products = spliced.rows(group, block), made[block].flatten(0, 1)
+        x, products = spliced.rows(group, block), products_of_rows[block].flatten(0, 1)
         derivative = weight.new_empty((len(x), dim))
         before.make(block, derivative)
         if of_weight is not None:
@@ -349,11 +352,11 @@ def _in_blocks(
         inputs, derivatives = sums
         derivatives.power += before.totals[1].sum()
         observer.take(inputs, derivatives)
-    found: Sequence[Tensor | None] = [None] * len(spliced.sources)
+    of_sources: Sequence[Tensor | None] = [None] * len(spliced.sources)
     if columns:
-        of_rows = made[..., :columns]
-        found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
-    return None if of_weight is None else of_weight.t().contiguous(), found
+        of_rows = products_of_rows[..., :columns]
+        of_sources = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
+    return None if of_weight is None else of_weight.t().contiguous(), of_sources
 
 
 def _at_once(
@@ -363,7 +366,7 @@ def _at_once(
     needs: Sequence[bool],
     wanted: _Wanted,
 ) -> _Gradients:
-    """The same in one pass, by matrix units."""
+    """Derivatives with respect to weight and sources, in one pass by matrix units."""
     (group,) = spliced.moving
     scale = group.terms[0].scale
     columns = weight.shape[1] if any(needs[3:]) else 0
@@ -376,15 +379,15 @@ def _at_once(
     if wanted is not None and isinstance(observer, ScatterObserver):
         inputs, scaled = ScatterSums.of(wanted[0], "native"), x * scale if scale != 1.0 else x
         inputs.add(scaled, power=powers(scaled, "native").sum())
-        h, power = products.made[:, columns:], before.totals[1].sum()
+        h, power = products.of_rows[:, columns:], before.totals[1].sum()
         weighted = products.of_made if rank else None
         derivatives = ScatterSums(wanted[1], len(h), power, product(h.t(), h, "native"), weighted)
         observer.take(inputs, derivatives)
-    found: Sequence[Tensor | None] = [None] * len(spliced.sources)
+    of_sources: Sequence[Tensor | None] = [None] * len(spliced.sources)
     if columns:
-        of_rows = products.made[:, :columns].view(spliced.times, spliced.batch, columns)
-        found = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
-    return (products.of_inputs * scale).t().contiguous() if needs[0] else None, found
+        of_rows = products.of_rows[:, :columns].view(spliced.times, spliced.batch, columns)
+        of_sources = add_to_sources(of_rows, spliced.terms, spliced.sources, needs[3:])
+    return (products.of_inputs * scale).t().contiguous() if needs[0] else None, of_sources
 
 
 def _with_projection(matrix: Tensor, wanted: _Wanted) -> Tensor:

@@ -69,7 +69,7 @@ def batch_norm(
 @torch.no_grad()
 def merge_statistics(
     stored: tuple[Tensor, Tensor, Tensor],
-    found: tuple[Tensor, Tensor],
+    other: tuple[Tensor, Tensor],
     rows: int,
     *,
     implementation: Implementation = "reference",
@@ -80,11 +80,11 @@ def merge_statistics(
 
     Args:
         stored: count `()`, mean and variance `(dim,)` of the first set; will be those of both.
-        found: mean and variance of the second set.
+        other: mean and variance of the second set.
         rows: in the second set.
     """
     count, stored_mean, stored_variance = stored
-    mean, variance = found
+    mean, variance = other
     if uses_triton(implementation, stored_mean, mean):
         merge = triton_file("normalization.gpu.batch_norm").merge
         merge(count, stored_mean, stored_variance, mean, variance, rows)
@@ -104,7 +104,8 @@ def merge_statistics(
 def _watched(
     x: Tensor, norm: Normalization, bypass: Tensor | None, bypass_scale: float, watch: Watch
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `nnet.kernels.normalization.affine_batch_norm` has it, without an affine transform."""
+    """The watch of a unit, as `nnet.kernels.normalization.affine_batch_norm` has it, for a batch
+    norm without an affine transform before it."""
     rows, dim = x.shape
     term = None if bypass is None else Term(0, 0, 1, rows, None, 0, dim, bypass_scale)
     beside = None if bypass is None else bypass.unsqueeze(1)
@@ -122,13 +123,13 @@ class _Options(NamedTuple):
 
 
 class _BatchNorm(Function):
-    """Our kernels."""
+    """ReLU, batch norm and bypass by Triton kernels, with derivatives."""
 
     @staticmethod
     def forward(
         ctx: Any, options: _Options, x: Tensor, bypass: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        forward = triton_file("normalization.gpu.batch_norm").forward
+        forward = triton_file("normalization.gpu.batch_norm").batch_norm_forward
         *given, watch = options
         y, mean, variance, on = forward(x, bypass, *given)
         if watch is not None:
@@ -140,17 +141,17 @@ class _BatchNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        backward = triton_file("normalization.gpu.batch_norm_gradient").backward
+        backward = triton_file("normalization.gpu.batch_norm_gradient").batch_norm_backward
         x, mean, variance = ctx.saved_tensors
         target_rms, epsilon, relu, bypass_scale, watch = ctx.options
-        found = None
+        of_input = None
         if ctx.needs_input_grad[1]:
             repair = None if watch is None else watch.repair()
             repair = None if repair is None else repair.float()
             settings = (target_rms, epsilon, relu, watch is not None)
             known = (gradient.contiguous(), x, mean, variance, repair)
-            found, squares = backward(*known, *settings)
+            of_input, squares = backward(*known, *settings)
             if watch is not None:
                 watch.backward(squares, len(x))
         of_bypass = gradient * bypass_scale if ctx.needs_input_grad[2] else None
-        return None, found, of_bypass
+        return None, of_input, of_bypass

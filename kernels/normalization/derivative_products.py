@@ -51,13 +51,13 @@ class Products(NamedTuple):
     """What was made of the gradient d `(rows, dim)`.
 
     Attributes:
-        made: d times the matrix, `(rows, width)`.
+        of_rows: d times the matrix, `(rows, width)`.
         of_inputs: x' d, `(columns, dim)`.
         of_made: h' d, `(rank, dim)`, with the last `rank` columns h of what was made.
         sums: float64 `(3, dim)`: see `input_gradient`.
     """
 
-    made: Tensor
+    of_rows: Tensor
     of_inputs: Tensor
     of_made: Tensor
     sums: Tensor
@@ -71,28 +71,22 @@ def derivative_products(
     x: Tensor,
     rank: int = 0,
 ) -> Products:
-    """All of the above.
-
-    Args:
-        gradient, z, vectors: see `nnet.kernels.normalization.relu_batch_norm.input_gradient`.
-        matrix: `(dim, width)`.
-        x: `(rows, columns)`; with no columns its product is left out.
-        rank: at most `width`.
-    """
+    """The derivative with respect to z times a matrix, the input times that derivative, and its
+    sums, in one pass."""
     (rows, dim), threads = z.shape, torch.get_num_threads()
     width, columns = matrix.shape[1], x.shape[1]
     heads = [-(-count // SIDE) for count in (columns, rank)]
     panels = -(-dim // SIDE)
-    made = z.new_empty((rows, width))
+    of_rows = z.new_empty((rows, width))
     squares = z.new_zeros((threads, panels, sum(heads), SIDE, SIDE))
     sums = z.new_zeros((threads, 3, dim), dtype=torch.float64)
     whole = _Products(
         *(rows, dim, _Derivative(gradient, z, *vectors)),
-        *(matrix, matrix.stride(0), width, made, x, x.stride(0), columns, rank),
+        *(matrix, matrix.stride(0), width, of_rows, x, x.stride(0), columns, rank),
         *(squares if squares.numel() else None, sums),
     )
     _derivative_products(whole, threads)
     joined = squares.sum(0).permute(1, 2, 0, 3).reshape(sum(heads) * SIDE, panels * SIDE)
     first = heads[0] * SIDE
     of_inputs, of_made = joined[:columns, :dim], joined[first : first + rank, :dim]
-    return Products(made, of_inputs, of_made, sums.sum(0))
+    return Products(of_rows, of_inputs, of_made, sums.sum(0))

@@ -42,9 +42,9 @@ void rectify(const float* x, const float* bias, float* z, int64_t rows, int64_t 
             square[k] += difference * difference;
             on[k] += value > 0.0f ? 1.0f : 0.0f;
         }
-        if (r % kRows == kRows - 1) settle(parts, totals.data());
+        if (r % kRows == kRows - 1) add_parts(parts, totals.data());
     }
-    settle(parts, totals.data());
+    add_parts(parts, totals.data());
     for (int64_t k = 0; k < dim; ++k) {
         const double shift = origin[k], total = totals[k];
         sums[k] += total + rows * shift;
@@ -100,9 +100,9 @@ void gradient_sums(const float* gradient, const float* z, const float* mean, int
                 sum[k] += g[k];
                 product[k] += g[k] * (value[k] - mean[k]);
             }
-            if ((r - first) % kRows == kRows - 1) settle(parts, own);
+            if ((r - first) % kRows == kRows - 1) add_parts(parts, own);
         }
-        settle(parts, own);
+        add_parts(parts, own);
     });
 }
 

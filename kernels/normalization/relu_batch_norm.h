@@ -13,7 +13,7 @@ constexpr int64_t kRows = 32;    // whose sums are made in single precision
 constexpr int64_t kChunk = 128;  // rows that one thread works on, whatever the number of threads
 
 // Adds sums in single precision to those in double precision, and begins anew.
-inline void settle(std::vector<float>& parts, double* sums) {
+inline void add_parts(std::vector<float>& parts, double* sums) {
     for (size_t k = 0; k < parts.size(); ++k) {
         sums[k] += parts[k];
         parts[k] = 0.0f;
@@ -43,9 +43,9 @@ struct Derivative {
                 power[k] += found * found;
                 square[k] += d * d;
             }
-            if ((r - first) % kRows == kRows - 1) settle(parts, sums);
+            if ((r - first) % kRows == kRows - 1) add_parts(parts, sums);
         }
-        settle(parts, sums);
+        add_parts(parts, sums);
     }
 };
 

@@ -94,7 +94,8 @@ def gradient_sums(
     sums: Tensor,
     implementation: Implementation = "reference",
 ) -> None:
-    """Adds to sums `(2, dim)` of the gradient for y, and of its products with z - mean."""
+    """Adds to sums `(2, dim)` of the derivative with respect to y, and of its products with z -
+    mean."""
     if _runs_natively(implementation, gradient, z, mean):
         _gradient_sums(gradient, z, mean, *_sizes(z), sums)
         return
@@ -111,14 +112,8 @@ def input_gradient(
     sums: Tensor,
     implementation: Implementation = "reference",
 ) -> None:
-    """From the gradient for y to that for x: of d = scale (gradient - average - (z - mean) product)
-    what passes the unit, plus repair.
-
-    Args:
-        gradient, z, target: `(rows, dim)`; the result is written to `target`.
-        vectors: mean, scale, average, product and repair, `(dim,)`.
-        sums: `(3, dim)`, of the result, of its square, and of the square of d.
-    """
+    """The derivative with respect to x from that with respect to y: of d = scale (gradient -
+    average - (z - mean) product) what passes the unit, plus repair."""
     if _runs_natively(implementation, gradient, z, *vectors, target):
         _input_gradient(gradient, z, *vectors, target, *_sizes(z), sums)
         return

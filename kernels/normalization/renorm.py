@@ -52,11 +52,12 @@ def renorm_gradient(
     *,
     implementation: Implementation = "reference",
 ) -> Tensor:
-    """The gradient for `x`, given that for the result: nnet3's Backprop, without a graph."""
+    """The derivative with respect to `x`, given that for the result: nnet3's Backprop, without a
+    graph."""
     if uses_triton(implementation, x, gradient):
-        backward = triton_file("normalization.gpu.renorm").backward
-        found: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
-        return found
+        backward = triton_file("normalization.gpu.renorm").renorm_backward
+        of_input: Tensor = backward(x, gradient, block_dim, target_rms, add_log_stddev)
+        return of_input
     blocks = x.unflatten(-1, (-1, block_dim))
     power = blocks.square().mean(dim=-1, keepdim=True) / target_rms**2
     varies = (power > POWER_FLOOR).to(x.dtype)
@@ -72,13 +73,13 @@ def renorm_gradient(
 
 
 class _Renorm(Function):
-    """Our kernels."""
+    """Renormalisation of blocks by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
     ) -> Tensor:
-        forward = triton_file("normalization.gpu.renorm").forward
+        forward = triton_file("normalization.gpu.renorm").renorm_forward
         ctx.save_for_backward(x)
         ctx.options = (block_dim, target_rms, add_log_stddev)
         result: Tensor = forward(x, *ctx.options)
@@ -87,5 +88,5 @@ class _Renorm(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        found = renorm_gradient(x, gradient, *ctx.options, implementation="triton")
-        return found, None, None, None
+        of_input = renorm_gradient(x, gradient, *ctx.options, implementation="triton")
+        return of_input, None, None, None

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Builder,
     Columns,
     ColumnSum,
@@ -23,7 +24,6 @@ from nnet.kernels.recurrence.program import (
     Multiply,
     Offset,
     Operation,
-    Place,
     Product,
     Push,
     Recurrence,
@@ -37,7 +37,7 @@ from nnet.kernels.recurrence.program import (
 )
 from nnet.kernels.recurrence.stages import reachable, recall, stored_values
 
-Places = Mapping[Id, Sequence[Place]]
+Stores = Mapping[Id, Sequence[BufferColumns]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Runnable:
     values: Mapping[Id, Id]
 
 
-def forward_of(source: Recurrence, stores: Places, kept: Iterable[Id] = ()) -> Runnable:
+def forward_of(source: Recurrence, stores: Stores, kept: Iterable[Id] = ()) -> Runnable:
     """The program that computes `source`.
 
     Args:
@@ -57,16 +57,16 @@ def forward_of(source: Recurrence, stores: Places, kept: Iterable[Id] = ()) -> R
         kept: which of the result's values a derivative reads (as in `Kept`).
     """
     plain, names = _without_truncations(source)
-    return Runnable(_settled(plain, _renamed(stores, names), kept, "state"), names)
+    return Runnable(_with_stores(plain, _renamed(stores, names), kept, "state"), names)
 
 
-def _renamed(places: Places, names: Mapping[Id, Id]) -> Places:
+def _renamed(places: Stores, names: Mapping[Id, Id]) -> Stores:
     """The places of values that have other names now; some may have the same."""
-    found: dict[Id, list[Place]] = {}
+    renamed: dict[Id, list[BufferColumns]] = {}
     for value, where in places.items():
         if value in names:
-            found.setdefault(names[value], []).extend(where)
-    return found
+            renamed.setdefault(names[value], []).extend(where)
+    return renamed
 
 
 def _without_truncations(source: Recurrence) -> tuple[Recurrence, dict[Id, Id]]:
@@ -84,7 +84,7 @@ def _without_truncations(source: Recurrence) -> tuple[Recurrence, dict[Id, Id]]:
             case _:
                 names[value] = builder.add(operation.renamed(names))
     for earlier, remembered in waiting:
-        builder.settle(earlier, names[remembered])
+        builder.connect(earlier, names[remembered])
     return Recurrence(tuple(builder.operations)), names
 
 
@@ -96,12 +96,14 @@ def _behind_truncations(source: Recurrence, value: Id) -> tuple[Id, float]:
     return value, scale
 
 
-def _settled(program: Recurrence, wanted: Places, kept: Iterable[Id], buffer: str) -> Recurrence:
+def _with_stores(
+    program: Recurrence, wanted: Stores, kept: Iterable[Id], buffer: str
+) -> Recurrence:
     """The program with places for everything that has to be stored."""
     stored = dict.fromkeys(stored_values(program, wanted))
     for value in kept:
         recall(program, value, stored, afterwards=True)
-    stores: list[tuple[Id, Place]] = []
+    stores: list[tuple[Id, BufferColumns]] = []
     for value in reachable(program, stored):
         if value not in stored:
             continue
@@ -110,7 +112,7 @@ def _settled(program: Recurrence, wanted: Places, kept: Iterable[Id], buffer: st
     return replace(program, stores=tuple(stores))
 
 
-def _own_place(program: Recurrence, value: Id, buffer: str) -> Place:
+def _own_place(program: Recurrence, value: Id, buffer: str) -> BufferColumns:
     """A place of its own; for a sum with rows that nothing else reads, the place of these."""
     operation = program.operations[value]
     if isinstance(operation, Total):
@@ -118,12 +120,12 @@ def _own_place(program: Recurrence, value: Id, buffer: str) -> Place:
             given = program.operations[term]
             uses = sum(term in other.operands for other in program.operations)
             if isinstance(given, Given) and given.scratch and uses == 1:
-                return Place(given.buffer, given.column)
-    return Place(buffer)
+                return BufferColumns(given.buffer, given.column)
+    return BufferColumns(buffer)
 
 
 class _Derivative:
-    """Gradients for the values of a source program, in reverse order."""
+    """Derivatives with respect to the values of a source program, in reverse order."""
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ class _Derivative:
     def _part(self, value: Id, gradient: Id, scale: float = 1.0) -> None:
         self.parts.setdefault(value, []).append((gradient, scale))
 
-    def run(self, given: Mapping[Id, Place]) -> None:
+    def run(self, given: Mapping[Id, BufferColumns]) -> None:
         """Args: given: where the gradients are that come from outside."""
         operations = self.source.operations
         for value, place in given.items():
@@ -176,7 +178,7 @@ class _Derivative:
         match operation:
             case Earlier():
                 for earlier in self.later[value]:
-                    self.builder.settle(earlier, total)
+                    self.builder.connect(earlier, total)
             case Total(terms=terms):
                 for term, scale in terms:
                     self._part(term, total, scale)
@@ -235,8 +237,10 @@ class _Derivative:
             for member, operation in enumerate(self.source.operations)
             if isinstance(operation, Truncated) and operation.truncation == number
         ]
-        totals = [found for member in members if (found := self._sum_up(member)) is not None]
-        sums = tuple(self.builder.add(RowSum(found, found)) for found in totals)
+        totals = [
+            norm_square for member in members if (norm_square := self._sum_up(member)) is not None
+        ]
+        sums = tuple(self.builder.add(RowSum(norm_square, norm_square)) for norm_square in totals)
         numbers = (truncation.scale, truncation.threshold, truncation.zeroing)
         factor = self.builder.add(Factor("truncation", sums, numbers, truncation.boundaries))
         self.add(of, Scaled(dim, total, factor))
@@ -248,7 +252,8 @@ class Both:
 
     Attributes:
         forward: `values` are those of the source.
-        backward: `values` are gradients for those of the source, as far as there are any.
+        backward: `values` are derivatives with respect to those of the source, as far as there are
+            any.
     """
 
     forward: Runnable
@@ -257,9 +262,9 @@ class Both:
 
 def differentiate(
     source: Recurrence,
-    stores: Places,
-    given: Mapping[Id, Place],
-    wanted: Places,
+    stores: Stores,
+    given: Mapping[Id, BufferColumns],
+    wanted: Stores,
     read: Iterable[Id] = (),
     repaired: frozenset[int] = frozenset(),
     summed: frozenset[int] = frozenset(),
@@ -269,7 +274,7 @@ def differentiate(
 
     Args:
         stores: where which values are wanted.
-        given: from where gradients for values come that are read outside.
+        given: from where derivatives with respect to values come that are read outside.
         wanted: for which values gradients are wanted, and where.
         read: which values and whose gradients are evaluated afterwards.
         repaired: vectors of `Push` that self-repair needs, of those that functions name.
@@ -291,7 +296,7 @@ def differentiate(
     forward = forward_of(source, stores, [*kept, *(names[value] for value in read)])
     ours, moved = _with_memory(reads, forward.program, needed)
     afterwards = [moved[value] for value in (*evaluated, *added)]
-    backward = _settled(ours, _renamed(places, moved), afterwards, "gradient")
+    backward = _with_stores(ours, _renamed(places, moved), afterwards, "gradient")
     backward = replace(backward, sums=tuple(total.renamed(moved) for total in sums))
     values = {v: moved[g] for v, g in gradients.items() if g in moved}
     return Both(forward, Runnable(backward, values))
@@ -333,7 +338,7 @@ def _with_memory(
         if isinstance(builder.operations[number], RowSum):
             builder.operations[number] = RowSum(names[of], names[of], earlier=True)
         else:
-            builder.settle(number, names[of])
+            builder.connect(number, names[of])
     return Recurrence(tuple(builder.operations)), names
 
 

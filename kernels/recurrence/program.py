@@ -31,7 +31,7 @@ class Operation:
         return tuple(getattr(self, name) for name in ("of", "second", "row") if hasattr(self, name))
 
     def renamed(self, names: Mapping[Id, Id]) -> Self:
-        """The same with other operands."""
+        """The operation with other operands."""
         changes: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -65,7 +65,7 @@ class Given(Columns):
 @dataclass(frozen=True)
 class Kept(Columns):
     """What operation `value` of the program forward computed for this row; in derivatives, until it
-    is settled what is stored and what computed again."""
+    is known what is stored and what computed again."""
 
     value: Id
 
@@ -104,7 +104,7 @@ class Total(Columns):
 
 @dataclass(frozen=True)
 class Multiply(Columns):
-    """Column by column."""
+    """The product of two values, column by column."""
 
     of: Id
     second: Id
@@ -138,7 +138,7 @@ class Push(Columns):
 
 @dataclass(frozen=True)
 class Weighted(Columns):
-    """Times vector number `vector`."""
+    """A value times vector number `vector`, column by column."""
 
     of: Id
     vector: int
@@ -146,7 +146,7 @@ class Weighted(Columns):
 
 @dataclass(frozen=True)
 class Offset(Columns):
-    """Plus vector number `vector`."""
+    """A value plus vector number `vector`, column by column."""
 
     of: Id
     vector: int
@@ -240,8 +240,8 @@ class Truncation:
 
 
 @dataclass(frozen=True)
-class Place:
-    """From column `column` on of a buffer."""
+class BufferColumns:
+    """Where a value lies in memory: in a buffer, from column `column` on."""
 
     buffer: str
     column: int = 0
@@ -255,8 +255,8 @@ class ColumnSum:
     """One number of each column: the sum over all rows of the product of two values, or of one.
 
     Attributes:
-        name, number: what it is: the gradient for vector `number`, or the sum of the results, or of
-            their squares, of the nonlinearity whose `repair` is `number`.
+        name, number: what it is: the derivative with respect to vector `number`, or the sum of the
+            results, or of their squares, of the nonlinearity whose `repair` is `number`.
         second: -1 for none.
     """
 
@@ -271,7 +271,7 @@ class ColumnSum:
         return (self.of,) if self.second < 0 else (self.of, self.second)
 
     def renamed(self, names: Mapping[Id, Id]) -> ColumnSum:
-        """The same of other values."""
+        """The sum over other values."""
         second = self.second if self.second < 0 else names[self.second]
         return replace(self, of=names[self.of], second=second)
 
@@ -288,7 +288,7 @@ class Recurrence:
     """
 
     operations: tuple[Operation, ...]
-    stores: tuple[tuple[Id, Place], ...] = ()
+    stores: tuple[tuple[Id, BufferColumns], ...] = ()
     truncations: tuple[Truncation, ...] = ()
     sums: tuple[ColumnSum, ...] = ()
 
@@ -305,20 +305,20 @@ class Recurrence:
         return hash((self.operations, self.stores, self.truncations, self.sums))
 
     @cached_property
-    def places(self) -> dict[Id, Place]:
+    def places(self) -> dict[Id, BufferColumns]:
         """Where values are read that are stored, once each."""
-        found: dict[Id, Place] = {}
+        places: dict[Id, BufferColumns] = {}
         for value, place in self.stores:
-            found.setdefault(value, place)
-        return found
+            places.setdefault(value, place)
+        return places
 
     @cached_property
     def widths(self) -> dict[str, int]:
         """The columns of every buffer."""
-        found: dict[str, int] = {}
+        widths: dict[str, int] = {}
         for buffer, end in self._ends():
-            found[buffer] = max(found.get(buffer, 0), end)
-        return found
+            widths[buffer] = max(widths.get(buffer, 0), end)
+        return widths
 
     def _ends(self) -> Iterator[tuple[str, int]]:
         for operation in self.operations:
@@ -344,8 +344,8 @@ class Recurrence:
     @cached_property
     def given(self) -> tuple[str, ...]:
         """The buffers that are only read."""
-        found = dict.fromkeys((*self.widths, *self.boundaries))
-        return tuple(name for name in found if name not in self.written)
+        buffers = dict.fromkeys((*self.widths, *self.boundaries))
+        return tuple(name for name in buffers if name not in self.written)
 
     @cached_property
     def vectors(self) -> dict[int, int]:
@@ -356,12 +356,12 @@ class Recurrence:
     @cached_property
     def matrices(self) -> dict[int, tuple[int, int]]:
         """The matrices that are read, and their rows and columns."""
-        found: dict[int, tuple[int, int]] = {}
+        shapes: dict[int, tuple[int, int]] = {}
         for operation in self.operations:
             if isinstance(operation, Product):
                 shape = (operation.dim, self.dim(operation.of))
-                found[operation.matrix] = shape[::-1] if operation.transposed else shape
-        return found
+                shapes[operation.matrix] = shape[::-1] if operation.transposed else shape
+        return shapes
 
 
 class Builder:
@@ -372,7 +372,7 @@ class Builder:
         self._known: dict[Operation, Id] = {}
 
     def add(self, operation: Operation) -> Id:
-        """The operation's number."""
+        """Adds an operation, unless the same is there already, and gives its number."""
         if operation not in self._known:
             self._known[operation] = len(self.operations)
             self.operations.append(operation)
@@ -390,10 +390,10 @@ class Builder:
         return self.add(Total(self.dim(terms[0][0]), tuple(terms), constant))
 
     def later(self, dim: int) -> Id:
-        """An `Earlier` of an operation that is not there yet; `settle` says which."""
+        """Adds an `Earlier` of an operation that is not there yet; `connect` says which."""
         self.operations.append(Earlier(dim, -1))
         return len(self.operations) - 1
 
-    def settle(self, earlier: Id, of: Id) -> None:
+    def connect(self, earlier: Id, of: Id) -> None:
         """Says what an operation of `later` reads."""
         self.operations[earlier] = Earlier(self.dim(of), of)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.implementation import Implementation, triton_file, uses_triton
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import (
     ColumnSum,
     Earlier,
     Factor,
     Function,
-    FunctionName,
     Given,
     Id,
     Multiply,
@@ -34,43 +33,6 @@ from nnet.kernels.recurrence.program import (
 
 POWER_FLOOR = 2.0**-66
 """Of mean squares in renorm."""
-
-
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """What a program runs on; all float32, but for matrices, which may have 16 bits. The reference
-    takes any type, and rows of several dimensions.
-
-    Attributes:
-        rows: times * sequences.
-        width: rows of a step; row j reads what was computed for row j - width, or for j + width if
-            `reverse`.
-        buffers: by name, (rows, columns) with any distance between rows; those that mark rows are
-            uint8 (rows, 1).
-        matrices: by number.
-        vectors: by number, (1, columns); those of `Push`, (steps, columns) too, in the order in
-            which this program goes through its steps of `width` rows each.
-        added: buffers to which results are added, in programs whose rows are independent.
-    """
-
-    rows: int
-    width: int
-    reverse: bool
-    buffers: Mapping[str, Tensor]
-    matrices: Mapping[int, Tensor]
-    vectors: Mapping[int, Tensor]
-    added: frozenset[str] = frozenset()
-
-    @property
-    def ahead(self) -> int:
-        """From a row to the one that reads its state."""
-        return -self.width if self.reverse else self.width
-
-    def steps(self) -> Iterator[slice]:
-        """The rows of each step, in order."""
-        for start in range(0, self.rows, self.width):
-            end = min(self.rows, start + self.width)
-            yield slice(self.rows - end, self.rows - start) if self.reverse else slice(start, end)
 
 
 def run(program: Recurrence, *loops: Loop, implementation: Implementation = "reference") -> None:
@@ -97,8 +59,8 @@ def run_rows(program: Recurrence, loop: Loop, rows: slice, step: int = 0) -> lis
     """
     values = _Values(program, loop, rows, step)
     sums = [values.summed(total) for total in program.sums]
-    made = [(values[value], place) for value, place in program.stores]
-    for result, place in made:  # all is read before anything is written over it
+    results = [(values[value], place) for value, place in program.stores]
+    for result, place in results:  # all is read before anything is written over it
         own = loop.buffers[place.buffer][rows]
         own = own[..., place.column : place.column + result.shape[-1]]
         if place.buffer in loop.added:
@@ -168,8 +130,8 @@ class _Values:
                 return self.stored(of, -1)
             case Product(of=of, matrix=number, transposed=transposed):
                 matrix, source = self.loop.matrices[number], self[of]
-                found = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
-                return found.to(source.dtype)
+                result = source.to(matrix.dtype) @ (matrix if transposed else matrix.t())
+                return result.to(source.dtype)
             case RowSum(of=of, second=second, earlier=True):
                 return (self.stored(of, -1) * self.stored(second, -1)).sum(-1, keepdim=True)
             case RowSum(of=of, second=second):
@@ -181,8 +143,8 @@ class _Values:
                 if not parts:
                     like = self._like()[self.rows]
                     return like.new_full((*like.shape[:-1], dim), constant)
-                found = sum(parts[1:], parts[0])
-                return found + constant if constant else found
+                result = sum(parts[1:], parts[0])
+                return result + constant if constant else result
         return self._column_by_column(operation)
 
     def _column_by_column(self, operation: Operation) -> Tensor:
@@ -194,7 +156,7 @@ class _Values:
             case Slope(of=of, name=name):
                 return FUNCTIONS[name].slope(self[of])
             case Push(of=of, name=name, vector=vector):
-                return PUSHES[name](self[of]) * self._vector(vector)
+                return FUNCTIONS[name].push(self[of]) * self._vector(vector)
             case Weighted(of=of, vector=vector):
                 return self[of] * self._vector(vector)
             case Offset(of=of, vector=vector):
@@ -214,17 +176,18 @@ class _Values:
             return (total / factor.numbers[0]).clamp_min(POWER_FLOOR).rsqrt()
         scale, threshold, zeroing = factor.numbers
         norm = total.sqrt() * abs(scale)
-        found = torch.full_like(norm, scale)
+        factors = torch.full_like(norm, scale)
         if threshold > 0:
-            found = found / (norm / threshold).clamp_min(1)
+            factors = factors / (norm / threshold).clamp_min(1)
         if factor.boundaries:
             marked = self.loop.buffers[factor.boundaries][self.rows].bool()
-            found = found.masked_fill(marked & (norm > zeroing), 0.0)
-        return found
+            factors = factors.masked_fill(marked & (norm > zeroing), 0.0)
+        return factors
 
 
 class _Stored(_Values):
-    """The same, of a program that has run: what is in a buffer is read from there."""
+    """What a program has computed, after it has run: values that are in a buffer are read from
+    there."""
 
     def __getitem__(self, value: Id) -> Tensor:
         if value in self.places and value not in self.known:
@@ -232,20 +195,12 @@ class _Stored(_Values):
         return super().__getitem__(value)
 
 
-PUSHES: Mapping[FunctionName, Callable[[Tensor], Tensor]] = {
-    "sigmoid": lambda y: 2 * y - 1,
-    "tanh": lambda y: y,
-    "relu": torch.ones_like,
-}
-"""By name of a nonlinearity: from its result to what self-repair pushes by."""
-
-
 def buffers_of(program: Recurrence, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All buffers of a program: the known ones, and new ones; new memory is not filled in."""
     like = next(b for b in known.values() if b.is_floating_point())
-    made = {
+    new = {
         name: like.new_empty((rows, width))
         for name, width in program.widths.items()
         if name not in known
     }
-    return {**known, **made}
+    return {**known, **new}

@@ -32,23 +32,23 @@ READ_AT_ONCE = 3
 
 def stages(program: Recurrence) -> list[int]:
     """The stage of each operation. Those that only read memory are in the first."""
-    found: list[int] = []
+    numbers: list[int] = []
     for operation in program.operations:
         match operation:
             case Product(of=of) if not is_simple(program, of):
-                found.append(found[of] + 1)
+                numbers.append(numbers[of] + 1)
             case Factor(sums=sums):
-                found.append(max(_seen(program, found, term) for term in sums))
+                numbers.append(max(_seen(program, numbers, term) for term in sums))
             case _:
-                found.append(max((found[o] for o in operation.operands), default=0))
-    return found
+                numbers.append(max((numbers[o] for o in operation.operands), default=0))
+    return numbers
 
 
-def _seen(program: Recurrence, found: list[int], term: Id) -> int:
-    """From which stage on a number of the row is there."""
+def _seen(program: Recurrence, numbers: list[int], term: Id) -> int:
+    """The stage from which on a number of the row can be read."""
     operation = program.operations[term]
     here = isinstance(operation, RowSum) and not operation.earlier
-    return found[term] + 1 if here else found[term]
+    return numbers[term] + 1 if here else numbers[term]
 
 
 def is_simple(program: Recurrence, value: Id) -> bool:
@@ -75,19 +75,19 @@ def stored_values(program: Recurrence, wanted: Iterable[Id]) -> list[Id]:
     """What has to be in memory, beside what is wanted there: what other rows read, what products
     read that is not simple, and sums with products that later stages read."""
     operations = program.operations
-    found = dict.fromkeys(wanted)
+    stored = dict.fromkeys(wanted)
     for operation in operations:
         match operation:
             case Earlier(of=of):
-                found[of] = None
+                stored[of] = None
             case Product(of=of) if not is_simple(program, of):
-                found[of] = None
+                stored[of] = None
     stage = stages(program)
-    for value in reachable(program, found):
+    for value in reachable(program, stored):
         for operand in operations[value].operands:
             if stage[operand] < stage[value] and not isinstance(operations[value], ROWS):
-                recall(program, operand, found)
-    return list(found)
+                recall(program, operand, stored)
+    return list(stored)
 
 
 def recall(
@@ -116,17 +116,17 @@ def _has_product(program: Recurrence, operation: Operation) -> bool:
 
 def reachable(program: Recurrence, wanted: Iterable[Id]) -> list[Id]:
     """What some values are made of, on this row and on others, in order."""
-    found: set[Id] = set()
+    reached: set[Id] = set()
     waiting = list(wanted)
     while waiting:
         value = waiting.pop()
-        if value in found:
+        if value in reached:
             continue
-        found.add(value)
+        reached.add(value)
         operation = program.operations[value]
         waiting += operation.operands
         if isinstance(operation, Earlier):
             waiting.append(operation.of)
         elif isinstance(operation, RowSum) and operation.earlier:
             waiting += (operation.of, operation.second)
-    return sorted(found)
+    return sorted(reached)

@@ -45,7 +45,9 @@ BACKWARD = [
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"BLOCK": 64}, specimens=FORWARD)
 def _forward(x, z, mass, weights, ids, scales, objective, best, dim, pairs, BLOCK: tl.constexpr):
-    """Without `ids` the weights are those of all columns."""
+    """For one row of `x` (rows, dim): z = log(sum(exp(x))), the sum of its weights, sum_k
+    weight_k (x_k - z), and the column of the largest x. Without `ids` the weights are those of
+    all columns."""
     row = tl.program_id(0).to(tl.int64)
     x += row * dim
     column = tl.arange(0, BLOCK)
@@ -71,19 +73,19 @@ def _forward(x, z, mass, weights, ids, scales, objective, best, dim, pairs, BLOC
     reference = tl.where(top == float("-inf"), 0.0, top)
     log_sum = reference + tl.log(tl.sum(total * tl.exp(largest - reference), axis=0))
     all_weights = tl.sum(weighed, axis=0)
-    found = tl.sum(product, axis=0) - log_sum * all_weights
+    log_likelihood = tl.sum(product, axis=0) - log_sum * all_weights
     if ids is not None:
         for pair in range(pairs):
             wanted = tl.load(x + tl.load(ids + row * pairs + pair)).to(tl.float32)
             one = tl.load(weights + row * pairs + pair)
-            found += one * (wanted - log_sum)
+            log_likelihood += one * (wanted - log_sum)
             all_weights += one
     if scales is not None:
-        found *= tl.load(scales + row)
+        log_likelihood *= tl.load(scales + row)
         all_weights *= tl.load(scales + row)
     tl.store(z + row, log_sum)
     tl.store(mass + row, all_weights)
-    tl.store(objective + row, found)
+    tl.store(objective + row, log_likelihood)
     tl.store(best + row, tl.min(tl.where(largest == top, place, dim), axis=0).to(tl.int64))
 
 
@@ -103,15 +105,17 @@ def _backward(x, z, mass, weights, ids, scales, gradient, result, dim, pairs, BL
     for start in range(0, dim, BLOCK):
         inside = start + column < dim
         values = tl.load(x + start + column, mask=inside, other=0.0).to(tl.float32)
-        found = -total * tl.exp(values - log_sum)
+        derivative = -total * tl.exp(values - log_sum)
         if ids is None:
             weight = tl.load(weights + row * dim + start + column, mask=inside, other=0.0)
-            found += weight * scale
+            derivative += weight * scale
         else:
             for pair in range(pairs):
                 weight = tl.load(weights + row * pairs + pair) * scale
-                found += tl.where(start + column == tl.load(ids + row * pairs + pair), weight, 0.0)
-        tl.store(result + start + column, found, mask=inside)
+                derivative += tl.where(
+                    start + column == tl.load(ids + row * pairs + pair), weight, 0.0
+                )
+        tl.store(result + start + column, derivative, mask=inside)
 
 
 def _fake_forward(
@@ -131,10 +135,16 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     "-> (Tensor, Tensor, Tensor, Tensor)",
     _fake_forward,
 )
-def forward(
+def log_likelihood_forward(
     x: Tensor, weights: Tensor, ids: Tensor | None, scales: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`nnet.kernels.softmax.reference.forward`."""
+    """The objective of rows `x` (rows, dim) under weighted targets, each row's sum_k weight_k log
+    softmax(x)_k, times its scale if there are scales.
+
+    Returns:
+        (rows,) each: objective, z = log(sum(exp(x))), sum of weights times scale, and the column of
+        the largest x.
+    """
     objective, z, mass, best = _fake_forward(x, weights, ids, scales)
     if len(x):
         _forward(
@@ -159,7 +169,7 @@ def forward(
     "Tensor? scales, Tensor gradient, Tensor(a!) result) -> ()",
     lambda x, z, mass, weights, ids, scales, gradient, result: None,
 )
-def backward(
+def log_likelihood_backward(
     x: Tensor,
     z: Tensor,
     mass: Tensor,
@@ -169,7 +179,8 @@ def backward(
     gradient: Tensor,
     result: Tensor,
 ) -> None:
-    """`nnet.kernels.softmax.reference.backward`; x and `result` are contiguous."""
+    """Writes the derivative with respect to `x` (rows, dim) to `result`: for each row, gradient
+    (weight_k - mass softmax(x)_k). `x` and `result` are contiguous, and may be the same."""
     if len(x):
         _backward(
             lambda _: (len(x),),

@@ -53,17 +53,17 @@ class Targets(NamedTuple):
     scales: Tensor | None = None
 
     def rows(self, which: slice) -> Targets:
-        """Those of some rows."""
+        """The targets of some of the rows."""
         return self.map(lambda part: part[which])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """The same with each tensor changed."""
+        """These targets with each tensor changed."""
         ids = None if self.ids is None else change(self.ids)
         scales = None if self.scales is None else change(self.scales)
         return Targets(change(self.weights), ids, scales)
 
     def scaled(self, gradient: Tensor) -> Targets:
-        """The same with each row's scale multiplied."""
+        """These targets with each row's scale multiplied."""
         scales = gradient if self.scales is None else gradient * self.scales
         return self._replace(scales=scales)
 
@@ -73,11 +73,11 @@ class Targets(NamedTuple):
         weights = self.weights * scales
         if self.ids is None:
             return weights.square_().sum(0)
-        found = weights.new_zeros(dim)
+        sums = weights.new_zeros(dim)
         for ids, weight in zip(self.ids.unbind(1), weights.unbind(1), strict=True):
             same = torch.where(self.ids == ids.unsqueeze(1), weights, 0.0).sum(1)
-            found.index_add_(0, ids, weight * same)
-        return found
+            sums.index_add_(0, ids, weight * same)
+        return sums
 
 
 class ListedTargets(NamedTuple):
@@ -93,13 +93,13 @@ class ListedTargets(NamedTuple):
     weights: Tensor
 
     def scaled(self, gradient: Tensor) -> ListedTargets:
-        """The same with each row's weights multiplied."""
+        """These targets with each row's weights multiplied."""
         return self._replace(weights=self.weights * gradient[self.rows])
 
     def squares(self, dim: int) -> Tensor:
         """The sums over rows of the square of each column's weight, (dim,)."""
-        found = self.weights.new_zeros(dim)
-        return found.index_add_(0, self.ids, self.weights * self.totals(dim))
+        sums = self.weights.new_zeros(dim)
+        return sums.index_add_(0, self.ids, self.weights * self.totals(dim))
 
     def totals(self, dim: int) -> Tensor:
         """For each pair the weight of all that have its row and column, (pairs,)."""
@@ -148,33 +148,33 @@ def forward(
 ) -> Forward:
     """The formula above, for rows without gaps."""
     if isinstance(targets, ListedTargets):
-        found = forward(x, _no_pairs(x), implementation=implementation)
+        results = forward(x, _no_pairs(x), implementation=implementation)
         rows, ids, weights = targets
-        values = x[rows, ids].to(found.z.dtype) - found.z[rows]
-        found.objective.index_add_(0, rows, weights.to(found.z.dtype) * values)
-        found.mass.index_add_(0, rows, weights.to(found.z.dtype))
-        return found
+        values = x[rows, ids].to(results.z.dtype) - results.z[rows]
+        results.objective.index_add_(0, rows, weights.to(results.z.dtype) * values)
+        results.mass.index_add_(0, rows, weights.to(results.z.dtype))
+        return results
     if uses_triton(implementation, x, targets.weights, targets.scales):
-        launch = triton_file("softmax.gpu").forward
+        launch = triton_file("softmax.gpu").log_likelihood_forward
         return Forward(*launch(x, *targets))
     objective, z, mass = (x.new_empty(len(x), dtype=_wide_type(x)) for _ in range(3))
-    found = Forward(objective, z, mass, x.new_empty(len(x), dtype=torch.int64))
+    results = Forward(objective, z, mass, x.new_empty(len(x), dtype=torch.int64))
     for chosen in _blocks(x):
-        _forward_rows(x[chosen], targets.rows(chosen), Forward(*(part[chosen] for part in found)))
-    return found
+        _forward_rows(x[chosen], targets.rows(chosen), Forward(*(part[chosen] for part in results)))
+    return results
 
 
-def _forward_rows(x: Tensor, targets: Targets, found: Forward) -> None:
-    x = x.to(found.z.dtype)
-    largest, found.best[:] = x.max(1)
+def _forward_rows(x: Tensor, targets: Targets, results: Forward) -> None:
+    x = x.to(results.z.dtype)
+    largest, results.best[:] = x.max(1)
     shifted = x - largest.unsqueeze(1)
-    torch.sum(shifted.exp_(), 1, out=found.z).log_().add_(largest)
+    torch.sum(shifted.exp_(), 1, out=results.z).log_().add_(largest)
     values = x if targets.ids is None else x.gather(1, targets.ids)
-    found.objective[:] = (targets.weights * (values - found.z.unsqueeze(1))).sum(1)
-    found.mass[:] = targets.weights.sum(1)
+    results.objective[:] = (targets.weights * (values - results.z.unsqueeze(1))).sum(1)
+    results.mass[:] = targets.weights.sum(1)
     if targets.scales is not None:
-        found.objective.mul_(targets.scales)
-        found.mass.mul_(targets.scales)
+        results.objective.mul_(targets.scales)
+        results.mass.mul_(targets.scales)
 
 
 def backward(
@@ -202,7 +202,7 @@ def backward(
         result[where] = values.to(result.dtype)
         return
     if uses_triton(implementation, x, targets.weights, targets.scales):
-        launch = triton_file("softmax.gpu").backward
+        launch = triton_file("softmax.gpu").log_likelihood_backward
         launch(x, z, mass, *targets, gradient, result)
         return
     scaled = targets.scaled(gradient)
@@ -210,19 +210,19 @@ def backward(
         weights, ids, scales = scaled.rows(rows)
         assert scales is not None
         weights = (weights * scales.unsqueeze(1)).to(z.dtype)
-        found = result[rows] if result.dtype == z.dtype else x[rows].to(z.dtype)
-        torch.sub(x[rows].to(z.dtype), z[rows].unsqueeze(1), out=found)
-        found.exp_().mul_(-(mass[rows] * gradient[rows]).unsqueeze(1))
+        derivative = result[rows] if result.dtype == z.dtype else x[rows].to(z.dtype)
+        torch.sub(x[rows].to(z.dtype), z[rows].unsqueeze(1), out=derivative)
+        derivative.exp_().mul_(-(mass[rows] * gradient[rows]).unsqueeze(1))
         if ids is None:
-            found.add_(weights)
+            derivative.add_(weights)
         else:
-            found.scatter_add_(1, ids, weights)
+            derivative.scatter_add_(1, ids, weights)
         if result.dtype != z.dtype:
-            result[rows] = found
+            result[rows] = derivative
 
 
 def _no_pairs(x: Tensor) -> Targets:
-    """Targets without any weight."""
+    """Targets of no column in any row of `x`."""
     shape = (len(x), 0)
     return Targets(x.new_empty(shape, dtype=torch.float32), x.new_empty(shape, dtype=torch.int64))
 
@@ -250,11 +250,11 @@ class _LogLikelihood(Function):
         implementation: Implementation,
     ) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
-        found = forward(x, targets, implementation=implementation)
-        ctx.save_for_backward(x, found.z, found.mass)
+        results = forward(x, targets, implementation=implementation)
+        ctx.save_for_backward(x, results.z, results.mass)
         ctx.targets, ctx.consume, ctx.implementation = targets, consume, implementation
-        ctx.mark_non_differentiable(found.best)
-        return found.objective, found.best
+        ctx.mark_non_differentiable(results.best)
+        return results.objective, results.best
 
     @staticmethod
     @once_differentiable

@@ -40,8 +40,8 @@ def make_changes(
     if uses_triton(implementation, *parameters, *gradients, *buffers):
         make = triton_file("update.gpu.parameters").make
         places = [scales.new_empty(0) if b is None else b for b in buffers]
-        found: Tensor = make(list(parameters), list(gradients), places, scales, penalties)
-        return found
+        all_changes: Tensor = make(list(parameters), list(gradients), places, scales, penalties)
+        return all_changes
     changes = []
     for parameter, gradient, buffer, scale, penalty in zip(
         parameters, gradients, buffers, scales.unbind(), penalties.unbind(), strict=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnet.kernels.native import Address, Double, Int, NativeFunction, is_traceable, operator
+from nnet.kernels.native import Address, Double, Int, NativeFunction, is_traceable, native_operator
 
 _PLACE = (Address, *(Int,) * 5)
 """x, its rows, floats between them, sequences, floats between those, columns."""
@@ -19,7 +19,7 @@ def _fake_sum(x: Tensor, squares: bool) -> Tensor:
     return x.new_empty(shape, dtype=torch.float64)
 
 
-@operator("window_sum(Tensor x, bool squares) -> Tensor", _fake_sum)
+@native_operator("window_sum(Tensor x, bool squares) -> Tensor", _fake_sum)
 def _sum(x: Tensor, squares: bool) -> Tensor:
     result = _fake_sum(x, squares)
     _window_sum(*_place(x), squares, result, torch.get_num_threads())
@@ -30,7 +30,7 @@ def _fake_deviations(x: Tensor, least: float) -> Tensor:
     return x.new_empty((x.shape[1], 2 * x.shape[2]))
 
 
-@operator("window_deviations(Tensor x, float least) -> Tensor", _fake_deviations)
+@native_operator("window_deviations(Tensor x, float least) -> Tensor", _fake_deviations)
 def _deviations(x: Tensor, least: float) -> Tensor:
     result = _fake_deviations(x, least)
     _window_deviations(*_place(x), least, result, torch.get_num_threads())

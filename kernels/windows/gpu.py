@@ -43,6 +43,8 @@ def _forward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Float64 sums over a window's rows of `x` (rows, columns), and of their squares if SQUARES;
+    the squares of each sequence's `dim` columns follow their sums."""
     window = tl.program_id(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     here = column < columns
@@ -59,13 +61,13 @@ def _forward(
         total += value
         if SQUARES:
             squares += value * value
-    made = y + window.to(tl.int64) * columns * (1 + SQUARES)
-    if SQUARES:
-        made += column // dim * (2 * dim) + column % dim
-        tl.store(made + dim, tl.sum(squares, 0), mask=here)
+    sums_at = y + window.to(tl.int64) * columns * (1 + SQUARES)
+    if SQUARES:  # a sequence's squares follow its sums: column b dim + c becomes 2 b dim + c
+        sums_at += column // dim * (2 * dim) + column % dim
+        tl.store(sums_at + dim, tl.sum(squares, 0), mask=here)
     else:
-        made += column
-    tl.store(made, tl.sum(total, 0), mask=here)
+        sums_at += column
+    tl.store(sums_at, tl.sum(total, 0), mask=here)
 
 
 @kernel(
@@ -86,6 +88,8 @@ def _backward(
     SQUARES: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """For one row: the derivative with respect to `x`, the sum over the windows that the row is
+    in."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     here = column < columns
@@ -116,7 +120,13 @@ def _fake_forward(x: Tensor, ends: Tensor, members: Tensor, squares: bool) -> Te
     fake=_fake_forward,
 )
 def forward(x: Tensor, ends: Tensor, members: Tensor, squares: bool) -> Tensor:
-    """`nnet.kernels.windows.reference.window_sums`."""
+    """Sums of the rows `x` `(time, batch, dim)` that each window has, and of their squares if
+    `squares`: `(windows, batch, dim)` or `(windows, batch, 2 dim)`, float64.
+
+    Args:
+        ends: `(windows + 1,)`, where each window's rows begin in `members`.
+        members: the rows of all windows, one window after the other.
+    """
     y = _fake_forward(x, ends, members, squares)
     columns = x.shape[1] * x.shape[2]
     if y.numel():
@@ -144,7 +154,11 @@ def _fake_backward(x: Tensor, *others: object) -> Tensor:
     fake=_fake_backward,
 )
 def backward(x: Tensor, gradient: Tensor, ends: Tensor, windows: Tensor, squares: bool) -> Tensor:
-    """The gradient for `x`; `ends` and `windows` say for each row in which windows it is."""
+    """The derivative with respect to `x` `(time, batch, dim)`, from that with respect to the sums.
+
+    Args:
+        ends: `(time + 1,)`, where the list of the windows that each row is in begins in `windows`.
+    """
     target = _fake_backward(x)
     columns = x.shape[1] * x.shape[2]
     if target.numel():

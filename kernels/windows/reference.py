@@ -65,8 +65,8 @@ def window_sums(
         `(windows, batch, dim)`, or `(windows, batch, 2 dim)` with squares.
     """
     if uses_triton(implementation, x):
-        made: Tensor = _WindowSums.apply(x, members, squares)
-        return made
+        sums: Tensor = _WindowSums.apply(x, members, squares)
+        return sums
     wide = x.double()
     powers = torch.cat((wide, wide.square()), dim=-1) if squares else wide
     zeros = powers.new_zeros((members.windows, *powers.shape[1:]))
@@ -75,7 +75,7 @@ def window_sums(
 
 
 class _WindowSums(Function):
-    """Our kernels."""
+    """Sums over windows by Triton kernels, with a derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, members: Members, squares: bool) -> Tensor:
@@ -90,5 +90,5 @@ class _WindowSums(Function):
         backward = triton_file("windows.gpu").backward
         (x,) = ctx.saved_tensors
         readers = ctx.members.transposed
-        found = backward(x, gradient.contiguous(), readers.ends, readers.rows, ctx.squares)
-        return found, None, None
+        of_input = backward(x, gradient.contiguous(), readers.ends, readers.rows, ctx.squares)
+        return of_input, None, None

@@ -16,10 +16,10 @@ def resident(positions: Tensor, device: torch.device) -> Tensor:
     """Positions on a device, where they are kept: a plan's positions never change."""
     if positions.device == device:
         return positions
-    found = _RESIDENT.get(positions)
-    if found is None or found.device != device:
-        found = _RESIDENT[positions] = positions.to(device)
-    return found
+    on_device = _RESIDENT.get(positions)
+    if on_device is None or on_device.device != device:
+        on_device = _RESIDENT[positions] = positions.to(device)
+    return on_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def _slice(column: Tensor) -> slice | Tensor:
 def inverse(index: Tensor, stored: int) -> Tensor:
     """For stored rows and numbers the output time that reads the row under the number, int64
     (stored, rows of a window); -1 where there is none."""
-    found = index.new_full((stored, index.shape[1]), -1)
+    readers = index.new_full((stored, index.shape[1]), -1)
     time, number = torch.nonzero(index >= 0, as_tuple=True)
-    found[index[time, number], number] = time
-    return found
+    readers[index[time, number], number] = time
+    return readers

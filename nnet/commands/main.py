@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from nnet.errors import NnetError, nearest
-from nnet.process import Stopped, settle, stop_at_signals
+from nnet.process import Stopped, set_up_process, stop_at_signals
 
 NO_PIPES = "--no-pipes"
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words.insert(0, program.removeprefix("nnet-"))
     try:
         with stop_at_signals():
-            settle()
+            set_up_process()
             status = _run(words)
             sys.stdout.flush()
     except NnetError as error:

@@ -64,8 +64,8 @@ class AnyAffine(ComponentModule):
             self.__dict__["_copies"] = (before, kept)
         if key not in kept:
             kept[key] = make()
-        found: Tensor = kept[key]
-        return found
+        value: Tensor = kept[key]
+        return value
 
     def _cut(self, terms: Parts) -> list[Tensor]:
         matrix = self.linear.detach().t()
@@ -143,8 +143,8 @@ class FixedAffine(AnyAffine):
     def _kept_for(self, key: object, make: Callable[[], Tensor]) -> Tensor:
         if key not in self._kept:
             self._kept[key] = make()
-        found: Tensor = self._kept[key]
-        return found
+        value: Tensor = self._kept[key]
+        return value
 
     def blocks(self, terms: Parts, dtype: torch.dtype | None = None) -> list[Tensor]:
         """The matrix in parts for `BlockedAffine`: each term's columns, scaled, transposed.
@@ -156,8 +156,8 @@ class FixedAffine(AnyAffine):
         key = ("blocks", terms, dtype)
         if key not in self._kept:
             self._kept[key] = [_spread(part.to(dtype or part.dtype)) for part in self._cut(terms)]
-        found: list[Tensor] = self._kept[key]
-        return found
+        blocks: list[Tensor] = self._kept[key]
+        return blocks
 
     def forget(self) -> None:
         """Lets go of what was made of the matrix."""

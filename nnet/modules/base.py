@@ -27,10 +27,10 @@ class StepGradients:
     """Gradients of a component in a loop, for the rows of all steps.
 
     Attributes:
-        output: the gradient for the output; a step's rows are there before it.
+        output: the derivative with respect to the output; a step's rows are there before it.
         targets: where that for the input goes, in blocks; a step's derivative is added to what is
             there, or, where `alone` says so, written.
-        alone: for each target, whether there is no other gradient for it.
+        alone: for each target, whether there is no other derivative with respect to it.
         times: of the rows of all steps.
         split: from rows of all steps to views of each step's.
     """
@@ -112,6 +112,8 @@ class ComponentModule(nn.Module):
         return nn.Parameter(torch.tensor(getattr(self.spec, name)))
 
     def forward(self, x: Tensor, times: Times) -> Tensor:
+        """Computes rows `(output times, batch, output_dim)` from rows `(stored times, batch,
+        input_dim)`."""
         raise NotImplementedError
 
     def forward_into(self, x: Tensor, times: Times, out: Tensor) -> None:
@@ -152,7 +154,8 @@ class ComponentModule(nn.Module):
         return None
 
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
-        """The gradient for the input, `(time, batch, input_dim)`, as backpropagation defines it.
+        """The derivative with respect to the input, `(time, batch, input_dim)`, as backpropagation
+        defines it.
 
         Loops over time call it step by step, and take the parameters' gradients over all steps at
         once. Components that stand in loops have their own, without a graph; it may change module
@@ -176,18 +179,18 @@ class ComponentModule(nn.Module):
         return None
 
     def derivative_from(self, factors: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
-        """As `derivative`, with the rows of its factors."""
+        """The derivative as `derivative` gives it, from the rows of its factors."""
         raise NotImplementedError
 
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, of_input: Tensor | None = None
     ) -> Sequence[Tensor | None]:
-        """The gradients for the trainable parameters, in the order of `parameters()`.
+        """The derivatives with respect to the trainable parameters, in the order of `parameters()`.
 
         Loops call it once, with the rows of all steps; arguments as for `derivative`.
 
         Args:
-            found: the gradient for `x`, if it is known.
+            of_input: the derivative with respect to `x`, if it is known.
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         with torch.enable_grad():
@@ -251,13 +254,13 @@ _INDEXED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def indexed(rows: WindowRows) -> Windows:
-    """The same as kernels take it, by an index; kept as long as the rows are."""
+    """The rows of windows by an index, as kernels take them; it is kept as long as the rows are."""
     windows = _INDEXED.get(rows)
     if windows is None:
         index = torch.from_numpy(np.ascontiguousarray(rows.index))
         windows = _INDEXED[rows] = Windows(rows.own.count, index=index)
-    found: Windows = windows
-    return found
+    with_index: Windows = windows
+    return with_index
 
 
 def _show(

@@ -64,12 +64,12 @@ class BatchNorm(ComponentModule):
     def merge(self, mean: Tensor, variance: Tensor, rows: int) -> None:
         """Merges the statistics `(block_dim,)` of so many rows into the stored ones."""
         stored = (self.count, self.stats_mean, self.stats_var)
-        found = (mean, variance)
-        merge_statistics(stored, found, rows, implementation=self.implementation)
+        other = (mean, variance)
+        merge_statistics(stored, other, rows, implementation=self.implementation)
         self._changed = True
 
     def zero_stats(self) -> None:
-        """Forgets the stored statistics."""
+        """Forgets the stored statistics: count, mean and variance are zero."""
         for buffer in (self.count, self.stats_mean, self.stats_var):
             buffer.zero_()
         self._changed = True

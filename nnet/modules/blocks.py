@@ -15,7 +15,7 @@ from nnet.plan.times import Times
 
 @implements("RepeatedAffineComponent", "NaturalGradientRepeatedAffineComponent")
 class RepeatedAffine(ComponentModule):
-    """The same matrix for each block."""
+    """An affine transform of each block of columns, by the same matrix."""
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)

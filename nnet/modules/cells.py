@@ -36,7 +36,7 @@ class CellModule(SumsModule):
 
     @property
     def trained(self) -> Tensor:
-        """Its trainable parameter."""
+        """The trainable parameter: peepholes, or the weights of what feeds back."""
         raise NotImplementedError
 
     def repair(self, y: Tensor) -> Tensor | None:
@@ -48,7 +48,8 @@ class CellModule(SumsModule):
         raise NotImplementedError
 
     def gradient_of_weights(self, run: CellRun) -> Tensor:
-        """The gradient for the trainable parameter, after the derivative has run for all rows."""
+        """The derivative with respect to the trainable parameter, after the derivative has run for
+        all rows."""
         raise NotImplementedError
 
     def _vectors(self) -> dict[int, Tensor]:
@@ -97,11 +98,12 @@ class CellModule(SumsModule):
         repair: Tensor | None,
         way: Implementation,
     ) -> CellRun:
-        """What computes the gradient for the input.
+        """What computes the derivative with respect to the input.
 
         Args:
-            buffers: of the input, the output, the gradient for it, and perhaps what was kept.
-            targets: where the gradient for the input goes, in blocks.
+            buffers: of the input, the output, the derivative with respect to it, and perhaps what
+                was kept.
+            targets: where the derivative with respect to the input goes, in blocks.
             alone: for each of them, whether it is written, or added to what is there.
             repair: what `repair` gave; is read anew for each step.
         """
@@ -145,29 +147,30 @@ class CellModule(SumsModule):
     def differentiated(
         self, x: Tensor, y: Tensor, gradient: Tensor, repair: Tensor | None
     ) -> tuple[Tensor, CellRun]:
-        """The gradient for all of the input, and the run that made it."""
+        """The derivative with respect to all of the input, and the run that computed it."""
         x, y, gradient = map(_adjacent, (x, y, gradient))
-        found = torch.empty_like(x, memory_format=torch.contiguous_format)
+        of_input = torch.empty_like(x, memory_format=torch.contiguous_format)
         blocks = self.spec.input_blocks
         buffers = self._named(x.split(blocks, dim=-1))
         buffers |= {OUTPUT: y, gradient_of(OUTPUT): gradient}
-        targets = found.split(blocks, dim=-1)
+        targets = of_input.split(blocks, dim=-1)
         way = self.way(x, y, gradient)
         run = self.start_backward(buffers, targets, [True] * len(targets), repair, way)
         run(0, len(x))
-        return found, run
+        return of_input, run
 
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         return self.differentiated(x, y, gradient, self._repair(y))[0]
 
     def backward(self, x: Tensor, y: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The gradients for `x` and, if that is wanted, `trained`; statistics are stored."""
-        found, run = self.differentiated(x, y, gradient, self._repair(y))
-        return found, self.weights_after(run)
+        """The derivatives with respect to `x` and, if that is wanted, `trained`; statistics are
+        stored."""
+        of_input, run = self.differentiated(x, y, gradient, self._repair(y))
+        return of_input, self.weights_after(run)
 
     @torch.no_grad()
     def parameter_derivatives(
-        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, found: Tensor | None = None
+        self, x: Tensor, y: Tensor, gradient: Tensor, times: Times, of_input: Tensor | None = None
     ) -> Sequence[Tensor | None]:
         repair = None if self.repairs_steps else self._repair(y)
         weights = self.weights_after(self.differentiated(x, y, gradient, repair)[1])
@@ -179,7 +182,8 @@ class CellModule(SumsModule):
 
     @torch.no_grad()
     def weights_after(self, run: CellRun) -> Tensor | None:
-        """The gradient for the weights if it is wanted, after a derivative; stores statistics."""
+        """The derivative with respect to the weights if it is wanted, after a derivative; stores
+        statistics."""
         self.store_sums_of(run)
         return self.gradient_of_weights(run) if self.trained.requires_grad else None
 
@@ -277,7 +281,7 @@ class CellDerivative:
         self.steps[number]()
 
     def parameter_gradients(self) -> Sequence[Tensor | None]:
-        """The gradient for the weights, after all steps; stores statistics."""
+        """The derivative with respect to the weights, after all steps; stores statistics."""
         module = self.module
         weights = module.weights_after(self.run)
         return [weights] if module.trained.requires_grad else []

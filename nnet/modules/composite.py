@@ -31,8 +31,8 @@ class Composite(ComponentModule):
             return self._whole(x, times)
         # The backward pass begins with what was made last, nnet3 with the first rows.
         parts = x.reshape(rows, 1, -1).split(most)
-        made = [self._whole(part, times) for part in reversed(parts)]
-        return torch.cat(made[::-1]).reshape(*x.shape[:2], -1)
+        results = [self._whole(part, times) for part in reversed(parts)]
+        return torch.cat(results[::-1]).reshape(*x.shape[:2], -1)
 
     def _whole(self, x: Tensor, times: Times) -> Tensor:
         for module in self.inner:

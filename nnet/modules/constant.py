@@ -14,7 +14,7 @@ from nnet.plan.times import Times
 
 @implements("ConstantComponent", "ConstantFunctionComponent")
 class Constant(ComponentModule):
-    """The same row at every time, whatever the input."""
+    """Gives the same row at every time, whatever the input."""
 
     output: Tensor
 

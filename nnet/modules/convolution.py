@@ -47,8 +47,8 @@ class Convolution(ComponentModule):
         return image.transpose(2, 3)
 
     def _by_stretches(self, x: Tensor) -> Tensor:
-        """The same as a convolution over time and height: the image's x is the time of rows that
-        hold its y and z."""
+        """The convolution as one over time and height: the image's x is the time of rows that hold
+        its y and z."""
         spec = self.spec
         image = self._image(x).flatten(2).transpose(0, 1)  # (x, rows, y z)
         made_x = (spec.input_x_dim - spec.filt_x_dim) // spec.filt_x_step + 1

@@ -25,7 +25,8 @@ class LimitsGradient(SumsModule):
     recordable = False  # the host works out where boundaries are, and how often it was clipped
 
     def value(self, x: Tensor) -> Tensor:
-        """What it computes."""
+        """What the component computes without a derivative: rows `(time, batch, dim)` from rows `x`
+        like them."""
         return x
 
     def forward(self, x: Tensor, times: Times) -> Tensor:

@@ -43,11 +43,11 @@ class AnyGruNonlinearity(CellModule):
         return self.w_h
 
     def weights_gradient(self, rows: Tensor, inner: Tensor) -> Tensor:
-        """The gradient for w_h; both arguments are shown to observers.
+        """The derivative with respect to w_h; both arguments are shown to observers.
 
         Args:
             rows: what w_h is multiplied with, (time, batch, columns).
-            inner: the gradient for what the tanh is taken of.
+            inner: the derivative with respect to what the tanh is taken of.
         """
         raise NotImplementedError
 
@@ -88,7 +88,7 @@ class GruNonlinearity(AnyGruNonlinearity):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell = cells.gru(self.cell_dim, int(spec.recurrent_dim))
+        self.cell = cells.gru_cell(self.cell_dim, int(spec.recurrent_dim))
 
     def _matrices(self) -> dict[int, Tensor]:
         return {0: self.w_h.detach()}
@@ -112,7 +112,7 @@ class OutputGruNonlinearity(AnyGruNonlinearity):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell = cells.output_gru(self.cell_dim)
+        self.cell = cells.output_gru_cell(self.cell_dim)
 
     def gradient_of_weights(self, run: CellRun) -> Tensor:
         if self.row_observers:

@@ -29,7 +29,7 @@ class LstmNonlinearity(CellModule):
 
     def __init__(self, spec: Any) -> None:
         super().__init__(spec)
-        self.cell = cells.lstm(self.cell_dim, dropout=bool(spec.use_dropout))
+        self.cell = cells.lstm_cell(self.cell_dim, dropout=bool(spec.use_dropout))
         self.weights = self.parameter("weights")
         config = torch.tensor(spec.self_repair_config, dtype=torch.float64).view(2, 5, 1)
         self.register_buffer("self_repair_config", config, persistent=False)

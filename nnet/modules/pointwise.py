@@ -67,10 +67,10 @@ class Gate(Elementwise):
             return None
         sources, results = forward.sources, forward.results
         given = gradients.split(gradients.output)
-        found = gradients.split(gradients.targets[0])
+        targets = gradients.split(gradients.targets[0])
 
         def step(number: int) -> None:
-            y, of_y, of_x = results[number], given[number], found[number]
+            y, of_y, of_x = results[number], given[number], targets[number]
             self.gradient_into(of_y, y, grad_input=of_x)
             if self.storing:
                 of_x.copy_(self.observed(of_x, sources[number], y, of_y))
@@ -152,18 +152,15 @@ class LogSoftmax(Nonlinearity):
     def log_likelihood(
         self, x: Tensor, targets: AnyTargets, *, consume: bool = False
     ) -> LogLikelihood:
-        """Of targets for rows (rows, dim), without making the log-softmax.
-
-        Statistics of the objective's derivative by the log-softmax are stored as by `forward`.
-        """
-        found = log_likelihood(x, targets, consume=consume, implementation=self.implementation)
-        if self.storing and found.objective.requires_grad:
-            found.objective.register_hook(
+        """The log-likelihood of targets for rows (rows, dim), without making the log-softmax."""
+        results = log_likelihood(x, targets, consume=consume, implementation=self.implementation)
+        if self.storing and results.objective.requires_grad:
+            results.objective.register_hook(
                 lambda gradient: self.store_squares(
                     lambda: targets.scaled(gradient).squares(x.shape[1]), len(x)
                 )
             )
-        return found
+        return results
 
 
 @implements("PnormComponent")

@@ -58,9 +58,9 @@ _MEMBERS: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def members(rows: WindowRows) -> Members:
-    """The same as kernels take it; kept as long as the rows are."""
-    found = _MEMBERS.get(rows)
-    if found is None:
+    """The rows of windows as kernels take them; they are kept as long as the rows are."""
+    known = _MEMBERS.get(rows)
+    if known is None:
         if rows.spans is None:
             output, offset = np.nonzero(rows.index >= 0)
             taken = rows.index[output, offset]
@@ -70,15 +70,15 @@ def members(rows: WindowRows) -> Members:
             counts = end - first
             taken = np.concatenate([np.arange(a, b) for a, b in zip(first, end, strict=True)])
         ends = torch.from_numpy(np.concatenate(([0], np.cumsum(counts))))
-        found = _MEMBERS[rows] = Members(ends, torch.from_numpy(taken), rows.stored.count)
-    return found
+        known = _MEMBERS[rows] = Members(ends, torch.from_numpy(taken), rows.stored.count)
+    return known
 
 
 def _sum(x: Tensor, squares: bool, implementation: Implementation) -> Tensor:
     """The sum over rows, made float64 in blocks that stay in a cache."""
-    found = native_sum(x, squares) if implementation == "native" else None
-    if found is not None:
-        return found
+    native = native_sum(x, squares) if implementation == "native" else None
+    if native is not None:
+        return native
     parts = []
     for block in x.split(BLOCK):
         wide = block.double()
@@ -131,9 +131,9 @@ class PooledStatistics(WindowModule):
     """Both of the above in one pass over the frames."""
 
     def windowed(self, x: Tensor, rows: WindowRows) -> Tensor:
-        found = self._of_one_window(x, rows)
-        if found is not None:
-            return found
+        statistics = self._of_one_window(x, rows)
+        if statistics is not None:
+            return statistics
         sums = window_sums(
             x, rows, self.implementation, squares=self.spec.extraction.include_variance
         )
@@ -149,11 +149,13 @@ class PooledStatistics(WindowModule):
         if rows.spans is None or len(rows.spans[0]) != 1:
             return None
         first, end = (int(places[0]) for places in rows.spans)
-        found = native_deviations(x[first:end], pooling.variance_floor)
-        if found is None or not pooling.num_log_count_features:
-            return found if found is None else found.unsqueeze(0)
-        logs = found.new_full((len(found), pooling.num_log_count_features), math.log(end - first))
-        return torch.cat((logs, found), dim=-1).unsqueeze(0)
+        statistics = native_deviations(x[first:end], pooling.variance_floor)
+        if statistics is None or not pooling.num_log_count_features:
+            return statistics if statistics is None else statistics.unsqueeze(0)
+        logs = statistics.new_full(
+            (len(statistics), pooling.num_log_count_features), math.log(end - first)
+        )
+        return torch.cat((logs, statistics), dim=-1).unsqueeze(0)
 
 
 def pooled(sums: Tensor, spec: Any, dtype: torch.dtype) -> Tensor:

@@ -121,7 +121,7 @@ class Nonlinearity(StatisticsModule):
             self.register_buffer(_buffer(name), power * self.counts[count], persistent=False)
 
     def function(self, x: Tensor) -> Tensor:
-        """The function itself."""
+        """The nonlinearity of each element of `x`, without statistics."""
         raise NotImplementedError
 
     def kept(self, x: Tensor, y: Tensor) -> Tensor:
@@ -129,7 +129,8 @@ class Nonlinearity(StatisticsModule):
         return y
 
     def input_gradient(self, kept: Tensor, gradient: Tensor) -> Tensor:
-        """From the gradient for the output to that for the input, without self-repair."""
+        """The derivative with respect to the input, from that with respect to the output, without
+        self-repair."""
         assert self.slope is not None
         return gradient * self.slope(kept)
 
@@ -165,7 +166,8 @@ class Nonlinearity(StatisticsModule):
         return self.observed(result, x, y, gradient) if self.storing else result
 
     def observed(self, result: Tensor, x: Tensor, y: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient for the input with self-repair; stores statistics before and after."""
+        """The derivative with respect to the input with self-repair; stores statistics before and
+        after."""
         self._store(x, y)
         result = self.repaired(result, self.kept(x, y)) if self.repairs else result
         self._store_derivative(gradient)
@@ -286,20 +288,20 @@ class Nonlinearity(StatisticsModule):
         return (slope < lower).to(slope.dtype)
 
     def zero_stats(self) -> None:
-        """Forgets the stored statistics."""
+        """Forgets the stored statistics: averages and counts become zero."""
         for name in AVERAGES:
             self.sums(name).zero_()
-        self._settle()
+        self._count_repaired()
         self.counts = dict.fromkeys(COUNTS, 0.0)
         self._changed = True
 
     def get_extra_state(self) -> dict[str, Any]:
         """Sums and counts; before there are any, sums are empty."""
-        self._settle()
+        self._count_repaired()
         return {"counts": dict(self.counts), "sums": {n: self.sums(n).clone() for n in AVERAGES}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        self._settle()
+        self._count_repaired()
         self.counts = dict(state["counts"])
         for name, value in state["sums"].items():
             sums = self.sums(name)
@@ -309,7 +311,7 @@ class Nonlinearity(StatisticsModule):
                 setattr(self, _buffer(name), value.to(sums.device).clone())
         self._changed = True
 
-    def _settle(self) -> None:
+    def _count_repaired(self) -> None:
         if self._repaired is not None:
             self.counts["num_dims_self_repaired"] += self._repaired.item()
             self._repaired.zero_()
@@ -318,7 +320,7 @@ class Nonlinearity(StatisticsModule):
         """The specification with the statistics so far; unchanged ones keep the file's bits."""
         if not self._changed:
             return self.spec
-        self._settle()
+        self._count_repaired()
         averages = {}
         for name, count in AVERAGES.items():
             total = self.sums(name).cpu().float()

@@ -12,7 +12,7 @@ from nnet.plan.times import At, RoundDown, Shift, TimeMap, Times
 
 
 def frames_of(times: Times, window: Window) -> Frames:
-    """The same set as bits."""
+    """The set of times as bits."""
     if times.regular and times.count:
         ones = window.every(times.step, times.start % times.step)
         return ones & window.between(times.start, times.last + 1)
@@ -68,12 +68,12 @@ class Available:
             group = self.plan.groups[self._next]
             self._next += 1
             if isinstance(group, Loop):
-                self._settle(group)
+                self._find_fixed_point(group)
             else:
                 self._known[group] = self._evaluate(self.plan.operations[group])
         return self._known[value]
 
-    def _settle(self, loop: Loop) -> None:
+    def _find_fixed_point(self, loop: Loop) -> None:
         self._known.update(dict.fromkeys(loop.values, self.horizon.none))
         changed = True
         while changed:
@@ -102,7 +102,7 @@ class Available:
         return [(rows.value, self.read(rows, part)) for rows, part in read]
 
     def _among(self, value: Value, frames: Frames) -> Frames:
-        """Those of some frames at which a value can be computed."""
+        """Those frames of a set at which a value can be computed."""
         return frames & self(value)
 
     def read(self, rows: Rows, part: Frames) -> Frames:

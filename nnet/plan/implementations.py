@@ -59,16 +59,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Situation:
-    """With what a plan is carried out.
-
-    Attributes:
-        device: `cpu` or `cuda`.
-        dtype: of rows and products: `float32`, `float64`, `bfloat16`, `float16`.
-        gradient: whether a derivative may be asked for.
-        batch: sequences in a minibatch.
-        precision: of matrix products.
-        traced: whether torch traces a program of it.
-    """
+    """The circumstances in which a plan is carried out, by which `TABLE` chooses."""
 
     device: str = "cpu"
     dtype: str = "float32"
@@ -81,7 +72,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Case:
-    """One operation under a layout, and with what it is carried out."""
+    """One operation under a layout, and the situation in which it is carried out."""
 
     plan: Plan
     layout: Layout

@@ -312,13 +312,13 @@ class Plan:
 
     def reads(self, value: Value) -> tuple[Rows, ...]:
         """What an operation reads, with the columns of it counted."""
-        operation, found, column = self.operations[value], list[Rows](), 0
+        operation, read, column = self.operations[value], list[Rows](), 0
         for rows in operation.rows():
             dim = rows.dim or self.dim(rows.value)
             into = column if operation.side_by_side else rows.into
-            found.append(replace(rows, dim=dim, into=into))
+            read.append(replace(rows, dim=dim, into=into))
             column += dim
-        return tuple(found)
+        return tuple(read)
 
     def window(self, rows: Rows) -> TimeWindow | None:
         """The window that is read around each row, where an operation reads one."""

@@ -194,13 +194,13 @@ class _Binding:
 
     @staticmethod
     def _scattered(stored: Times, rows: ir.Rows, part: Times, own: Times) -> Piece:
-        """Rows that are read for `part` of the operation's own times."""
+        """The rows of an operand that are read for `part` of the operation's own times."""
         into = None if part == own else np.searchsorted(own.array(), part.array())
         selected = stored.select(part, rows.maps) if part.count else Selection(0, 1, 0)
         return Piece(selected, into)
 
     def _defined(self, value: Value, among: Times) -> Times:
-        """Those of the times `among` at which `value` can be computed."""
+        """The times among `among` at which `value` can be computed."""
         if not among.count:
             return among
         horizon = self._available.horizon

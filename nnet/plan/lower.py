@@ -11,7 +11,7 @@ from nnet.graph.network import ComponentNode, DimRangeNode, InputNode, Network, 
 from nnet.plan import ir
 from nnet.plan.builder import Builder
 from nnet.plan.ir import Source, Value
-from nnet.plan.places import Place, Places
+from nnet.plan.places import NodePlace, NodePlaces
 from nnet.plan.times import At, RoundDown, Shift
 from nnet.text import syntax
 from nnet.text.source import TextError
@@ -38,10 +38,10 @@ def lower(network: Network, outputs: Iterable[str] | None = None) -> ir.Plan:
 class _Lowering:
     def __init__(self, network: Network) -> None:
         self.network = network
-        self.places = Places(network)
+        self.places = NodePlaces(network)
         self.builder = Builder(network.components, share=False)
-        self._values: dict[Place, Value] = {}
-        self._carried: dict[Place, int] = {}
+        self._values: dict[NodePlace, Value] = {}
+        self._carried: dict[NodePlace, int] = {}
 
     def plan(self, outputs: Iterable[OutputNode]) -> ir.Plan:
         outputs = list(outputs)
@@ -54,7 +54,7 @@ class _Lowering:
             names[-1 - number] = self._values[place]
         return self.builder.plan(results, names)
 
-    def _place(self, place: Place, origin: str) -> Value:
+    def _place(self, place: NodePlace, origin: str) -> Value:
         """The value of a place; one that comes later in a recurrence is carried."""
         if place in self._values:
             return self._values[place]
@@ -70,7 +70,7 @@ class _Lowering:
             case InputNode(name=name, dim=dim):
                 return emit(ir.Input(name=name, dim=dim, origin=name))
             case DimRangeNode(name=name, source=whole, offset=offset, dim=dim):
-                columns = Source(self._place(Place(whole, x), name))
+                columns = Source(self._place(NodePlace(whole, x), name))
                 return emit(ir.Columns(source=columns, offset=offset, dim=dim, origin=name))
             case ComponentNode():
                 return self._component(node, x)
@@ -102,7 +102,7 @@ class _Lowering:
 
         match descriptor:
             case syntax.NodeName(name=name):
-                return self._place(Place(name, x), origin)
+                return self._place(NodePlace(name, x), origin)
             case syntax.Append(parts=parts):
                 return self.builder.append([lowered(p) for p in parts], origin)
             case syntax.Sum() | syntax.Scale():

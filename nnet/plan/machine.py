@@ -59,12 +59,12 @@ def machine(name: str) -> Machine:
     Raises:
         NnetError: there is no description of it.
     """
-    found = MACHINES.get(name)
-    if found is None:
+    known = MACHINES.get(name)
+    if known is None:
         meant = nearest(name, MACHINES)
         hint = f"; did you mean {meant}?" if meant else ""
         raise NnetError(f"unknown machine '{name}', expected one of {', '.join(MACHINES)}{hint}")
-    return found
+    return known
 
 
 def cuda_machine(major: int, minor: int) -> Machine:

@@ -98,11 +98,11 @@ class Operation:
         return tuple(operand.value for operand in self._operands())
 
     def _operands(self) -> list[Rows | Source]:
-        found: list[Rows | Source] = []
+        operands: list[Rows | Source] = []
         for name in self.reads:
             operand = getattr(self, name)
-            found.extend(operand if isinstance(operand, tuple) else (operand,))
-        return found
+            operands.extend(operand if isinstance(operand, tuple) else (operand,))
+        return operands
 
     def rows(self) -> tuple[Rows, ...]:
         """What the operation reads, in the order of `operands`.
@@ -144,13 +144,13 @@ class Operation:
         return (own,) * len(self.rows())
 
     def renamed(self, names: Mapping[Value, Value]) -> Self:
-        """The same operation on renamed operands."""
+        """This operation on renamed operands."""
         if all(names[value] == value for value in self.operands):
             return self
         return self._with_operands(lambda operand: operand.renamed(names))
 
     def mapped(self, change: Callable[[tuple[TimeMap, ...]], tuple[TimeMap, ...]]) -> Self:
-        """The same operation with other time maps."""
+        """This operation with other time maps."""
         if not any(isinstance(operand, Rows) and operand.maps for operand in self._operands()):
             return self
         return self._with_operands(

@@ -21,7 +21,7 @@ LARGEST_X = 100
 """Rows further out than this are taken to be undefined."""
 
 
-class Place(NamedTuple):
+class NodePlace(NamedTuple):
     """A node name and the x index at which its rows are wanted."""
 
     node: str
@@ -32,23 +32,23 @@ class Place(NamedTuple):
 class Reference:
     """Row t of a place reads rows t + first .. t + last of another."""
 
-    place: Place
+    place: NodePlace
     first: int
     last: int
 
 
-class Places:
+class NodePlaces:
     """What a network's places read, and which of them can have rows at all."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._possible: dict[Place, bool] = {}
+        self._possible: dict[NodePlace, bool] = {}
 
-    def references(self, place: Place) -> list[Reference]:
+    def references(self, place: NodePlace) -> list[Reference]:
         """What a place reads, as far as that can have rows."""
         match self.network.nodes[place.node]:
             case DimRangeNode(source=source):
-                return [Reference(Place(source, place.x), 0, 0)]
+                return [Reference(NodePlace(source, place.x), 0, 0)]
             case ComponentNode(component=component, input=descriptor):
                 spec = self.network.components[component]
                 if not spec.window.offsets:
@@ -61,15 +61,15 @@ class Places:
         self, descriptor: Descriptor, x: int, first: int = 0, last: int = 0
     ) -> list[Reference]:
         """What row x of a descriptor reads when it is read at times t + first .. t + last."""
-        found = self._described(descriptor, x, first, last)
-        return [reference for reference in found if self.possible(reference.place)]
+        references = self._described(descriptor, x, first, last)
+        return [reference for reference in references if self.possible(reference.place)]
 
     def _described(
         self, descriptor: Descriptor, x: int, first: int, last: int
     ) -> Iterator[Reference]:
         match descriptor:
             case syntax.NodeName(name=name):
-                yield Reference(Place(name, x), first, last)
+                yield Reference(NodePlace(name, x), first, last)
                 return
             case syntax.Offset(t=t, x=dx):
                 first, last, x = first + t, last + t, x + dx
@@ -82,7 +82,7 @@ class Places:
         for part in parts(descriptor):
             yield from self._described(part, x, first, last)
 
-    def possible(self, place: Place) -> bool:
+    def possible(self, place: NodePlace) -> bool:
         """False if a place has no row at any time, whatever inputs are given at x = 0."""
         if place not in self._possible:
             self._possible[place] = abs(place.x) <= LARGEST_X
@@ -90,12 +90,12 @@ class Places:
                 self._possible[place] = self._possible_here(place)
         return self._possible[place]
 
-    def _possible_here(self, place: Place) -> bool:
+    def _possible_here(self, place: NodePlace) -> bool:
         match self.network.nodes[place.node]:
             case InputNode():
                 return place.x == 0
             case DimRangeNode(source=source):
-                return self.possible(Place(source, place.x))
+                return self.possible(NodePlace(source, place.x))
             case ComponentNode(component=component, input=descriptor):
                 spec = self.network.components[component]
                 x, _ = spec.input_place(place.x)
@@ -106,7 +106,7 @@ class Places:
         """False if row x of a descriptor cannot be computed at any time."""
         match descriptor:
             case syntax.NodeName(name=name):
-                return self.possible(Place(name, x))
+                return self.possible(NodePlace(name, x))
             case syntax.IfDefined() | syntax.Const():
                 return True
             case syntax.Failover(first=first, second=second):
@@ -119,7 +119,7 @@ class Places:
                 return self.can_be(source, value)
         return all(self.can_be(part, x) for part in parts(descriptor))
 
-    def in_order(self, roots: Iterable[Place]) -> list[Place]:
+    def in_order(self, roots: Iterable[NodePlace]) -> list[NodePlace]:
         """All places that `roots` depend on, and they, each after what it reads.
 
         Inside a recurrence, references to other times may lead to later places.
@@ -127,7 +127,7 @@ class Places:
         Raises:
             TextError: a place depends on its own row.
         """
-        graph: dict[Place, list[Reference]] = {}
+        graph: dict[NodePlace, list[Reference]] = {}
         waiting = list(roots)
         while waiting:
             place = waiting.pop()
@@ -135,7 +135,7 @@ class Places:
                 graph[place] = self.references(place)
                 waiting.extend(r.place for r in graph[place])
         delayed = self._delayed(graph)
-        order: dict[Place, None] = {}
+        order: dict[NodePlace, None] = {}
         for root in graph:
             stack = [(root, False)]
             while stack:
@@ -148,9 +148,11 @@ class Places:
                     stack.extend((p, False) for p in following if p not in order)
         return list(order)
 
-    def _delayed(self, graph: Mapping[Place, list[Reference]]) -> set[tuple[Place, Reference]]:
+    def _delayed(
+        self, graph: Mapping[NodePlace, list[Reference]]
+    ) -> set[tuple[NodePlace, Reference]]:
         """The references inside recurrences that do not order the places."""
-        delayed: set[tuple[Place, Reference]] = set()
+        delayed: set[tuple[NodePlace, Reference]] = set()
         for group in cyclic_groups({p: [r.place for r in rs] for p, rs in graph.items()}):
             members = set(group)
             inside = [(p, r) for p in group for r in graph[p] if r.place in members]
@@ -162,8 +164,8 @@ class Places:
 
 
 def _slack(
-    group: list[Place], edges: list[tuple[Place, Reference]]
-) -> set[tuple[Place, Reference]] | None:
+    group: list[NodePlace], edges: list[tuple[NodePlace, Reference]]
+) -> set[tuple[NodePlace, Reference]] | None:
     """The references that leave time between a row and what it reads; None if there is no order.
 
     Longest paths in frames, for a recurrence that goes forward in time, or else backward: without
@@ -187,7 +189,7 @@ def _slack(
     return None
 
 
-def _no_order(network: Network, group: list[Place]) -> TextError:
+def _no_order(network: Network, group: list[NodePlace]) -> TextError:
     names = " -> ".join(f"'{place.node}'" for place in (*group, group[0]))
     return TextError(
         network.nodes[group[0].node].span,

@@ -221,7 +221,7 @@ class Times:
         return Times.of(np.setdiff1d(self.array(), other.array(), assume_unique=True))
 
     def residue(self, remainder: int, modulus: int) -> Times:
-        """Those members whose remainder modulo `modulus` is `remainder`."""
+        """The members whose remainder modulo `modulus` is `remainder`."""
         array = self.array()
         return Times.of(array[array % modulus == remainder])
 

@@ -35,8 +35,8 @@ class WindowRows:
         stored = self.stored.array()
         if len(stored) == 0:
             return np.full(times.shape, -1, dtype=np.int64)
-        found = np.minimum(np.searchsorted(stored, times), len(stored) - 1)
-        return np.where(stored[found] == times, found, -1)
+        positions = np.minimum(np.searchsorted(stored, times), len(stored) - 1)
+        return np.where(stored[positions] == times, positions, -1)
 
     @cached_property
     def complete(self) -> bool:

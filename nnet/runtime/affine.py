@@ -23,7 +23,7 @@ class AffineStep:
     """Carries out one affine operation.
 
     Args:
-        made: the value that it makes.
+        value: the value that it computes.
         names: the values that `Term.source` counts.
         terms: those of the operation, then its bypasses.
         consume_bypass: nobody needs the source of the only bypass afterwards.
@@ -33,7 +33,7 @@ class AffineStep:
     def __init__(
         self,
         operation: SplicedAffine,
-        made: Value,
+        value: Value,
         names: Sequence[Value],
         terms: Sequence[Term],
         module: AnyAffine,
@@ -41,7 +41,7 @@ class AffineStep:
         consume_bypass: bool,
         packed: bool = False,
     ) -> None:
-        self.made = made
+        self.value = value
         self.packed = packed
         self.names = tuple(names)
         self.terms = tuple(terms[: len(operation.terms)])
@@ -82,7 +82,7 @@ class AffineStep:
                     self._consume_bypass,
                     self._ones,
                 )
-            return self._blocked(sources, values.get(self.made))
+            return self._blocked(sources, values.get(self.value))
         return spliced_affine(
             sources,
             self.terms,
@@ -99,25 +99,21 @@ class AffineStep:
         return self.module.version if isinstance(self.module, FixedAffine) else 0
 
     def links(self, spare: Value, bf16: bool) -> list[Link]:
-        """As transforms of a chain; what is the same at all times is one of its own.
-
-        Args:
-            spare: the number of a value that nobody has.
-            bf16: weights are for matrix units.
-        """
+        """The step as transforms of a chain; what is the same at all times is a transform of its
+        own."""
         bias = self.module.bias
         moving = [n for n, term in enumerate(self.terms) if term.step or self.times == 1]
         once = [n for n in range(len(self.terms)) if n not in moving]
         if not once:
-            return [self._link(self.made, self.times, moving, bias, None, self.epilogue(), bf16)]
+            return [self._link(self.value, self.times, moving, bias, None, self.epilogue(), bf16)]
         return [
             self._link(spare, 1, once, bias, None, Epilogue(), bf16),
-            self._link(self.made, self.times, moving, None, spare, self.epilogue(), bf16),
+            self._link(self.value, self.times, moving, None, spare, self.epilogue(), bf16),
         ]
 
     def _link(
         self,
-        made: Value,
+        value: Value,
         times: int,
         numbers: Sequence[int],
         bias: Tensor | None,
@@ -129,7 +125,7 @@ class AffineStep:
         terms = tuple(self.terms[number] for number in numbers)
         parts = tuple(self.parts[number] for number in numbers)
         weight = self.module.packed(parts, bf16) if parts else None
-        return Link(made, times, self.dim, self.names, terms, weight, bias, own_bias, epilogue)
+        return Link(value, times, self.dim, self.names, terms, weight, bias, own_bias, epilogue)
 
 
 class ChainStep:
@@ -139,8 +135,8 @@ class ChainStep:
         self._bf16 = bf16
         self._steps = steps
         self._kept = kept
-        made = {step.made for step in steps}
-        self._outer = list(dict.fromkeys(n for s in steps for n in s.names if n not in made))
+        own = {step.value for step in steps}
+        self._outer = list(dict.fromkeys(n for s in steps for n in s.names if n not in own))
         self._chains: dict[int, tuple[int, AffineChain]] = {}
 
     def __call__(self, values: Values) -> list[Tensor]:
@@ -150,7 +146,7 @@ class ChainStep:
         known, chain = self._chains.get(batch, (None, None))
         if chain is None or known != version:
             links = [
-                link for step in self._steps for link in step.links(-1 - step.made, self._bf16)
+                link for step in self._steps for link in step.links(-1 - step.value, self._bf16)
             ]
             dims = {v: x.shape[-1] for v, x in zip(self._outer, outer, strict=True)}
             chain = AffineChain(links, self._kept, dims, batch, bf16=self._bf16)
@@ -160,19 +156,19 @@ class ChainStep:
 
 def chained(entries: Sequence[Entry], bf16: bool) -> list[Entry]:
     """Affine steps that follow each other as one step, on bfloat16's matrix units if asked for."""
-    found: list[Entry] = []
+    with_chains: list[Entry] = []
     for linked, group in groupby(entries, _can_be_linked):
         members = list(group)
         if not linked:
-            found.extend(members)
+            with_chains.extend(members)
             continue
-        made = [value for value, _, _ in members]
+        computed = [value for value, _, _ in members]
         finished = {value for _, _, done in members for value in done}
-        kept = [value for value in made if value not in finished]
+        kept = [value for value in computed if value not in finished]
         steps = [step for _, step, _ in members if isinstance(step, AffineStep)]
         chain = ChainStep(steps, kept, bf16)
-        found.append((tuple(kept), chain, [v for v in finished if v not in made]))
-    return found
+        with_chains.append((tuple(kept), chain, [v for v in finished if v not in computed]))
+    return with_chains
 
 
 def _can_be_linked(entry: Entry) -> bool:

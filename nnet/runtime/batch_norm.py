@@ -59,16 +59,16 @@ class ReluBatchNorm:
     def of(
         relu: ComponentModule, batch_norm: ComponentModule, bypass: Sequence[Term], times: Times
     ) -> ReluBatchNorm:
-        """Of modules that a plan names, and its bypass, if there is one."""
+        """The layer of the modules that a plan names, and of its bypass, if there is one."""
         assert isinstance(relu, RectifiedLinear)
         assert isinstance(batch_norm, BatchNorm)
         return ReluBatchNorm(relu, batch_norm, bypass[0] if bypass else None, times)
 
     def __call__(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
-        """From `(time, batch, dim)` to the same.
+        """The layer's result `(time, batch, dim)` for rows `x` `(time, batch, dim)`.
 
         Args:
-            beside: what the bypass reads.
+            beside: the source of the bypass.
         """
         if self._in_blocks(x):
             return self._made(self._layer((), None), [x], None, None, beside)
@@ -86,7 +86,8 @@ class ReluBatchNorm:
         terms: Sequence[Term],
         beside: Tensor | None = None,
     ) -> Tensor:
-        """The same behind an affine transform of spliced rows."""
+        """The layer's result `(time, batch, dim)` behind the affine transform of `terms`, computed
+        with it where one pass can."""
         if self._in_blocks(module.linear, *sources):
             layer = self._layer(tuple(terms), module)
             return self._made(layer, sources, module.linear, module.bias, beside)
@@ -109,7 +110,7 @@ class ReluBatchNorm:
         )
 
     def _in_one(self, x: Tensor, beside: Tensor | None) -> Tensor:
-        """By our kernels."""
+        """ReLU, batch norm and bypass in one pass of kernels over rows `x` (time, batch, dim)."""
         norm, watch = self._norm, self._watch()
         block_dim = norm.block_dim
         bypass, scale = None, 1.0

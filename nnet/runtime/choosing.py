@@ -24,12 +24,7 @@ def abilities_here() -> Abilities:
 
 
 def situation_of(rows: Mapping[str, Tensor], *, fixed: bool) -> Situation:
-    """With what inputs (time, batch, dim) are computed.
-
-    Args:
-        fixed: whether the choice on a CPU does not depend on how many sequences there are: nothing
-            is trained, and there are no loops.
-    """
+    """The device, type and compilers with which inputs (time, batch, dim) are computed."""
     tensors = list(rows.values())
     first = tensors[0]
     device, batch = first.device.type, first.shape[1]

@@ -216,7 +216,8 @@ class CompiledNetwork(nn.Module):
         return {name: finished(output) for name, output in outputs.items()}
 
     def outputs(self, inputs: Inputs, request: Request | None = None) -> Mapping[str, Output]:
-        """As `forward`, but `Logits` where the log-softmax is left to the objective."""
+        """The outputs as `forward` gives them, but `Logits` where the log-softmax is left to the
+        objective."""
         inputs = named_inputs(self.network, inputs, self._dtype)
         if torch._C._get_tracing_state() is not None:
             raise NnetError(
@@ -272,9 +273,9 @@ class CompiledNetwork(nn.Module):
         self._follow()
         executor = self._executors.make(plan, joined.request, rows)
         with self._memory(rows):
-            made = executor.run(rows)
-        made = {name: result.transpose(0, 1) for name, result in made.items()}
-        results = {n: finished(output) for n, output in outputs_of(executor, made).items()}
+            by_name = executor.run(rows)
+        by_name = {name: result.transpose(0, 1) for name, result in by_name.items()}
+        results = {n: finished(output) for n, output in outputs_of(executor, by_name).items()}
         split: list[dict[str, Tensor]] = [{} for _ in requests]
         for name, result in results.items():
             first = 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnet.errors import NnetError
 from nnet.plan.request import Request
 
-Run = Callable[[Mapping[str, Tensor], Request], dict[str, Tensor]]
+RunRequest = Callable[[Mapping[str, Tensor], Request], dict[str, Tensor]]
 
 GRAPHS_KEPT = 16
 """Each keeps the memory of its values."""
@@ -54,7 +54,7 @@ class CapturedGraphs:
         run: from inputs by name, `(batch, time, dim)` on a CUDA device, to outputs by name.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunRequest) -> None:
         self._run = run
         self._captured: OrderedDict[object, _Captured] = OrderedDict()
 

@@ -14,7 +14,7 @@ from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops.side_by_side import Group
 from nnet.runtime.affine import chained
-from nnet.runtime.loop_groups import LoopGroups, Run
+from nnet.runtime.loop_groups import LoopGroups, RunLoops
 from nnet.runtime.steps import Bound, step_of
 from nnet.runtime.values import LIKE, Entry, Values
 
@@ -74,7 +74,7 @@ class Executor:
             else:
                 self.steps.append((group, step_of(operation, self.bound, group), finished))
 
-    def _run_loops(self, run: Run, values: Values) -> list[Tensor]:
+    def _run_loops(self, run: RunLoops, values: Values) -> list[Tensor]:
         return run(values, values[LIKE])
 
     def _find_consumed(
@@ -87,19 +87,19 @@ class Executor:
         """
         copying = (ir.SplicedAffine, ir.Append)
         viewed = set(kept)
-        made = set()
+        computed = set()
         for group in groups:
             for value in self._loops.members(group):
                 operation = self.plan.operations[value]
                 if isinstance(group, tuple) or not isinstance(operation, copying):
                     viewed.update(operation.operands)
                 elif isinstance(operation, ir.SplicedAffine):
-                    made.add(value)
+                    computed.add(value)
         pairs = ((value, groups[position]) for value, position in last_reader.items())
         return {
             (value, reader)
             for value, reader in pairs
-            if value in made - viewed and not isinstance(reader, tuple)
+            if value in computed - viewed and not isinstance(reader, tuple)
         }
 
     def run(
@@ -108,13 +108,8 @@ class Executor:
         into: Mapping[str, Tensor] | None = None,
         bf16: bool = False,
     ) -> dict[str, Tensor]:
-        """From inputs `(time, batch, dim)` by name to results `(time, batch, dim)` by name.
-
-        Args:
-            into: tensors to write results to; the operation that makes a result writes there
-                itself if it can.
-            bf16: multiply on a CPU's matrix units for bfloat16.
-        """
+        """Computes results `(time, batch, dim)` by name, from inputs `(time, batch, dim)` by
+        name."""
         values: Values = {LIKE: next(iter(inputs.values()))}
         for name, value, piece in self.layout.results:
             whole = piece.rows.is_all(self.layout.times[value].count)
@@ -123,12 +118,12 @@ class Executor:
         for value, name in self.inputs:
             values[value] = inputs[name]
         steps = self._chained(bf16) if self.bound.packed else self.steps
-        for made, step, done in steps:
-            if isinstance(made, tuple):
-                for value, rows in zip(made, step(values), strict=True):
+        for key, step, done in steps:
+            if isinstance(key, tuple):
+                for value, rows in zip(key, step(values), strict=True):
                     values[value] = rows
             else:
-                values[made] = step(values)
+                values[key] = step(values)
             for finished in done:
                 values.pop(finished, None)
         results = {name: take(values) for name, take in self.results}

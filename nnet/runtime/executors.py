@@ -170,14 +170,14 @@ def as_computed(module: ComponentModule) -> ComponentModule:
     twin = kind.__new__(kind)
     twin.__dict__.update(module.__dict__)
     modules = dict(module._modules)
-    made = modules.pop("parametrizations")
-    assert isinstance(made, nn.ModuleDict)
+    parametrizations = modules.pop("parametrizations")
+    assert isinstance(parametrizations, nn.ModuleDict)
     twin._modules, twin._parameters, twin._buffers = (
         modules,
         dict(module._parameters),
         dict(module._buffers),
     )
-    for name, computed in made.items():
+    for name, computed in parametrizations.items():
         trained = isinstance(computed.original, nn.Parameter)
         place = twin._parameters if trained else twin._buffers
         place[name] = getattr(module, name)

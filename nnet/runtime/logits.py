@@ -34,8 +34,8 @@ class Logits:
 
     def finished(self) -> Tensor:
         """The output itself, (batch, time, dim)."""
-        found: Tensor = self.module(self.rows, self.times).transpose(0, 1)
-        return found
+        results: Tensor = self.module(self.rows, self.times).transpose(0, 1)
+        return results
 
     def log_likelihood(
         self, weights: Tensor, ids: Tensor | None = None, scales: Tensor | None = None
@@ -48,16 +48,16 @@ class Logits:
         return self._log_likelihood(targets.map(lambda t: t.transpose(0, 1).flatten(0, 1)))
 
     def listed_log_likelihood(self, positions: Tensor, weights: Tensor) -> LogLikelihood:
-        """The same for weights (targets,) of elements of (time, batch, dim), whose positions from
-        the beginning on are int64 (targets,)."""
+        """The log-likelihood of listed targets: weights (targets,) of elements of (time, batch,
+        dim), whose positions from the beginning on are int64 (targets,)."""
         dim = self.rows.shape[-1]
         rows = positions.div(dim, rounding_mode="floor")
         return self._log_likelihood(ListedTargets(rows, positions - rows * dim, weights))
 
     def _log_likelihood(self, targets: AnyTargets) -> LogLikelihood:
-        found = self.module.log_likelihood(self.rows.flatten(0, 1), targets, consume=self.consume)
+        results = self.module.log_likelihood(self.rows.flatten(0, 1), targets, consume=self.consume)
         shape = self.rows.shape[:2]
-        return LogLikelihood(*(part.view(shape).transpose(0, 1) for part in found))
+        return LogLikelihood(*(part.view(shape).transpose(0, 1) for part in results))
 
 
 Output: TypeAlias = Tensor | Logits

@@ -14,9 +14,9 @@ from nnet.runtime.stepping.loop import LoopRunner
 from nnet.runtime.steps import Bound
 from nnet.runtime.values import Values
 from nnet.runtime.whole.loop import WholeLoop
-from nnet.runtime.whole.run import run_together
+from nnet.runtime.whole.run import run_side_by_side
 
-Run = Callable[[Values, Tensor], list[Tensor]]
+RunLoops = Callable[[Values, Tensor], list[Tensor]]
 """From all values and some input to the rows of the values that are wanted outside."""
 
 
@@ -33,8 +33,8 @@ class LoopGroups:
         loops = [group for group in groups if isinstance(group, Loop)]
         self._visible = {loop.values: self._read_outside(groups, loop) for loop in loops}
         ours = [loop for loop in loops if self._is_ours(loop)]
-        found = [(loop, self._whole(loop)) for loop in ours]
-        self._wholes = {loop.values: made for loop, made in found if made is not None}
+        pairs = [(loop, self._whole(loop)) for loop in ours]
+        self._wholes = {loop.values: whole for loop, whole in pairs if whole is not None}
         self.groups: list[Group] = with_pairs(plan, groups, self._are_alike)
 
     def members(self, group: Group | Loop) -> list[Value]:
@@ -70,7 +70,7 @@ class LoopGroups:
         """Whether one kernel each way runs loops."""
         return all(loop.values in self._wholes for loop in loops)
 
-    def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], Run]:
+    def step(self, loops: tuple[Loop, ...]) -> tuple[tuple[Value, ...], RunLoops]:
         """The values of loops that are wanted outside, and what makes them."""
         visible = tuple(value for loop in loops for value in self._visible[loop.values])
         if self.are_whole(loops):
@@ -82,8 +82,8 @@ class LoopGroups:
 
 def _run_wholes(wholes: Sequence[WholeLoop], values: Values, like: Tensor) -> list[Tensor]:
     """Runs loops by one kernel."""
-    made = run_together(wholes, _taken(values, wholes), like)
-    return [rows for own in made for rows in own]
+    results = run_side_by_side(wholes, _taken(values, wholes), like)
+    return [rows for own in results for rows in own]
 
 
 def _run_steps(steppings: Sequence[LoopRunner], values: Values, like: Tensor) -> list[Tensor]:

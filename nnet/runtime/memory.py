@@ -52,11 +52,11 @@ class HalvedView:
         self.shape = shape
 
     def tensor(self) -> Tensor:
-        """The elements in float32."""
+        """The elements in float32, in the shape that they had."""
         return self.halved.elements.float().view(self.shape)
 
 
-Place = tuple[int, int, int]
+Extent = tuple[int, int, int]
 """A storage, an offset in it, and a number of elements."""
 
 
@@ -72,7 +72,7 @@ class HalvedMemory(saved_tensors_hooks):
     def __init__(self, permanent: Iterable[Tensor]) -> None:
         super().__init__(self._pack, self._unpack)
         self._permanent = {tensor.untyped_storage()._cdata for tensor in permanent}
-        self._known: dict[Place, tuple[StorageWeakRef, weakref.ref[Halved]]] = {}
+        self._known: dict[Extent, tuple[StorageWeakRef, weakref.ref[Halved]]] = {}
 
     def _pack(self, tensor: Tensor) -> Tensor | HalvedView:
         storage = tensor.untyped_storage()
@@ -86,7 +86,7 @@ class HalvedMemory(saved_tensors_hooks):
             self._known[place] = (StorageWeakRef(storage), weakref.ref(halved))
         return HalvedView(halved, tensor.shape)
 
-    def _find(self, place: Place) -> Halved | None:
+    def _find(self, place: Extent) -> Halved | None:
         """What was made of the same place, if that was not let go in the meantime."""
         storage, halved = self._known.get(place, (None, None))
         return None if storage is None or storage.expired() or halved is None else halved()

@@ -96,7 +96,7 @@ def step_of(operation: ir.Operation, bound: Bound, value: Value) -> Step:
 @step_of.register
 def _constant(operation: ir.Constant, bound: Bound, value: Value) -> Step:
     rows = bound.layout.times[value].count
-    returned = any(value == made for _, made, _ in bound.layout.results)
+    returned = any(value == result for _, result, _ in bound.layout.results)
     kept: Tensor | None = None
 
     def step(values: Values) -> Tensor:

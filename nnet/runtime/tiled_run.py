@@ -23,7 +23,7 @@ CUTS_KEPT = 64
 RECOMPUTED = 1.1
 """How much more may be computed if each of several threads has tiles of its own."""
 
-Run = Callable[[Mapping[str, Tensor], Request, Mapping[str, Tensor] | None], dict[str, Tensor]]
+RunPiece = Callable[[Mapping[str, Tensor], Request, Mapping[str, Tensor] | None], dict[str, Tensor]]
 """From inputs, a request and tensors to write results to, all `(batch, time, dim)`, to results."""
 
 
@@ -37,7 +37,7 @@ class TiledRun:
     """
 
     def __init__(
-        self, plan: Plan, left: int, right: int, run: Run, layout: Callable[[Request], Layout]
+        self, plan: Plan, left: int, right: int, run: RunPiece, layout: Callable[[Request], Layout]
     ) -> None:
         self.plan = plan
         self.tiling = Tiling.of(plan, left, right)

@@ -66,7 +66,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
     for module in (native, native_build, native_choice):
         monkeypatch.setattr(module, "FOLDER", folder)
-    for name, value in (("settled", False), ("library", None)):
+    for name, value in (("decided", False), ("library", None)):
         monkeypatch.setattr(native._Loaded, name, value)
     for module, name in ((native_choice, "manifest"), (native_choice, "chosen"), (native, "load")):
         monkeypatch.setattr(module, name, cache(getattr(module, name).__wrapped__))
@@ -186,7 +186,7 @@ def test_a_damaged_library_does_not_end_a_process(tmp_path: Path) -> None:
     assert "is damaged" in line
 
 
-class Rows(Struct):
+class RowAddresses(Struct):
     """With its members in another order."""
 
     _fields_ = (("data", c_void_p), ("batch", c_int64), ("time", c_int64))
@@ -195,19 +195,19 @@ class Rows(Struct):
 def test_structures_that_differ_from_those_of_cpp_are_refused() -> None:
     functions = native.native_library()
     assert functions is not None
-    with pytest.raises(TypeError, match=r"structure Rows is .*'batch', 8, 8, .*'time', 8, 8, "):
-        check_layout(functions, Rows)
-    with pytest.raises(TypeError, match="structure Rows"):
-        NativeFunction("lstm_forward", Rows).current()
+    with pytest.raises(TypeError, match=r"RowAddresses is .*'batch', 8, 8, .*'time', 8, 8, "):
+        check_layout(functions, RowAddresses)
+    with pytest.raises(TypeError, match="structure RowAddresses"):
+        NativeFunction("lstm_forward", RowAddresses).current()
 
 
 def test_a_structure_keeps_its_tensors() -> None:
     x = torch.ones(3)
     address, references = x.data_ptr(), sys.getrefcount(x)
-    rows = Rows(x, 1, 2)
+    rows = RowAddresses(x, 1, 2)
     assert rows.data == address
     assert sys.getrefcount(x) == references + 1
-    assert Rows(None, 1, 2).data is None
+    assert RowAddresses(None, 1, 2).data is None
 
 
 def test_what_is_not_there_cannot_be_called() -> None:

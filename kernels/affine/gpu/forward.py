@@ -23,14 +23,14 @@ from nnet.kernels.affine.gpu.terms import (
     SCHEMA,
     SMALL,
     TILES,
-    Places,
+    RowLocations,
     activated,
     depth_block,
     flatten,
+    joined_terms,
     packed,
     places,
     row_offsets,
-    runs,
     tile,
     tile_fits,
     unflatten,
@@ -128,6 +128,8 @@ def _forward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of y = epilogue(sum_i scale_i x_i W_i^T + bias); rows m = (t, b),
+    `sources` (rows, dims), `weight` (dim, sum of depths)."""
     down, across = tile(tl.cdiv(rows, ROWS), tl.cdiv(dim, COLUMNS), 8)
     m = down * ROWS + tl.arange(0, ROWS)
     n = across * COLUMNS + tl.arange(0, COLUMNS)
@@ -188,9 +190,20 @@ def forward(
     bias: Tensor | None,
     epilogue: Epilogue,
 ) -> Tensor:
-    """`nnet.kernels.affine.spliced.spliced_affine`, without a derivative."""
+    """y = epilogue(W [x_1, x_2, ...] + bias), by one launch and without a derivative:
+    `nnet.kernels.affine.spliced.spliced_affine` on a GPU.
+
+    Args:
+        sources: `(stored times, batch, columns)` each.
+        terms: the rows x_i; their `dim` together are the columns of `weight`.
+        weight: `(dim, columns)`.
+        bias: `(dim,)` or None.
+
+    Returns:
+        `(length, batch, dim)`.
+    """
     positions, numbers, scales = flatten((*terms, *epilogue.bypass))
-    made: Tensor = spliced_affine(
+    result: Tensor = spliced_affine(
         list(sources),
         positions,
         numbers,
@@ -202,7 +215,7 @@ def forward(
         epilogue.scales,
         epilogue.offsets,
     )
-    return made
+    return result
 
 
 def _fake(
@@ -235,13 +248,15 @@ def spliced_affine(
     act_scales: Tensor | None,
     act_offsets: Tensor | None,
 ) -> Tensor:
-    """The first `spliced` terms are multiplied, the others are the bypass."""
+    """The operator behind `forward`: the first `spliced` terms are multiplied with the weight
+    `(dim, columns)`, the others are the bypass, which is added to the result `(length, batch,
+    dim)`."""
     y = _fake(sources, positions, numbers, scales, spliced, weight)
     if y.numel() == 0:
         return y
     sources = [packed(source) for source in sources]
     terms = unflatten(positions, numbers, scales)
-    joined = runs(terms[:spliced])
+    joined = joined_terms(terms[:spliced])
     firsts = [run.term for run in joined]
     read = places(sources, firsts)
     beside = places(sources, terms[spliced:])
@@ -285,7 +300,7 @@ def _layout(count: int, dim: int, block: int) -> int:
     return -1 if count == 1 else dim
 
 
-def _read(read: Places) -> dict[str, tuple[object, ...]]:
+def _read(read: RowLocations) -> dict[str, tuple[object, ...]]:
     return {
         "sources": read.tensors,
         "positions": read.positions,

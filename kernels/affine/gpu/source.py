@@ -105,6 +105,9 @@ def _source_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of the derivative with respect to a source, (times * batch, dim):
+    the sum over terms i of d W_i for each row t that term i reads. Rows that equal terms read are
+    one class."""
     per_class = tl.cdiv(tl.cdiv(times, classes) * batch, ROWS)
     down, across = tile(per_class * classes, tl.cdiv(dim, COLUMNS), 8)
     residue = down // per_class  # the rows residue, residue + classes, ... of the source
@@ -115,6 +118,9 @@ def _source_gradient(
     lanes = tl.arange(0, DEPTH)
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for i in tl.static_range(len(gradients)):
+        # A term's row j is the source's row starts + j steps, so that row t of the source is row
+        # (t - starts) / steps of the result, if that is whole. t is residue + turn * classes, and
+        # `classes` a multiple of `steps`: whether it is whole is the same for all of a class.
         begin = residue - starts[i]
         here = begin // steps[i] + turn * (classes // steps[i])  # the result's time
         valid = (begin + turn * classes >= 0) & (here < lengths[i]) & (time < times)
@@ -127,7 +133,7 @@ def _source_gradient(
             own = c - firsts[i]
             covered = (own >= 0) & (own < dims[i])
         w_columns = weight + (columns[i] + own)[None, :].to(tl.int64) * column_stride
-        if SCALED:
+        if SCALED:  # before and after, so that the products add up in `total` itself
             total *= 1.0 / scales[i]
         for k in range(0, tl.where(begin % steps[i] == 0, depth, 0), DEPTH):
             o = k + lanes
@@ -139,8 +145,8 @@ def _source_gradient(
         if SCALED:
             total *= scales[i]
     inside = (time < times)[:, None] & (c < dim)[None, :]
-    made = target + (time * batch + entry)[:, None].to(tl.int64) * dim + c[None, :]
-    tl.store(made, total, mask=inside)
+    rows_at = target + (time * batch + entry)[:, None].to(tl.int64) * dim + c[None, :]
+    tl.store(rows_at, total, mask=inside)
 
 
 @kernel(
@@ -160,6 +166,8 @@ def _source_gradient(
     ],
 )
 def _collect(gradient, order, ends, target, columns, COLUMNS: tl.constexpr):
+    """Row t of `target` (times, columns) is the sum of those rows of `gradient` whose numbers are
+    `order[ends[t]]` up to `order[ends[t + 1]]`."""
     row = tl.program_id(0)
     c = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     first = tl.load(ends + row)
@@ -172,8 +180,8 @@ def _collect(gradient, order, ends, target, columns, COLUMNS: tl.constexpr):
 
 
 def _collected(gradient: Tensor, term: Term, times: int) -> Tensor:
-    """The gradient `(times, batch, dim)` for a product with every row of a source, given that for
-    rows that the term takes from it, anyhow."""
+    """The rows (times, batch, dim) that a term's derivative `gradient` (length, batch, dim) adds
+    to, for a term that takes rows in any order, and some perhaps several times."""
     if term.positions is None:
         steps = torch.arange(term.length, device=gradient.device)
         positions = term.start + term.step * steps
@@ -201,18 +209,18 @@ def source_gradient(
     weight: Tensor,
     gradient: Tensor,
 ) -> Tensor:
-    """The gradient for one source.
+    """The derivative with respect to one source, `(stored times, batch, columns)`.
 
     Args:
         terms: those that read it.
-        columns: where in `weight` each begins.
-        gradient: for the result, `(length, batch, dim)`.
+        columns: where in `weight` `(dim, columns)` each begins.
+        gradient: the derivative with respect to the result, `(length, batch, dim)`.
     """
     positions, numbers, scales = flatten(terms)
-    made: Tensor = spliced_affine_source(
+    gradient_of_source: Tensor = spliced_affine_source(
         [source], positions, numbers, scales, list(columns), weight, gradient
     )
-    return made
+    return gradient_of_source
 
 
 def _fake_source(sources: Sequence[Tensor], *others: object) -> Tensor:
@@ -232,7 +240,7 @@ def spliced_affine_source(
     weight: Tensor,
     gradient: Tensor,
 ) -> Tensor:
-    """All terms are of the first source."""
+    """The operator behind `source_gradient`; all terms are of the first source."""
     target = _fake_source(sources)
     times = target.shape[0]
     given = [

@@ -57,20 +57,20 @@ def flatten(terms: Sequence[Term]) -> FlatTerms:
 def unflatten(
     positions: Sequence[Tensor | None], places: Sequence[int], scales: Sequence[float]
 ) -> list[Term]:
-    """What `flatten` was given."""
-    found = []
+    """Terms from the lists that `flatten` made of them."""
+    terms = []
     for i, (where, scale) in enumerate(zip(positions, scales, strict=True)):
         source, start, step, length, offset, dim = places[6 * i : 6 * i + 6]
-        found.append(Term(source, start, step, length, where, offset, dim, scale))
-    return found
+        terms.append(Term(source, start, step, length, where, offset, dim, scale))
+    return terms
 
 
 def packed(tensor: Tensor) -> Tensor:
-    """The same rows, with no gaps between columns."""
+    """The tensor's rows, with no gaps between columns."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 
 
-class Run(NamedTuple):
+class JoinedTerms(NamedTuple):
     """Terms of the same columns of a source whose rows are shifted by the same number each time.
 
     Element k of a run's row t is column `k % dim` of the source's row at
@@ -83,22 +83,22 @@ class Run(NamedTuple):
 
     @property
     def depth(self) -> int:
-        """Columns of all terms."""
+        """The columns of all terms that are joined, side by side."""
         return self.terms * self.term.dim
 
 
-def runs(terms: Sequence[Term]) -> list[Run]:
+def joined_terms(terms: Sequence[Term]) -> list[JoinedTerms]:
     """Consecutive terms joined where they can be."""
-    found: list[Run] = []
+    joined: list[JoinedTerms] = []
     for term in terms:
-        if found and (longer := _joined(found[-1], term)) is not None:
-            found[-1] = longer
+        if joined and (longer := _joined(joined[-1], term)) is not None:
+            joined[-1] = longer
         else:
-            found.append(Run(term, 1, 0))
-    return found
+            joined.append(JoinedTerms(term, 1, 0))
+    return joined
 
 
-def _joined(run: Run, term: Term) -> Run | None:
+def _joined(run: JoinedTerms, term: Term) -> JoinedTerms | None:
     first = run.term
     if first.positions is not None or term.positions is not None:
         return None
@@ -107,10 +107,10 @@ def _joined(run: Run, term: Term) -> Run | None:
     shift = term.start - first.start - (run.terms - 1) * run.shift
     if run.terms > 1 and shift != run.shift:
         return None
-    return Run(first, run.terms + 1, shift)
+    return JoinedTerms(first, run.terms + 1, shift)
 
 
-class Places(NamedTuple):
+class RowLocations(NamedTuple):
     """Where the rows of terms or runs lie, one element of each tuple for each, as kernels take it.
 
     Row m = (t, b) begins at element `t * time_stride + b * batch_stride` of the tensor; where times
@@ -124,28 +124,28 @@ class Places(NamedTuple):
     linear: tuple[bool, ...]
 
 
-def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> Places:
+def places(sources: Sequence[Tensor], terms: Sequence[Term]) -> RowLocations:
     """The rows of terms; the tensors begin at each term's first row and column."""
-    found: list[tuple[Tensor, Tensor | None, int, int, bool]] = []
+    rows: list[tuple[Tensor, Tensor | None, int, int, bool]] = []
     for term in terms:
         source = sources[term.source]
         time, batch = source.stride(0), source.stride(1)
         if term.positions is not None:
             positions = resident(term.positions, source.device)
-            found.append((source[:, :, term.offset :], positions, time, batch, False))
+            rows.append((source[:, :, term.offset :], positions, time, batch, False))
             continue
         step = term.step * time
         single = source.shape[1] == 1
         linear = single or step == source.shape[1] * batch
         first = source[term.start :, :, term.offset :]
-        found.append((first, None, step, step if single else batch, linear))
-    return Places(*zip(*found, strict=True)) if found else Places((), (), (), (), ())
+        rows.append((first, None, step, step if single else batch, linear))
+    return RowLocations(*zip(*rows, strict=True)) if rows else RowLocations((), (), (), (), ())
 
 
 @device_function
 def row_offsets(m, batch, positions, time_stride, batch_stride, LINEAR: tl.constexpr):
     """Where rows m begin, in elements; m must not overrun."""
-    if LINEAR:
+    if LINEAR:  # times follow each other as entries do, so that m counts through both
         offsets = m.to(tl.int64) * batch_stride
     elif positions is None:
         offsets = (m // batch).to(tl.int64) * time_stride + (m % batch) * batch_stride

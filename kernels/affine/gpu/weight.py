@@ -14,14 +14,14 @@ from nnet.kernels.affine.gpu.terms import (
     SCHEMA,
     SMALL,
     TILES,
-    Run,
+    JoinedTerms,
     depth_block,
     flatten,
+    joined_terms,
     packed,
     places,
     row_offsets,
     row_parts,
-    runs,
     tile,
     tile_fits,
     unflatten,
@@ -40,7 +40,7 @@ from nnet.kernels.gpu import (
 
 
 def _weight_specimen(name: str, dtype: torch.dtype, precision: str) -> Specimen:
-    """TDNN-F's affine."""
+    """The affine transform of a TDNN-F, spliced of two times."""
     return Specimen(
         name,
         {
@@ -99,6 +99,8 @@ def _weight_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of d^T x, (dim, depth), over rows `part * per_part` and so on: for
+    one run of terms the part of the derivative with respect to the weight."""
     down, across = tile(tl.cdiv(dim, ROWS), tl.cdiv(depth, COLUMNS), 8)
     part = tl.program_id(1)
     n = down * ROWS + tl.arange(0, ROWS)
@@ -112,7 +114,7 @@ def _weight_gradient(
     for begin in range(first, end, DEPTH):
         m = begin + lanes
         inside = m < end
-        safe_m = tl.where(inside, m, first)
+        safe_m = tl.where(inside, m, first)  # positions may not be read beyond their end
         at = row_offsets(safe_m, batch, positions, time_stride, batch_stride, LINEAR)
         mask = inside[:, None] & (n < dim)[None, :]
         g = tl.load(g_columns + safe_m[:, None].to(tl.int64) * dim, mask=mask, other=0.0)
@@ -120,14 +122,20 @@ def _weight_gradient(
         x = tl.load(x_columns + at[:, None], mask=mask, other=0.0)  # [DEPTH, COLUMNS]
         total = dot(tl.trans(g), x, total, PRECISION)
     inside = (n < dim)[:, None] & (k < depth)[None, :]
-    made = target + part.to(tl.int64) * part_stride
-    tl.store(made + n[:, None] * target_stride + k[None, :], total * scale, mask=inside)
+    part_at = target + part.to(tl.int64) * part_stride
+    tl.store(part_at + n[:, None] * target_stride + k[None, :], total * scale, mask=inside)
 
 
 def weight_gradient(sources: Sequence[Tensor], terms: Sequence[Term], gradient: Tensor) -> Tensor:
-    """The gradient for the weight, `(dim, columns)`; arguments as for `spliced_affine`."""
-    made: Tensor = spliced_affine_weight(list(sources), *flatten(terms), gradient)
-    return made
+    """The derivative with respect to the weight, `(dim, columns)`: d^T [x_1, x_2, ...].
+
+    Args:
+        sources: `(stored times, batch, columns)` each.
+        terms: the rows x_i, whose scales are part of them.
+        gradient: the derivative d with respect to the result, `(length, batch, dim)`.
+    """
+    gradient_of_weight: Tensor = spliced_affine_weight(list(sources), *flatten(terms), gradient)
+    return gradient_of_weight
 
 
 def _fake_weight(
@@ -151,7 +159,9 @@ def spliced_affine_weight(
     scales: Sequence[float],
     gradient: Tensor,
 ) -> Tensor:
-    """Run by run, in parts by rows, which are added up in order."""
+    """The operator behind `weight_gradient`: one launch for each run of terms that can be joined.
+    Each makes partial sums over some of the rows, which are then added up in order, so that results
+    repeat."""
     result = _fake_weight(sources, positions, numbers, scales, gradient)
     dim, width = result.shape
     rows = gradient.shape[0] * gradient.shape[1]
@@ -162,14 +172,14 @@ def spliced_affine_weight(
     parts = row_parts(dim, width, rows, gradient)
     target = result if parts == 1 else gradient.new_empty((parts, dim, width), dtype=torch.float32)
     column = 0
-    for run in runs(unflatten(positions, numbers, scales)):
+    for run in joined_terms(unflatten(positions, numbers, scales)):
         _launch(sources, run, gradient, target[..., column:], parts)
         column += run.depth
     return result if parts == 1 else target.sum(dim=0).to(result.dtype)
 
 
 def _launch(
-    sources: Sequence[Tensor], run: Run, gradient: Tensor, target: Tensor, parts: int
+    sources: Sequence[Tensor], run: JoinedTerms, gradient: Tensor, target: Tensor, parts: int
 ) -> None:
     """Writes a run's columns of every part."""
     length, batch, dim = gradient.shape

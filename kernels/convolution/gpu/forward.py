@@ -2,7 +2,7 @@
 
 Output pixels m = (t, b, h) are tiled with filters. The reduction walks over the window's rows; the
 pixels of a row that a filter covers lie side by side, so that they are one stretch of columns.
-The gradient for the image is such a convolution too: see `image_gradients`.
+The derivative with respect to the image is such a convolution too: see `image_gradients`.
 """
 
 from __future__ import annotations
@@ -150,6 +150,8 @@ def _forward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile of output pixels m = (t, b, h) and filters n: y[m, n] = f(sum_k x[pixel k of m]
+    filters[n, k] + bias[n]), k over offsets and channels in the order of the walk."""
     down, across = tile(tl.cdiv(rows, ROWS), tl.cdiv(dim, COLUMNS), 8)
     m = down * ROWS + tl.arange(0, ROWS)
     n = across * COLUMNS + tl.arange(0, COLUMNS)
@@ -202,8 +204,8 @@ def _forward(
         total *= tl.load(act_scales + column, mask=mask, other=0.0).to(tl.float32)
     if act_offsets is not None:
         total += tl.load(act_offsets + column, mask=mask, other=0.0).to(tl.float32)
-    made = time.to(tl.int64) * y_time_stride + entry * y_batch_stride + height * y_height_stride
-    tl.store(y + made[:, None] + n[None, :], total, mask=mask)
+    row_at = time.to(tl.int64) * y_time_stride + entry * y_batch_stride + height * y_height_stride
+    tl.store(y + row_at[:, None] + n[None, :], total, mask=mask)
 
 
 class Ending(NamedTuple):
@@ -215,7 +217,7 @@ class Ending(NamedTuple):
 
 
 def flatten(image: Image, taps: Taps, windows: Windows) -> FlatGeometry:
-    """Geometry as the schema has it."""
+    """The geometry as lists of numbers, in the order of the operators' schema."""
     offsets = [number for offset in taps.offsets for number in offset]
     return (
         list(image),
@@ -228,7 +230,7 @@ def flatten(image: Image, taps: Taps, windows: Windows) -> FlatGeometry:
 def unflatten(
     image: Sequence[int], offsets: Sequence[int], windows: Sequence[int], index: Tensor | None
 ) -> tuple[Image, Taps, Windows]:
-    """What `flatten` was given."""
+    """The geometry from the lists that `flatten` made of it."""
     pairs = tuple(zip(offsets[::2], offsets[1::2], strict=True))
     count, first, step, shift = windows
     return Image(*image), Taps(pairs), Windows(count, first, step, shift, index)
@@ -253,7 +255,8 @@ def convolve(
     target: Target,
     ending: Ending,
 ) -> None:
-    """Launches the kernel.
+    """Launches the convolution of rows `x` `(stored times, batch, height * channels)` into
+    `target`.
 
     Args:
         filters: (filters, columns in the order of the walk), contiguous.
@@ -310,10 +313,21 @@ def forward(
     windows: Windows,
     *ending: Any,
 ) -> Tensor:
-    """`nnet.kernels.convolution.reference.image_convolution`."""
+    """A convolution over time and height by one launch, without a derivative:
+    `nnet.kernels.convolution.reference.image_convolution` on a GPU.
+
+    Args:
+        x: `(stored times, batch, height_in * channels)`.
+        filters: `(filters, offsets * channels)`.
+        bias: `(filters,)` or None.
+        ending: activation, scales and offsets, as `Ending` has them.
+
+    Returns:
+        `(windows.count, batch, height_out * filters)`.
+    """
     geometry = flatten(image, taps, windows)
-    made: Tensor = image_convolution(x, filters, bias, *Ending(*ending), *geometry)
-    return made
+    result: Tensor = image_convolution(x, filters, bias, *Ending(*ending), *geometry)
+    return result
 
 
 def _fake(
@@ -348,7 +362,8 @@ def image_convolution(
     windows: Sequence[int],
     index: Tensor | None,
 ) -> Tensor:
-    """The launch, with a place for the result."""
+    """The operator behind `forward`: makes room for the result `(windows.count, batch, height_out *
+    filters)` and fills it in by one launch."""
     shape, taps, read = unflatten(image, offsets, windows, index)
     y = x.new_empty((read.count, x.shape[1], shape.height_out * len(filters)))
     if y.numel():

@@ -41,14 +41,16 @@ from nnet.kernels.windows.windows import Windows, inverse, resident
 def source_gradient(
     gradient: Tensor, filters: Tensor, stored: int, image: Image, taps: Taps, windows: Windows
 ) -> Tensor:
-    """The gradient for the rows that `image_convolution` read, `(stored, batch, columns)`.
+    """The derivative with respect to the rows that a convolution read, `(stored, batch, columns)`.
 
     Args:
-        gradient: for its result.
+        gradient: the derivative with respect to its result, `(windows.count, batch, height_out *
+            filters)`.
+        filters: `(filters, offsets * channels)`.
     """
     geometry = flatten(image, taps, windows)
-    made: Tensor = image_convolution_source(gradient, filters, stored, *geometry)
-    return made
+    of_source: Tensor = image_convolution_source(gradient, filters, stored, *geometry)
+    return of_source
 
 
 def _fake_source(
@@ -70,7 +72,9 @@ def image_convolution_source(
     windows: Sequence[int],
     index: Tensor | None,
 ) -> Tensor:
-    """One launch for each remainder of the height."""
+    """The operator behind `source_gradient`: a convolution of the derivative, by one launch for
+    each remainder of the input height modulo `height_step`, since pixels with different remainders
+    are read under different offsets."""
     result = _fake_source(gradient, filters, stored, image)
     shape, taps, forward = unflatten(image, offsets, windows, index)
     if result.numel() == 0 or gradient.numel() == 0:
@@ -125,10 +129,10 @@ def _collect(
 def _readers(windows: Windows, window: int, stored: int) -> Windows:
     """Which output time reads a stored row as number n of its window, for each row and n."""
     if windows.index is not None:
-        found = _INVERSES.get(windows.index)
-        if found is None or found.shape != (stored, window):
-            found = _INVERSES[windows.index] = inverse(windows.index[:, :window], stored)
-        return Windows(stored, index=found)
+        readers = _INVERSES.get(windows.index)
+        if readers is None or readers.shape != (stored, window):
+            readers = _INVERSES[windows.index] = inverse(windows.index[:, :window], stored)
+        return Windows(stored, index=readers)
     if windows.step == 1:
         return Windows(stored, -windows.first, 1, -windows.shift)
     regular = (windows.count, windows.first, windows.step, windows.shift)
@@ -224,6 +228,8 @@ def _filter_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile of d^T x, (dim, depth), over pixels `part * per_part` and so on: a part of the
+    derivative with respect to the filters, whose columns are in the order of the walk."""
     depth = stretches * run
     down, across = tile(tl.cdiv(dim, ROWS), tl.cdiv(depth, COLUMNS), 8)
     part = tl.program_id(1)
@@ -264,16 +270,22 @@ def _filter_gradient(
         g = tl.load(gradient + m[:, None].to(tl.int64) * dim + n[None, :], mask=mask, other=0.0)
         total = dot(tl.trans(g), a, total, PRECISION)
     mask = (n < dim)[:, None] & (k < depth)[None, :]
-    made = target + part.to(tl.int64) * dim * depth
-    tl.store(made + n[:, None] * depth + k[None, :], total, mask=mask)
+    part_at = target + part.to(tl.int64) * dim * depth
+    tl.store(part_at + n[:, None] * depth + k[None, :], total, mask=mask)
 
 
 def filter_gradient(
     x: Tensor, gradient: Tensor, image: Image, taps: Taps, windows: Windows
 ) -> Tensor:
-    """The gradient for the filters, `(filters, offsets * channels)`."""
-    made: Tensor = image_convolution_filters(x, gradient, *flatten(image, taps, windows))
-    return made
+    """The derivative with respect to the filters, `(filters, offsets * channels)`.
+
+    Args:
+        x: the rows that were read, `(stored, batch, height_in * channels)`.
+        gradient: the derivative with respect to the result, `(windows.count, batch, height_out *
+            filters)`.
+    """
+    of_filters: Tensor = image_convolution_filters(x, gradient, *flatten(image, taps, windows))
+    return of_filters
 
 
 def _fake_filters(
@@ -294,7 +306,8 @@ def image_convolution_filters(
     windows: Sequence[int],
     index: Tensor | None,
 ) -> Tensor:
-    """Parts by output pixels, added up in order."""
+    """The operator behind `filter_gradient`: each part sums over some of the output pixels, and
+    parts are added up in order, so that results repeat."""
     result = _fake_filters(x, gradient, image, offsets)
     shape, taps, given = unflatten(image, offsets, windows, index)
     dim, depth = result.shape

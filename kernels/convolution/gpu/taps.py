@@ -58,11 +58,11 @@ def table(path: Walk, device: torch.device) -> Tensor | None:
     kernels can do without."""
     if path.closed:
         return None
-    found = _TABLES.get((path, device))
-    if found is None:
-        found = torch.tensor([path.numbers, path.heights], dtype=torch.int32).to(device)
-        _TABLES[path, device] = found
-    return found
+    tensor = _TABLES.get((path, device))
+    if tensor is None:
+        tensor = torch.tensor([path.numbers, path.heights], dtype=torch.int32).to(device)
+        _TABLES[path, device] = tensor
+    return tensor
 
 
 @device_function

@@ -33,13 +33,13 @@ each multiprocessor."""
 
 def specimens(**arguments: object) -> list[Specimen]:
     """float32 with a bypass, bfloat16 without; `like_x` has the type of the rows."""
-    found = []
+    listed = []
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         given = {key: dtype if value == "like_x" else value for key, value in arguments.items()}
         if name == "bf16" and "bypass" in given:
             given["bypass"] = None
-        found.append(Specimen(name, {"rows": 9600, "dim": 1536, **given}))
-    return found
+        listed.append(Specimen(name, {"rows": 9600, "dim": 1536, **given}))
+    return listed
 
 
 @kernel(
@@ -57,8 +57,8 @@ def _sums(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of each part: sums of z - shift and of its square, where shift is the first row's z: nothing
-    is lost where the mean is large; and of z > 0."""
+    """Sums over each part of the rows, (parts, 3, dim): of z - shift and of its square, where shift
+    is the first row's z, so that nothing is lost where the mean is large; and of z > 0."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -80,10 +80,10 @@ def _sums(
         z = tl.where(mask, z - shift[None, :], 0.0)
         total += z
         squares += z * z
-    made = sums + part.to(tl.int64) * 3 * dim + column
-    tl.store(made, tl.sum(total, 0), mask=column < dim)
-    tl.store(made + dim, tl.sum(squares, 0), mask=column < dim)
-    tl.store(made + 2 * dim, tl.sum(on, 0), mask=column < dim)
+    part_at = sums + part.to(tl.int64) * 3 * dim + column
+    tl.store(part_at, tl.sum(total, 0), mask=column < dim)
+    tl.store(part_at + dim, tl.sum(squares, 0), mask=column < dim)
+    tl.store(part_at + 2 * dim, tl.sum(on, 0), mask=column < dim)
 
 
 @kernel(
@@ -113,6 +113,7 @@ def _statistics(
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """Mean, variance and number of z > 0, (dim,) each, from the sums (parts, 3, dim) of `_sums`."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
     mask = (part < parts)[:, None] & (column < dim)[None, :]
@@ -159,6 +160,7 @@ def _apply(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    """One tile (ROWS, COLUMNS) of y = (z - mean) rms / sqrt(variance + epsilon) + scale bypass."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     here = column < dim
@@ -169,10 +171,10 @@ def _apply(
     z = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
     if RELU:
         z = tl.where(z < 0, 0.0, z)
-    made = (z - middle[None, :]) * scale[None, :]
+    normalized = (z - middle[None, :]) * scale[None, :]
     if bypass is not None:
-        made += bypass_scale * tl.load(bypass + at, mask=mask, other=0.0).to(tl.float32)
-    tl.store(y + at, made, mask=mask)
+        normalized += bypass_scale * tl.load(bypass + at, mask=mask, other=0.0).to(tl.float32)
+    tl.store(y + at, normalized, mask=mask)
 
 
 @kernel(
@@ -192,6 +194,8 @@ def _apply(
     ],
 )
 def _merge(count, stored_mean, stored_variance, mean, variance, rows, dim, COLUMNS: tl.constexpr):
+    """Stored mean and variance (dim,) together with those of `rows` more rows; if any of these is
+    not finite, they are left out."""
     column = tl.arange(0, COLUMNS)
     here = column < dim
     middle = tl.load(mean + column, mask=here, other=0.0).to(tl.float32)
@@ -218,7 +222,7 @@ def split(rows: int) -> tuple[int, int]:
 
 
 def reduced(run, like: object, kinds: int, x: Tensor, **arguments: object) -> Tensor:
-    """Sums `(parts, kinds, dim)` by a kernel over columns and parts."""
+    """The sums `(parts, kinds, dim)` that the kernel `run` makes over parts of the rows of `x`."""
     rows, dim = x.shape
     parts, per_part = split(rows)
     sums = x.new_empty((parts, kinds, dim), dtype=torch.float32)
@@ -236,6 +240,7 @@ def reduced(run, like: object, kinds: int, x: Tensor, **arguments: object) -> Te
 
 
 def tiles(rows: int, dim: int):
+    """The grid over rows and columns, by the block sizes of a configuration."""
     return lambda meta: (triton.cdiv(rows, meta["ROWS"]), triton.cdiv(dim, meta["COLUMNS"]))
 
 
@@ -251,7 +256,7 @@ def _fake_forward(
     " float bypass_scale) -> (Tensor, Tensor, Tensor, Tensor)",
     fake=_fake_forward,
 )
-def forward(
+def batch_norm_forward(
     x: Tensor,
     bypass: Tensor | None,
     target_rms: float,
@@ -259,7 +264,12 @@ def forward(
     relu: bool,
     bypass_scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`nnet.kernels.normalization.batch_norm.batch_norm`, and in how many rows z > 0."""
+    """y = rms (z - mean) / sqrt(variance + epsilon) + scale bypass, z = relu(x) or x, over rows `x`
+    `(rows, dim)`.
+
+    Returns:
+        y `(rows, dim)`; and (dim,) each: mean, variance, and in how many rows z > 0.
+    """
     y, mean, variance, on = _fake_forward(x, bypass)
     if y.numel() == 0:
         return y, mean.zero_(), variance.zero_(), on.zero_()
@@ -314,7 +324,8 @@ def merge(
     variance: Tensor,
     rows: int,
 ) -> None:
-    """`nnet.kernels.normalization.batch_norm.merge_statistics`, in one launch."""
+    """Merges mean and variance (dim,) of a minibatch into the stored ones, weighted by their rows,
+    in one launch: `nnet.kernels.normalization.batch_norm.merge_statistics` on a GPU."""
     _merge(
         lambda meta: (1,),
         count=count,

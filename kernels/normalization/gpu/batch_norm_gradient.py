@@ -46,7 +46,8 @@ def _gradient_sums(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of each part: sums of the gradient, and of its products with the normalised z."""
+    """Sums over each part of the rows, (parts, 2, dim): of the derivative with respect to the
+    result, and of its products with the normalised z."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -66,9 +67,9 @@ def _gradient_sums(
         given = tl.load(gradient + at, mask=mask, other=0.0).to(tl.float32)
         total += given
         products += given * (z - middle[None, :]) * scale[None, :]
-    made = sums + part.to(tl.int64) * 2 * dim + column
-    tl.store(made, tl.sum(total, 0), mask=here)
-    tl.store(made + dim, tl.sum(products, 0), mask=here)
+    part_at = sums + part.to(tl.int64) * 2 * dim + column
+    tl.store(part_at, tl.sum(total, 0), mask=here)
+    tl.store(part_at + dim, tl.sum(products, 0), mask=here)
 
 
 @kernel(
@@ -89,11 +90,12 @@ def _gradient_sums(
     ],
 )
 def _means(sums, means, rows, columns, parts, PARTS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Means over rows (columns,), from sums (parts, columns)."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.arange(0, PARTS)
     mask = (part < parts)[:, None] & (column < columns)[None, :]
-    found = tl.load(sums + part[:, None] * columns + column[None, :], mask=mask, other=0.0)
-    tl.store(means + column, tl.sum(found, 0) / rows, mask=column < columns)
+    part_sums = tl.load(sums + part[:, None] * columns + column[None, :], mask=mask, other=0.0)
+    tl.store(means + column, tl.sum(part_sums, 0) / rows, mask=column < columns)
 
 
 LOW_TILES = (
@@ -139,7 +141,8 @@ def _apply_gradient(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Of each part: the result, and sums of the squares of what it is before the unit's slope."""
+    """For each part of the rows: the derivative with respect to x, and the sums of the squares of
+    the derivative with respect to z, before the unit's slope."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     part = tl.program_id(1)
     lanes = tl.arange(0, ROWS)
@@ -160,15 +163,15 @@ def _apply_gradient(
         if RELU:
             z = tl.where(z < 0, 0.0, z)
         normal = (z - middle[None, :]) * scale[None, :]
-        found = given - average[None, :] - normal * product[None, :]
-        found *= (target_rms * scale)[None, :]
+        derivative = given - average[None, :] - normal * product[None, :]
+        derivative *= (target_rms * scale)[None, :]
         if squares is not None:
-            total += tl.where(mask, found * found, 0.0)
+            total += tl.where(mask, derivative * derivative, 0.0)
         if RELU:
-            found = tl.where(on, found, 0.0)
+            derivative = tl.where(on, derivative, 0.0)
         if repair is not None:
-            found += tl.load(repair + column, mask=here, other=0.0)[None, :]
-        tl.store(target + at, found, mask=mask)
+            derivative += tl.load(repair + column, mask=here, other=0.0)[None, :]
+        tl.store(target + at, derivative, mask=mask)
     if squares is not None:
         tl.store(squares + part.to(tl.int64) * dim + column, tl.sum(total, 0), mask=here)
 
@@ -192,7 +195,7 @@ def _fake_backward(
     " float target_rms, float epsilon, bool relu, bool squares) -> (Tensor, Tensor)",
     fake=_fake_backward,
 )
-def backward(
+def batch_norm_backward(
     gradient: Tensor,
     x: Tensor,
     mean: Tensor,
@@ -203,14 +206,15 @@ def backward(
     relu: bool,
     squares: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient for `x`, given that for the result; through mean and variance too.
+    """The derivative with respect to `x` `(rows, dim)`, from that with respect to the result; it
+    flows through mean and variance too.
 
     Args:
         repair: `(dim,)`, is added to it, or None.
-        squares: whether the sums over rows of the squared gradient for z are made.
+        squares: whether the sums over rows of the squared derivative with respect to z are made.
 
     Returns:
-        The gradient, and those sums, `(dim,)` or empty.
+        The derivative `(rows, dim)`, and those sums, `(dim,)` or empty.
     """
     options = (mean, variance, repair, target_rms, epsilon, relu, squares)
     target, powers = _fake_backward(gradient, x, *options)

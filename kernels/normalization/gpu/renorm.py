@@ -28,16 +28,18 @@ BACKWARD = [
 def _forward(
     x, y, count, block_dim, rms, LOG: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr
 ):
+    """ROWS blocks of y = x / r, r = max(norm(x) / (rms sqrt(block_dim)), 2**-33), and log(r rms)
+    after each if LOG."""
     block = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)  # [ROWS, 1]
     column = tl.arange(0, COLUMNS)[None, :]  # [1, COLUMNS]
     inside = (block < count) & (column < block_dim)
     values = tl.load(x + block * block_dim + column, mask=inside, other=0.0).to(tl.float32)
     power = tl.sum(values * values, 1)[:, None] / (block_dim * rms * rms)  # [ROWS, 1]
     power = tl.maximum(power, 2.0**-66)
-    made = y + block * (block_dim + LOG)
-    tl.store(made + column, values * tl.rsqrt(power), mask=inside)
+    block_at = y + block * (block_dim + LOG)
+    tl.store(block_at + column, values * tl.rsqrt(power), mask=inside)
     if LOG:
-        tl.store(made + block_dim, tl.log(power * rms * rms) * 0.5, mask=block < count)
+        tl.store(block_at + block_dim, tl.log(power * rms * rms) * 0.5, mask=block < count)
 
 
 @kernel(configurations=CONFIGURATIONS, interpreted={"ROWS": 4}, specimens=BACKWARD)
@@ -52,6 +54,8 @@ def _backward(
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    """ROWS blocks of the derivative with respect to x; where r is at its floor it does not flow
+    through r."""
     block = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None].to(tl.int64)  # [ROWS, 1]
     column = tl.arange(0, COLUMNS)[None, :]  # [1, COLUMNS]
     inside = (block < count) & (column < block_dim)
@@ -65,8 +69,8 @@ def _backward(
     if LOG:
         of_power += tl.load(of_rows + block_dim, mask=block < count, other=0.0).to(tl.float32)
     scale = tl.where(varies, of_power / (power * block_dim * rms * rms), 0.0)
-    found = given * tl.rsqrt(power) + values * scale
-    tl.store(target + block * block_dim + column, found, mask=inside)
+    derivative = given * tl.rsqrt(power) + values * scale
+    tl.store(target + block * block_dim + column, derivative, mask=inside)
 
 
 def _fake_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
@@ -78,8 +82,9 @@ def _fake_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: 
     "renorm(Tensor x, int block_dim, float target_rms, bool add_log_stddev) -> Tensor",
     fake=_fake_forward,
 )
-def forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
-    """`nnet.kernels.normalization.renorm.renorm`."""
+def renorm_forward(x: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool) -> Tensor:
+    """nnet3's NormalizeComponent by one launch: each block of `block_dim` columns of `x` scaled to
+    root mean square `target_rms`, `nnet.kernels.normalization.renorm.renorm` on a GPU."""
     y = _fake_forward(x, block_dim, target_rms, add_log_stddev)
     _launch(_forward, x, block_dim, target_rms, add_log_stddev, y=y)
     return y
@@ -94,10 +99,11 @@ def _fake_backward(x: Tensor, gradient: Tensor, *options: object) -> Tensor:
     " bool add_log_stddev) -> Tensor",
     fake=_fake_backward,
 )
-def backward(
+def renorm_backward(
     x: Tensor, gradient: Tensor, block_dim: int, target_rms: float, add_log_stddev: bool
 ) -> Tensor:
-    """`nnet.kernels.normalization.renorm.renorm_gradient`."""
+    """The derivative with respect to `x`, in its shape, from that with respect to the result of
+    `renorm_forward`."""
     target = _fake_backward(x, gradient)
     others = {"gradient": gradient.contiguous(), "target": target}
     _launch(_backward, x, block_dim, target_rms, add_log_stddev, **others)

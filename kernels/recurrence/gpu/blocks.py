@@ -7,6 +7,7 @@ from typing import Protocol
 
 from nnet.kernels.recurrence.gpu.signature import Signature, Text
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Columns,
     Earlier,
     Factor,
@@ -16,7 +17,6 @@ from nnet.kernels.recurrence.program import (
     Multiply,
     Offset,
     Operation,
-    Place,
     Product,
     Push,
     Recurrence,
@@ -48,7 +48,7 @@ class Surroundings(Protocol):
     def width(self, effect: Id) -> int:
         """The columns that something which is left in memory is made of."""
 
-    def buffer(self, place: Place, when: str = "") -> tuple[str, str]:
+    def buffer(self, place: BufferColumns, when: str = "") -> tuple[str, str]:
         """The distance between rows of a buffer, and where the step's first row begins."""
 
 
@@ -74,17 +74,17 @@ class Block:
 
     def _needed(self) -> list[Id]:
         """What is computed here, without what products read."""
-        found: dict[Id, None] = {}
+        needed: dict[Id, None] = {}
         waiting = [o for e in self.effects for o in self._computed(e)]
         while waiting:
             value = waiting.pop()
-            if value in found or self.reads_memory(value):
+            if value in needed or self.reads_memory(value):
                 continue
-            found[value] = None
+            needed[value] = None
             operation = self.program.operations[value]
             if not isinstance(operation, Product | Factor | RowSum):
                 waiting += operation.operands
-        return sorted(found)
+        return sorted(needed)
 
     def _computed(self, effect: Id) -> tuple[Id, ...]:
         operation = self.program.operations[effect]
@@ -93,23 +93,23 @@ class Block:
     def rows(self) -> list[Id]:
         """The numbers of rows that are read here."""
         operations = self.program.operations
-        found = [v for v in self.needed if isinstance(operations[v], Factor | RowGiven)]
+        rows = [v for v in self.needed if isinstance(operations[v], Factor | RowGiven)]
         for product in self.products:
-            found += self._rows_of(operations[product])
-        return found
+            rows += self._rows_of(operations[product])
+        return rows
 
     def _rows_of(self, operation: Operation) -> Iterator[Id]:
         for operand in operation.operands:
-            made = self.program.operations[operand]
-            if isinstance(made, Factor | RowGiven):
+            operation_of = self.program.operations[operand]
+            if isinstance(operation_of, Factor | RowGiven):
                 yield operand
-            elif isinstance(made, Columns) and not self.reads_memory(operand):
-                yield from self._rows_of(made)
+            elif isinstance(operation_of, Columns) and not self.reads_memory(operand):
+                yield from self._rows_of(operation_of)
 
     def _share_accumulators(self) -> dict[Id, str]:
         """Products that are only added up share what they are added up in; it begins with given
         rows that are added to them (`initial`)."""
-        found = {product: f"a{product}" for product in self.products}
+        accumulators = {product: f"a{product}" for product in self.products}
         operations = self.program.operations
         uses = [o for operation in operations for o in operation.operands]
         self.initial: dict[str, Id] = {}
@@ -117,19 +117,19 @@ class Block:
             if not isinstance(operation, Total):
                 continue
             terms = [term for term, scale in operation.terms if scale == 1.0]
-            shared = [t for t in terms if t in found and uses.count(t) == 1]
+            shared = [t for t in terms if t in accumulators and uses.count(t) == 1]
             given = [t for t in terms if isinstance(operations[t], Given)]
             if shared:
-                found |= dict.fromkeys(shared, f"a{shared[0]}")
+                accumulators |= dict.fromkeys(shared, f"a{shared[0]}")
             if shared and given:
                 self.initial[f"a{shared[0]}"] = given[0]
-        return found
+        return accumulators
 
     def is_resident(self, depth: int, products: list[Id]) -> bool:
         """Whether weights may stay on chip: there are few rows of them, all multiply the same."""
-        found = [self.product(value) for value in products]
-        alike = len({product.of for product in found}) == 1
-        return depth <= RESIDENT_COLUMNS and alike and not found[0].transposed
+        members = [self.product(value) for value in products]
+        alike = len({product.of for product in members}) == 1
+        return depth <= RESIDENT_COLUMNS and alike and not members[0].transposed
 
     def _by_depth(self) -> Iterator[tuple[int, list[Id]]]:
         """The products, in groups that are made in one loop."""
@@ -170,7 +170,7 @@ class Block:
         return f"weights(w{number}, {row}, {column}, {strides}, {depth}, {self.dim})"
 
     def write(self) -> None:
-        """The loop over blocks."""
+        """Writes the loop over blocks of columns: what is read, computed and stored of each."""
         text = self.text
         text.open(f"for block in range({self._first_block}, tl.cdiv({self.dim}, CELLS), members):")
         text.add("column = block * CELLS + tl.arange(0, CELLS)")
@@ -190,11 +190,11 @@ class Block:
             if isinstance(operation, RowSum):
                 self._store_sum(effect, values.name(operation.of), values.name(operation.second))
                 continue
-            made = values.name(effect)
+            expression = values.name(effect)
             for value, place in self.program.stores:
                 if value == effect:
                     stride, base = self.kernel.buffer(place)
-                    text.add(f"put({base}, lane, {stride}, column, inside, used, {made})")
+                    text.add(f"put({base}, lane, {stride}, column, inside, used, {expression})")
         text.close()
 
     def _store_sum(self, value: Id, first: str, second: str) -> None:
@@ -248,7 +248,7 @@ class _Expressions:
             self.block.text.add(f"{self.known[value]} = {line}")
         return self.known[value]
 
-    def _read(self, place: Place, when: str = "") -> str:
+    def _read(self, place: BufferColumns, when: str = "") -> str:
         stride, base = self.block.kernel.buffer(place, when)
         return f"tile({base}, lane, {stride}, {self.column}, inside{when}, {self.used})"
 
@@ -264,7 +264,7 @@ class _Expressions:
         match operation:
             case Given(buffer=buffer, column=column, shift=shift):
                 when = {-1: "_earlier", 0: "", 1: "_later"}[shift]
-                return self._read(Place(buffer, column), when)
+                return self._read(BufferColumns(buffer, column), when)
             case Earlier(of=of):
                 return self._read(places[of], "_earlier")
             case Product():
@@ -298,10 +298,14 @@ class _Expressions:
             name = self.name(term)
             key = block.accumulators.get(term, name)
             parts[key] = name if scale == 1.0 else f"{scale!r} * {name}"
-        found = list(parts.values())
-        if constant or not found:
-            found.append(f"{constant!r}")
-        return " + ".join(found) if terms else f"tl.zeros([ROWS, CELLS], tl.float32) + {found[0]}"
+        summands = list(parts.values())
+        if constant or not summands:
+            summands.append(f"{constant!r}")
+        return (
+            " + ".join(summands)
+            if terms
+            else f"tl.zeros([ROWS, CELLS], tl.float32) + {summands[0]}"
+        )
 
 
 def _power_of_2(number: int) -> int:

@@ -14,13 +14,14 @@ read past the level-1 cache (`.cg`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nnet.kernels.functions import FUNCTIONS
 from nnet.kernels.gpu import (
     INTERPRETED,
     Configuration,
@@ -36,8 +37,8 @@ from nnet.kernels.gpu import (
 from nnet.kernels.recurrence.gpu.blocks import RESIDENT_COLUMNS
 from nnet.kernels.recurrence.gpu.signature import signature_of
 from nnet.kernels.recurrence.gpu.text import KernelText
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Id, Product, Recurrence, RowSum
-from nnet.kernels.recurrence.run import Loop
 
 BLOCKS = {"ROWS": 64, "CELLS": 16}
 """Rows and columns of what a program makes at a time."""
@@ -81,13 +82,13 @@ def tile(base, row, stride, column, inside, used):
 
 @device_function
 def numbers(base, row, stride, inside):
-    """One number of each row, (rows,)."""
+    """One number of each row, from column 0 of a buffer, (rows,)."""
     return tl.load(base + row * stride, mask=inside, other=0, cache_modifier=".cg").to(tl.float32)
 
 
 @device_function
 def put(base, row, stride, column, inside, used, value):
-    """Stores rows and columns."""
+    """Stores a tile of values at rows and columns of a buffer, (rows, columns)."""
     place = base + row[:, None] * stride + column[None, :]
     tl.store(place, value, mask=inside[:, None] & used[None, :])
 
@@ -97,8 +98,8 @@ def summed(base, row, inside, parts: tl.constexpr):
     """Sums over columns, of which each block of columns left a part, (rows,)."""
     part = tl.arange(0, parts)
     place = base + row[:, None] * parts + part[None, :]
-    found = tl.load(place, mask=inside[:, None], other=0.0, cache_modifier=".cg")
-    return tl.sum(found, axis=1)
+    part_sums = tl.load(place, mask=inside[:, None], other=0.0, cache_modifier=".cg")
+    return tl.sum(part_sums, axis=1)
 
 
 @device_function
@@ -131,36 +132,6 @@ def relu(x):
 
 
 @device_function
-def sigmoid_slope(y):
-    return y * (1.0 - y)
-
-
-@device_function
-def tanh_slope(y):
-    return 1.0 - y * y
-
-
-@device_function
-def relu_slope(y):
-    return tl.where(y > 0, 1.0, 0.0)
-
-
-@device_function
-def sigmoid_push(y):
-    return 2.0 * y - 1.0
-
-
-@device_function
-def tanh_push(y):
-    return y
-
-
-@device_function
-def relu_push(y):
-    return tl.full(y.shape, 1.0, tl.float32)
-
-
-@device_function
 def truncation_factor(square, marked, scale, threshold, zeroing):
     """What a row's derivative is multiplied by, for the square of its norm."""
     norm = tl.sqrt(square) * tl.abs(tl.cast(scale, tl.float32))
@@ -171,11 +142,14 @@ def truncation_factor(square, marked, scale, threshold, zeroing):
 
 @device_function
 def renorm_factor(square, size):
+    """1 / sqrt(mean square), from the sum of squares of `size` columns, (rows,)."""
     return 1.0 / tl.sqrt(tl.maximum(square / size, 2.0**-66))
 
 
 @device_function
 def renorm_slope(factor, product, size):
+    """How the derivative flows through `renorm_factor`, by which a row's values are multiplied,
+    (rows,)."""
     slope = -factor * factor * factor * product / size
     return tl.where(factor >= 2.0**33, 0.0, slope)
 
@@ -183,12 +157,26 @@ def renorm_slope(factor, product, size):
 _NAMESPACE = {
     function.__name__: function
     for function in (
-        meet, tile, numbers, put, summed, vector, weights, dot, sigmoid, tanh, relu, sigmoid_slope,
-        tanh_slope, relu_slope, sigmoid_push, tanh_push, relu_push, truncation_factor,
-        renorm_factor, renorm_slope,
+        meet, tile, numbers, put, summed, vector, weights, dot, sigmoid, tanh, relu,
+        truncation_factor, renorm_factor, renorm_slope,
     )
 }  # fmt: skip
-"""What texts of kernels may call."""
+"""What texts of kernels may call, beside `_of_outputs`."""
+
+
+def _of_outputs() -> Iterator[tuple[str, Any]]:
+    """Slopes of nonlinearities and pushes of self-repair, functions of an output (rows, columns),
+    from the one table of functions: `tanh_slope` and the like."""
+    for name, function in FUNCTIONS.items():
+        texts = {"slope": function.slope_text, "push": function.push_text}
+        for kind, expression in texts.items():
+            if expression:
+                text = f"def {name}_{kind}(y):\n    return {expression}\n"
+                declared = function_of_text(f"{name}_{kind}", text, {"tl": tl})
+                yield f"{name}_{kind}", device_function(declared)
+
+
+_NAMESPACE |= _of_outputs()
 
 
 @cache
@@ -225,8 +213,8 @@ def make_kernel(
 def _fits(
     transposed: bool, choice: Configuration, arguments: Mapping[str, Any], architecture: int
 ) -> bool:
-    """One configuration alone for each call: in a recurrence results are written over what was
-    given, so it cannot be tried."""
+    """Whether a configuration is the only one for a call: in a recurrence results are written over
+    what was given, so it cannot be tried."""
     weights = arguments["w0_0"]
     size = (weights if isinstance(weights, torch.dtype) else weights.dtype).itemsize
     depth = 128 // size
@@ -241,7 +229,8 @@ def blocks() -> dict[str, int]:
 
 
 def launch(program: Recurrence, loops: Sequence[Loop]) -> None:
-    """`nnet.kernels.recurrence.run.run`."""
+    """Runs a program whose rows depend on earlier ones, by one kernel for all its steps, on one
+    loop or on two side by side; fills in the buffers that the program stores to."""
     groups = max(triton.cdiv(min(loop.width, loop.rows), blocks()["ROWS"]) for loop in loops)
     members = _members(program, groups * len(loops), loops[0])
     arguments: dict[str, Any] = {"members": members, **constants(program, loops[0])}
@@ -284,29 +273,30 @@ def parts_of(program: Recurrence, value: Id) -> int:
 
 
 def constants(program: Recurrence, loop: Loop) -> dict[str, int]:
-    """Distances between rows."""
+    """The distances between rows of buffers and of vectors, and the parts of sums, by their short
+    names in the kernel's text."""
     signature = signature_of(program, 1)
-    found = {f"S{n}": loop.buffers[name].stride(0) for n, name in enumerate(signature.buffers)}
+    distances = {f"S{n}": loop.buffers[name].stride(0) for n, name in enumerate(signature.buffers)}
     for n, number in enumerate(signature.vectors):
         vectors = loop.vectors[number]
-        found[f"V{n}"] = vectors.stride(0) if len(vectors) > 1 else 0
-    found |= {f"Q{n}": parts_of(program, value) for n, value in enumerate(signature.sums)}
-    return found
+        distances[f"V{n}"] = vectors.stride(0) if len(vectors) > 1 else 0
+    distances |= {f"Q{n}": parts_of(program, value) for n, value in enumerate(signature.sums)}
+    return distances
 
 
 def own_arguments(program: Recurrence, loop: Loop) -> dict[str, Tensor | int]:
     """A loop's arguments by their short names."""
     signature = signature_of(program, 1)
-    found: dict[str, Tensor | int] = {
+    arguments: dict[str, Tensor | int] = {
         f"b{n}": loop.buffers[name] for n, name in enumerate(signature.buffers)
     }
-    found |= {
+    arguments |= {
         f"w{n}": loop.matrices[number].contiguous() for n, number in enumerate(signature.matrices)
     }
-    found |= {
+    arguments |= {
         f"v{n}": loop.vectors[number].contiguous() for n, number in enumerate(signature.vectors)
     }
     like = next(b for b in loop.buffers.values() if b.is_floating_point())
     for n, value in enumerate(signature.sums):
-        found[f"p{n}"] = like.new_zeros((loop.rows, parts_of(program, value)))
-    return {**found, "rows": loop.rows, "width": loop.width, "reverse": int(loop.reverse)}
+        arguments[f"p{n}"] = like.new_zeros((loop.rows, parts_of(program, value)))
+    return {**arguments, "rows": loop.rows, "width": loop.width, "reverse": int(loop.reverse)}

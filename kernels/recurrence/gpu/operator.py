@@ -16,8 +16,8 @@ from nnet.kernels.gpu import operator
 from nnet.kernels.recurrence.gpu.launch import launch
 from nnet.kernels.recurrence.gpu.rows import launch_rows
 from nnet.kernels.recurrence.gpu.signature import is_rowwise
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop
 
 PROGRAMS: list[Recurrence] = []
 """By their numbers."""
@@ -31,7 +31,8 @@ def number_of(program: Recurrence) -> int:
 
 
 def run_operator(program: Recurrence, loops: Sequence[Loop]) -> None:
-    """`nnet.kernels.recurrence.run.run`."""
+    """Runs a program on loops by the operator `torch.ops.nnet.recurrence`; fills in the buffers
+    that it stores to."""
     recurrence(number_of(program), *arguments_of(program, loops))
 
 
@@ -69,7 +70,8 @@ def recurrence(
     widths: list[int],
     reverse: list[bool],
 ) -> None:
-    """`nnet.kernels.recurrence.run.run`, with what `arguments_of` gives."""
+    """The operator: runs program number `program` on one or two loops, given as `arguments_of`
+    lists them."""
     known = PROGRAMS[program]
     outputs, inputs = iter(written), iter(given)
     weights, columns = iter(matrices), iter(vectors)

@@ -10,8 +10,8 @@ from typing import Any
 
 from nnet.kernels.gpu import Configuration, Kernel, Specimen, triton
 from nnet.kernels.recurrence.gpu.launch import constants, function_of, own_arguments
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop
 
 CONFIGURATIONS = (
     Configuration({"ROWS": 1, "CELLS": 1024, "DEPTH": 16}, warps=4, registers=128),
@@ -42,7 +42,8 @@ def make_rows_kernel(name: str, program: Recurrence, specimens: Sequence[Specime
 
 
 def launch_rows(program: Recurrence, loop: Loop) -> None:
-    """`nnet.kernels.recurrence.run.run` for such a program."""
+    """Runs a program whose rows do not depend on each other, in one launch; fills in the buffers
+    that the program stores to."""
     if not loop.rows:
         return
     columns = max(program.dim(value) for value in program.places)

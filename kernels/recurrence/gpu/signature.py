@@ -75,7 +75,7 @@ def is_rowwise(program: Recurrence) -> bool:
 
 @dataclass
 class Text:
-    """Lines, indented."""
+    """The lines of a kernel's text, each indented by where it stands."""
 
     lines: list[str] = field(default_factory=list)
     depth: int = 1

@@ -13,10 +13,10 @@ from functools import cached_property
 from nnet.kernels.recurrence.gpu.blocks import Block
 from nnet.kernels.recurrence.gpu.signature import Text, signature_of
 from nnet.kernels.recurrence.program import (
+    BufferColumns,
     Factor,
     Id,
     Operation,
-    Place,
     Recurrence,
     RowGiven,
     RowSum,
@@ -34,7 +34,7 @@ class KernelText:
         self.text = Text()
 
     def make(self) -> str:
-        """The whole text."""
+        """The kernel's whole text, a function in Triton's language."""
         parameters = [*self.signature.names()]
         parameters += [f"{name}: tl.constexpr" for name in self.signature.constants()]
         self._start()
@@ -82,7 +82,7 @@ class KernelText:
 
     @cached_property
     def _count(self) -> int:
-        """Of stages."""
+        """The number of stages of a step."""
         return 1 + max(self._stage_of(effect) for effect in self._effects)
 
     @cached_property
@@ -151,7 +151,7 @@ class KernelText:
 
     def _row(self, operation: Operation) -> str:
         if isinstance(operation, RowGiven):
-            stride, base = self.buffer(Place(operation.buffer, operation.column))
+            stride, base = self.buffer(BufferColumns(operation.buffer, operation.column))
             return f"numbers({base}, lane, {stride}, inside)"
         assert isinstance(operation, Factor)
         terms = [self._sum(term) for term in operation.sums]
@@ -163,7 +163,7 @@ class KernelText:
         numbers = ", ".join(repr(number) for number in operation.numbers)
         marked = "0"
         if operation.boundaries:
-            stride, base = self.buffer(Place(operation.boundaries))
+            stride, base = self.buffer(BufferColumns(operation.boundaries))
             marked = f"numbers({base}, lane, {stride}, inside)"
         return f"truncation_factor({total}, {marked}, {numbers})"
 
@@ -176,7 +176,7 @@ class KernelText:
             return f"summed({where}, lane, inside{when}, Q{number})"
         return self._row(operation)
 
-    def buffer(self, place: Place, when: str = "") -> tuple[str, str]:
+    def buffer(self, place: BufferColumns, when: str = "") -> tuple[str, str]:
         """The distance between rows of a buffer, and where the step's first row begins."""
         number = self.signature.buffers.index(place.buffer)
         return f"S{number}", f"b{number} + at{when} * S{number} + {place.column}"

@@ -139,9 +139,9 @@ def _add(
         for offset in range(0, CHUNK, BLOCK):
             place = first + offset + tl.arange(0, BLOCK)
             mask = place < size
-            made = tl.load(parameter + place, mask=mask)
-            made += multiplier * tl.load(change + place, mask=mask)
-            tl.store(parameter + place, made, mask=mask)
+            changed = tl.load(parameter + place, mask=mask)
+            changed += multiplier * tl.load(change + place, mask=mask)
+            tl.store(parameter + place, changed, mask=mask)
 
 
 class Chunks(NamedTuple):
@@ -172,8 +172,8 @@ def _chunks(sizes: tuple[int, ...], device: torch.device) -> Chunks:
 
 def _addresses(rows: Sequence[Sequence[Tensor]], device: torch.device) -> Tensor:
     """Addresses of tensors, 0 for empty ones: int64 (rows, tensors)."""
-    found = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
-    return table(torch.tensor(found, dtype=torch.int64), device)
+    addresses = [[tensor.data_ptr() if tensor.numel() else 0 for tensor in row] for row in rows]
+    return table(torch.tensor(addresses, dtype=torch.int64), device)
 
 
 def _check(tensors: Sequence[Tensor]) -> None:
@@ -204,7 +204,17 @@ def make(
     scales: Tensor,
     penalties: Tensor,
 ) -> Tensor:
-    """`nnet.kernels.update.parameters.make_changes`; an empty buffer stands for none."""
+    """Puts the change of each parameter, scale gradient - penalty parameter, in the place of its
+    gradient, or adds it to its buffer, in one launch: `nnet.kernels.update.parameters.make_changes`
+    on a GPU.
+
+    Args:
+        buffers: as there, but an empty one stands for none.
+        scales, penalties: float32 (tensors,).
+
+    Returns:
+        The sum of squares of each change, float64 (tensors,).
+    """
     _check([*parameters, *gradients, *buffers])
     device = scales.device
     chunks = _chunks(tuple(p.numel() for p in parameters), device)
@@ -237,7 +247,8 @@ def make(
     lambda parameters, changes, multipliers: None,
 )
 def add(parameters: list[Tensor], changes: list[Tensor], multipliers: Tensor) -> None:
-    """`nnet.kernels.update.parameters.add_changes`."""
+    """Adds change i times `multipliers[i]` to parameter i, for all parameters in one launch; where
+    a multiplier is 0 nothing is added, whatever the change is."""
     _check([*parameters, *changes])
     chunks = _chunks(tuple(p.numel() for p in parameters), multipliers.device)
     _add(

@@ -24,7 +24,8 @@ TOLERANCE = 1e-15
 
 @device_function
 def _turn(matrix, at_p, at_q, cosine, sine, mask):
-    """Rotates elements in pairs."""
+    """Rotates pairs of elements of a matrix: (p, q) becomes (cosine p - sine q, sine p + cosine
+    q)."""
     one = tl.load(matrix + at_p, mask=mask)
     other = tl.load(matrix + at_q, mask=mask)
     tl.store(matrix + at_p, cosine * one - sine * other, mask=mask)

@@ -27,19 +27,22 @@ def pieces(plan: Plan, values: Sequence[Value]) -> dict[Value, list[Piece]]:
     for value, first, other, start, count in links:
         for end, at in ((value, first), (other, start)):
             cuts[end] |= {at, at + count}
+    # A cut at column c of one end of a link is a cut at c + shift of the other, and so on by other
+    # links, round a loop even back to the first: until there are no new ones.
     changed = True
     while changed:
         changed = False
         for value, first, other, start, count in links:
             for a, b, shift in ((value, other, start - first), (other, value, first - start)):
+                # A value may be linked to itself: then only the shift tells which end `a` is.
                 low = first if a == value and shift == start - first else start
                 moved = {c + shift for c in cuts[a] if low <= c <= low + count}
                 if not moved <= cuts[b]:
                     cuts[b] |= moved
                     changed = True
     return {
-        value: [(a, b - a) for a, b in pairwise(sorted(found | {0, plan.dim(value)}))]
-        for value, found in cuts.items()
+        value: [(a, b - a) for a, b in pairwise(sorted(firsts | {0, plan.dim(value)}))]
+        for value, firsts in cuts.items()
     }
 
 

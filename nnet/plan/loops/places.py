@@ -31,6 +31,7 @@ class Place:
         return self.index is None and other.index is None and self == other
 
     def rows(self) -> IntArray:
+        """The rows of the buffer, one by one; those of padding are negative or beyond its end."""
         if self.index is not None:
             return self.index
         return self.start + self.step * np.arange(self.count, dtype=np.int64)
@@ -38,6 +39,7 @@ class Place:
     def through(self, selection: Selection) -> Place:
         """The rows of this place that a selection takes."""
         if self.index is None and selection.index is None:
+            # Row i that is taken is this place's row k = start + step i, so steps multiply.
             start = self.start + self.step * selection.start
             return replace(
                 self, start=start, step=self.step * selection.step, count=selection.count
@@ -53,12 +55,16 @@ class Place:
         inner = self.through(piece.rows)
         if piece.into is None:
             return inner
+        # Row -1, in the padding before the buffer's first row, holds zeros whatever the size of it.
         rows = np.full(count, -1, dtype=np.int64)
         rows[piece.into] = inner.rows()
         defined = np.zeros(count, dtype=bool)
         defined[piece.into] = True
         if len(piece.into) == 0:
             return replace(self, start=-1, step=0, count=count, index=None)
+        # If the rows that are there are regular, and counting on at the same step leads to padding
+        # at all others, then so is the place: a view of the buffer, where an index would be a copy.
+        # One row alone goes with any step: 1 is tried.
         step = inner.step if inner.index is None and len(piece.into) > 1 else 1
         regular = rows[piece.into[0]] + step * (np.arange(count) - piece.into[0])
         outside = (regular < 0) | (regular >= stored)
@@ -67,6 +73,7 @@ class Place:
         return self._at(rows)
 
     def columns(self, offset: int, dim: int) -> Place:
+        """Columns `offset` .. `offset + dim` of this place."""
         return replace(self, column=self.column + offset, dim=dim)
 
     def _at(self, rows: IntArray) -> Place:

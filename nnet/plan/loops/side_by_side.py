@@ -64,25 +64,25 @@ def _direct(plan: Plan, groups: Sequence[Group]) -> list[set[int]]:
 
 def _needs(plan: Plan, groups: Sequence[Group]) -> list[int]:
     """For each group a bit for every one that it depends on, at any distance."""
-    found: list[int] = []
+    needs: list[int] = []
     for direct in _direct(plan, groups):
         bits = 0
         for number in direct:
-            bits |= found[number] | 1 << number
-        found.append(bits)
-    return found
+            bits |= needs[number] | 1 << number
+        needs.append(bits)
+    return needs
 
 
 def _in_order(plan: Plan, groups: Sequence[Group]) -> list[Group]:
     """Each group after those that it reads, otherwise as they were."""
     direct = _direct(plan, groups)
-    found: dict[int, None] = {}
+    ordered: dict[int, None] = {}
     waiting = list(reversed(range(len(groups))))
     while waiting:
         number = waiting[-1]
-        before = sorted(direct[number] - found.keys(), reverse=True)
-        if number in found or not before:
-            found[waiting.pop()] = None
+        before = sorted(direct[number] - ordered.keys(), reverse=True)
+        if number in ordered or not before:
+            ordered[waiting.pop()] = None
         else:
             waiting += before
-    return [groups[number] for number in found]
+    return [groups[number] for number in ordered]

@@ -57,10 +57,10 @@ class Storage:
 
     @cached_property
     def gradients(self) -> GradientStorage:
-        """Where gradients lie."""
-        found = GradientStorage(self.plan, self.layout, self.loop)
-        found.resolve(self.computed, self.visible)
-        return found
+        """The places of the derivatives with respect to the loop's values."""
+        storage = GradientStorage(self.plan, self.layout, self.loop)
+        storage.resolve(self.computed, self.visible)
+        return storage
 
     def overwritable(self, place: Place) -> bool:
         """Whether the only reader of values may keep there what it likes.
@@ -68,7 +68,7 @@ class Storage:
         So it is if affine transforms made them, whose derivatives do not need them.
         """
         makers = [self.plan.operations[v] for v in self.values.made_in(place.buffer)]
-        affine = all(isinstance(made, ir.SplicedAffine | ir.Append) for made in makers)
+        affine = all(isinstance(maker, ir.SplicedAffine | ir.Append) for maker in makers)
         return affine and self.values.is_alone(place)
 
     def may_share(self, buffer: Value) -> bool:
@@ -106,15 +106,18 @@ def reads(plan: Plan, layout: Layout, value: Value) -> list[Read]:
 def _blocks(plan: Plan, operation: ir.Apply) -> tuple[int, ...]:
     """The widths of the blocks of columns that a component reads."""
     spec, source = plan.components[operation.component], operation.source.value
-    made = plan.operations[source]
-    if takes_parts(spec) and isinstance(made, ir.Append):
-        return tuple(map(plan.dim, made.operands))
+    maker = plan.operations[source]
+    if takes_parts(spec) and isinstance(maker, ir.Append):
+        return tuple(map(plan.dim, maker.operands))
     return input_blocks(spec) or (plan.dim(source),)
 
 
 def _part(plan: Plan, layout: Layout, read: Read) -> Read:
-    """The same, of the part of an append that has the columns, if it is read row for row."""
+    """What a read of an append comes to: columns of one of its parts, if that part has them all and
+    is read row for row; else the read as it is."""
     operation, rows = plan.operations[read.value], read.piece.rows
+    # Only what reads all rows in their order can read a part's rows instead: from others would have
+    # to be selected twice.
     selected = (rows.start, rows.step, rows.count, rows.index is None, read.piece.into is None)
     whole = (0, 1, layout.times[read.value].count, True, True)
     if not isinstance(operation, ir.Append) or selected != whole:
@@ -165,14 +168,14 @@ class Buffers:
         columns = [
             (r.value, r.offset, r.dim) for v in computed if v not in appends for r in read[v]
         ]
-        made = self._appends_made([*columns, *whole])
-        self.inside = self._written_inside(appends, made)
+        stored = self._stored_appends([*columns, *whole])
+        self.inside = self._written_inside(appends, stored)
         for key in whole:
             self._take(self.place(*key))
         for value in computed:
-            if value in appends and value not in made:
+            if value in appends and value not in stored:
                 continue
-            if value in made or self.looks_at(value) is None:
+            if value in stored or self.looks_at(value) is None:
                 self.place(value)
             for part in read[value]:
                 if self.inside.get(part.value, (None,))[0] != value:
@@ -225,26 +228,29 @@ class Buffers:
             other.column < place.column + place.dim and place.column < other.column + other.dim
             for other in self._taken[place.buffer]
         )
+        # The place itself is one of those that share its columns. Rows that are apart or repeated
+        # leave others of the buffer unwritten, or are written twice.
         return shared == 1 and place.index is None and place.step == 1
 
     def _take(self, place: Place) -> None:
         self._taken.setdefault(place.buffer, []).append(place)
 
-    def _appends_made(self, read: Sequence[tuple[Value, int, int]]) -> set[Value]:
+    def _stored_appends(self, read: Sequence[tuple[Value, int, int]]) -> set[Value]:
         """The appends whose columns are read across the borders of their parts."""
-        made: set[Value] = set()
+        stored: set[Value] = set()
+        # Reading one such append side by side reads its parts, which may be such appends as well.
         left = list(read)
         while left:
             value, offset, dim = left.pop()
             while seen := self.looks_at(value, offset, dim):
                 _, value, offset = seen
-            if isinstance(self.plan.operations[value], ir.Append) and value not in made:
-                made.add(value)
+            if isinstance(self.plan.operations[value], ir.Append) and value not in stored:
+                stored.add(value)
                 left += [(r.value, r.offset, r.dim) for r in self._reads(value)]
-        return made
+        return stored
 
     def _written_inside(
-        self, appends: Sequence[Value], made: Set[Value]
+        self, appends: Sequence[Value], stored: Set[Value]
     ) -> dict[Value, tuple[Value, int]]:
         """Values that are written where an append has them: the append, and the first column."""
         inside: dict[Value, tuple[Value, int]] = {}
@@ -252,8 +258,9 @@ class Buffers:
             column = 0
             for part in self.plan.operations[value].operands:
                 alone = part not in inside and part in self._computed and part not in appends
+                # With the same times, row i of the part is row i of the append's buffer.
                 same = self.layout.times[part] == self.layout.times[value]
-                if value in made and alone and same and self.looks_at(part) is None:
+                if value in stored and alone and same and self.looks_at(part) is None:
                     inside[part] = (value, column)
                 column += self.plan.dim(part)
         return inside
@@ -283,6 +290,7 @@ class Buffers:
         for place in self._known.values():
             if place.count:
                 buffer = self.buffers[place.buffer]
+                # Regular rows ascend or descend: the first and the last are the outermost.
                 rows = place.rows() if place.index is not None else place.rows()[[0, -1]]
                 buffer.front = max(buffer.front, -int(rows.min()))
                 buffer.back = max(buffer.back, int(rows.max()) - buffer.rows + 1)
@@ -313,14 +321,19 @@ def _steps(
     layout: Layout, loop: Loop, computed: tuple[Value, ...]
 ) -> dict[Value, list[tuple[int, int]]]:
     """The rows of each computed value that each step makes; steps in the order of their run."""
+    # Time that runs backward is negated, so that what is computed later has the larger number.
     sign = 1 if loop.forward else -1
     frames = {v: sign * layout.times[v].array() + loop.phases[v] for v in computed}
     start = min(own.min() for own in frames.values())
     numbers = {v: (own - start) // loop.block for v, own in frames.items()}
+    # Each number once; numbers at which nothing is computed are no steps.
     steps = np.sort(np.concatenate(list(numbers.values())))
     steps = steps[np.flatnonzero(np.diff(steps, prepend=steps[0] - 1))]
     ranges = {}
     for value, own in numbers.items():
+        # Rows lie in the order of their times. Where those run backward, searchsorted, which wants
+        # ascending numbers, gets the rows in reverse: its row i is row len - 1 - i, and so what it
+        # has from `first` up to `end` is from len - end up to len - first.
         ascending = own if loop.forward else own[::-1]
         first = np.searchsorted(ascending, steps, side="left")
         end = np.searchsorted(ascending, steps, side="right")

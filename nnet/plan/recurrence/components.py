@@ -27,7 +27,7 @@ from nnet.kernels.recurrence.program import (
 )
 from nnet.plan.ir import Value
 from nnet.plan.loops.columns import Piece
-from nnet.plan.recurrence.loop import LoopRecurrence, NoRecurrence, Part
+from nnet.plan.recurrence.loop import LoopRecurrence, NoRecurrence, ParameterBlock
 
 FUNCTIONS: dict[str, FunctionName] = {
     "SigmoidComponent": "sigmoid",
@@ -48,16 +48,16 @@ class Components:
 
     Args:
         pieces: of the loop's values.
-        made: where to say what the operations are.
+        recurrence: where it is noted what the operations are.
     """
 
     def __init__(
         self,
         builder: Builder,
         pieces: Mapping[Value, list[Piece]],
-        made: LoopRecurrence,
+        recurrence: LoopRecurrence,
     ) -> None:
-        self.builder, self.pieces, self.made = builder, pieces, made
+        self.builder, self.pieces, self.recurrence = builder, pieces, recurrence
         self.truncations: list[Truncation] = []
 
     def vector(
@@ -65,18 +65,22 @@ class Components:
     ) -> Id:
         """An operation with a vector: numbers from `at` on of an array, seen as one row."""
         dim = self.builder.dim(lane)
-        self.made.vectors.append(Part(component, name, slice(0, 1), slice(at, at + dim)))
-        return self.builder.add(kind(dim, lane, len(self.made.vectors) - 1))
+        self.recurrence.vectors.append(
+            ParameterBlock(component, name, slice(0, 1), slice(at, at + dim))
+        )
+        return self.builder.add(kind(dim, lane, len(self.recurrence.vectors) - 1))
 
     def scaled(
         self, value: Value, component: str, lanes: tuple[Id, ...], scales: str, offsets: str = ""
     ) -> tuple[Id, ...]:
         """Columns times a component's array `scales`, plus its array `offsets` if there is one."""
-        found = []
+        results = []
         for (first, _), lane in zip(self.pieces[value], lanes, strict=True):
-            made = self.vector(Weighted, lane, component, scales, first)
-            found.append(self.vector(Offset, made, component, offsets, first) if offsets else made)
-        return tuple(found)
+            weighted = self.vector(Weighted, lane, component, scales, first)
+            results.append(
+                self.vector(Offset, weighted, component, offsets, first) if offsets else weighted
+            )
+        return tuple(results)
 
     def apply(
         self, value: Value, spec: Any, component: str, lanes: tuple[Id, ...]
@@ -91,23 +95,23 @@ class Components:
         """
         name = spec.type_name
         if name in FUNCTIONS:
-            self.made.cells.append(value)
+            self.recurrence.cells.append(value)
             return self._functions(FUNCTIONS[name], lanes, value)
         if name == "ElementwiseProductComponent":
             return self._multiplied(lanes, spec.input_dim // spec.output_dim)
         if name == "BackpropTruncationComponent":
             return self._truncated(value, spec, lanes)
         if name in MASKS:
-            self.made.masks.append(value)
+            self.recurrence.masks.append(value)
             given = [
-                Given(dim, self.made.buffer("mask", value), first)
+                Given(dim, self.recurrence.buffer("mask", value), first)
                 for first, dim in self.pieces[value]
             ]
             pairs = zip(lanes, given, strict=True)
             return tuple(self._multiply(lane, self.builder.add(mask)) for lane, mask in pairs)
         if name == "NormalizeComponent":
             return (self._normalized(spec, lanes),)
-        self.made.cells.append(value)
+        self.recurrence.cells.append(value)
         if name in SCALES:
             return self.scaled(value, component, lanes, "scales")
         if name in SCALES_AND_OFFSETS and len(spec.scales) == spec.input_dim:
@@ -122,27 +126,27 @@ class Components:
 
     def _function(self, name: FunctionName, lane: Id, value: Value, number: int, at: int) -> Id:
         """A nonlinearity for columns from `at` on, with a vector of self-repair of its own."""
-        dim, repair = self.builder.dim(lane), REPAIRS + len(self.made.repairs)
-        self.made.repairs[repair] = (value, number, at)
+        dim, repair = self.builder.dim(lane), REPAIRS + len(self.recurrence.repairs)
+        self.recurrence.repairs[repair] = (value, number, at)
         return self.builder.add(Function(dim, lane, name, repair))
 
     def _functions(self, name: FunctionName, lanes: tuple[Id, ...], value: Value) -> tuple[Id, ...]:
         """A nonlinearity whose steps are repaired one by one."""
         pairs = zip(self.pieces[value], lanes, strict=False)
-        found = tuple(self._function(name, lane, value, 0, at) for (at, _), lane in pairs)
-        self.made.results[value] = [found]
-        return found
+        results = tuple(self._function(name, lane, value, 0, at) for (at, _), lane in pairs)
+        self.recurrence.results[value] = [results]
+        return results
 
     def _multiply(self, first: Id, second: Id) -> Id:
         return self.builder.add(Multiply(self.builder.dim(first), first, second))
 
     def _multiplied(self, lanes: tuple[Id, ...], factors: int) -> tuple[Id, ...]:
         count = len(lanes) // factors
-        found = lanes[:count]
+        products = lanes[:count]
         for number in range(1, factors):
             others = lanes[number * count : (number + 1) * count]
-            found = tuple(self._multiply(a, b) for a, b in zip(found, others, strict=True))
-        return found
+            products = tuple(self._multiply(a, b) for a, b in zip(products, others, strict=True))
+        return products
 
     def _truncated(self, value: Value, spec: Any, lanes: tuple[Id, ...]) -> tuple[Id, ...]:
         zeroing = spec.zeroing_threshold > 0
@@ -151,11 +155,11 @@ class Components:
                 float(spec.scale_factor),
                 max(0.0, float(spec.clipping_threshold)),
                 float(spec.zeroing_threshold),
-                self.made.buffer("boundaries", value) if zeroing else "",
+                self.recurrence.buffer("boundaries", value) if zeroing else "",
             )
         )
         number = len(self.truncations) - 1
-        self.made.truncations.append(value)
+        self.recurrence.truncations.append(value)
         return tuple(
             self.builder.add(Truncated(self.builder.dim(lane), lane, number)) for lane in lanes
         )
@@ -176,7 +180,7 @@ class Components:
         factors = lanes[-3:] if spec.use_dropout else ()
         rows = [self._row(lane) for lane in factors]
         blocks = _blocks(lanes[: len(lanes) - len(factors)], 5)
-        made, results = [], []
+        outputs, results = [], []
         for number, (*gates, before) in enumerate(zip(*blocks, strict=True)):
             first, bent = self.pieces[value][number][0], dict[int, Id]()
 
@@ -189,10 +193,10 @@ class Components:
                 own[unit] = self._function(name, lane, value, unit, at)
                 return own[unit]
 
-            made.append(definitions.lstm(self.builder, gates, before, weigh, bend, rows))
+            outputs.append(definitions.lstm(self.builder, gates, before, weigh, bend, rows))
             results.append([bent[unit] for unit in range(5)])
-        self.made.results[value] = list(zip(*results, strict=True))
-        return (*(c for c, _ in made), *(m for _, m in made))
+        self.recurrence.results[value] = list(zip(*results, strict=True))
+        return (*(c for c, _ in outputs), *(m for _, m in outputs))
 
     def _row(self, lane: Id) -> Id:
         """A given column as one number of the row."""
@@ -215,12 +219,12 @@ class Components:
             terms, column = [(given, 1.0)], 0
             for lane in gated:
                 columns = slice(column, column := column + self.builder.dim(lane))
-                part = Part(component, "w_h", slice(first, first + dim), columns)
-                self.made.matrices.append(part)
-                number = len(self.made.matrices) - 1
+                part = ParameterBlock(component, "w_h", slice(first, first + dim), columns)
+                self.recurrence.matrices.append(part)
+                number = len(self.recurrence.matrices) - 1
                 terms.append((self.builder.add(Product(dim, lane, number)), 1.0))
             inner.append(self.builder.total(terms))
-        self.made.fed[value] = tuple(gated)
+        self.recurrence.fed[value] = tuple(gated)
         return self._updated(value, z, tuple(inner), before)
 
     def _output_gru(self, value: Value, component: str, lanes: tuple[Id, ...]) -> tuple[Id, ...]:
@@ -229,15 +233,15 @@ class Components:
         for (first, _), given, lane in zip(self.pieces[value], outer, before, strict=False):
             fed = self.vector(Weighted, lane, component, "w_h", first)
             inner.append(self.builder.total([(given, 1.0), (fed, 1.0)]))
-        self.made.fed[value] = before
+        self.recurrence.fed[value] = before
         return self._updated(value, z, tuple(inner), before)
 
     def _updated(
         self, value: Value, z: tuple[Id, ...], inner: tuple[Id, ...], before: tuple[Id, ...]
     ) -> tuple[Id, ...]:
         """h and c of each piece of the cells."""
-        self.made.inner[value] = inner
-        made, results = [], []
+        self.recurrence.inner[value] = inner
+        states, results = [], []
         for (first, _), *lane in zip(self.pieces[value], z, inner, before, strict=False):
 
             def bend(name: FunctionName, lane: Id, unit: int, at: int = first) -> Id:
@@ -245,9 +249,9 @@ class Components:
 
             h, c = definitions.gru(self.builder, lane[0], lane[1], lane[2], bend)
             results.append(h)
-            made.append(c)
-        self.made.results[value] = [tuple(results)]
-        return (*results, *made)
+            states.append(c)
+        self.recurrence.results[value] = [tuple(results)]
+        return (*results, *states)
 
 
 def _blocks(lanes: tuple[Id, ...], count: int) -> list[tuple[Id, ...]]:
@@ -258,8 +262,8 @@ def _blocks(lanes: tuple[Id, ...], count: int) -> list[tuple[Id, ...]]:
 
 def _split(lanes: tuple[Id, ...], sizes: tuple[int, ...]) -> list[tuple[Id, ...]]:
     """Lanes in groups; what is left over is left out."""
-    found, first = [], 0
+    groups, first = [], 0
     for size in sizes:
-        found.append(lanes[first : first + size])
+        groups.append(lanes[first : first + size])
         first += size
-    return found
+    return groups

@@ -13,13 +13,13 @@ VIEWS = (ir.Carried, ir.Look, ir.Columns, ir.IfDefined)
 """Operations that compute nothing."""
 
 
-Rows = Literal["gates", "mask", "boundaries", "rows"]
+BufferKind = Literal["gates", "mask", "boundaries", "rows"]
 """What comes from outside: what an affine operation adds up there, masks of dropout, marks where
 derivatives may be zeroed, and other rows."""
 
 
 @dataclass(frozen=True)
-class Part:
+class ParameterBlock:
     """Numbers of a component's array `name`: rows and columns of a matrix, or of a vector `repeats`
     times `columns` of row number `rows.start`."""
 
@@ -55,8 +55,8 @@ class LoopRecurrence:
     inner: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
     fed: dict[Value, tuple[Id, ...]] = field(default_factory=dict)
     results: dict[Value, list[tuple[Id, ...]]] = field(default_factory=dict)
-    matrices: list[Part] = field(default_factory=list)
-    vectors: list[Part] = field(default_factory=list)
+    matrices: list[ParameterBlock] = field(default_factory=list)
+    vectors: list[ParameterBlock] = field(default_factory=list)
     repairs: dict[int, tuple[Value, int, int]] = field(default_factory=dict)
     outer: dict[str, tuple[Value, Value, int]] = field(default_factory=dict)
     affines: list[Value] = field(default_factory=list)
@@ -64,7 +64,7 @@ class LoopRecurrence:
     truncations: list[Value] = field(default_factory=list)
     cells: list[Value] = field(default_factory=list)
 
-    def buffer(self, rows: Rows, value: Value) -> str:
+    def buffer(self, rows: BufferKind, value: Value) -> str:
         """The name of a buffer that belongs to a value; loops of the same kind have the same."""
         return f"{rows} {self.values.index(value)}"
 

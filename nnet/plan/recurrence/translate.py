@@ -25,7 +25,7 @@ from nnet.plan.ir import Plan, Value
 from nnet.plan.layout import Layout
 from nnet.plan.loops.columns import pieces
 from nnet.plan.recurrence.components import FUNCTIONS, Components
-from nnet.plan.recurrence.loop import VIEWS, LoopRecurrence, NoRecurrence, Part
+from nnet.plan.recurrence.loop import VIEWS, LoopRecurrence, NoRecurrence, ParameterBlock
 from nnet.plan.times import IntArray, Shift, Times
 
 
@@ -43,21 +43,21 @@ class _Lowering:
         self.builder = Builder()
         self.pieces = pieces(plan, loop.values)
         self.waiting: list[tuple[Value, tuple[Id, ...]]] = []
-        self.made = LoopRecurrence(Recurrence(()), loop.values, _delay(plan, loop), {})
-        self.components = Components(self.builder, self.pieces, self.made)
+        self.recurrence = LoopRecurrence(Recurrence(()), loop.values, _delay(plan, loop), {})
+        self.components = Components(self.builder, self.pieces, self.recurrence)
 
     def lower(self) -> LoopRecurrence:
-        made = self.made
+        recurrence = self.recurrence
         for value in self.loop.values:
-            made.lanes[value] = self._lanes(value, self.plan.operations[value])
+            recurrence.lanes[value] = self._lanes(value, self.plan.operations[value])
         for of, earlier in self.waiting:
-            for before, lane in zip(earlier, made.lanes[of], strict=True):
-                self.builder.settle(before, lane)
-        if not made.matrices:
+            for before, lane in zip(earlier, recurrence.lanes[of], strict=True):
+                self.builder.connect(before, lane)
+        if not recurrence.matrices:
             raise NoRecurrence
         truncations = tuple(self.components.truncations)
-        made.source = Recurrence(tuple(self.builder.operations), (), truncations)
-        return made
+        recurrence.source = Recurrence(tuple(self.builder.operations), (), truncations)
+        return recurrence
 
     def _lanes(self, value: Value, operation: ir.Operation) -> tuple[Id, ...]:
         match operation:
@@ -66,7 +66,7 @@ class _Lowering:
                 self.waiting.append((of, lanes))
                 return lanes
             case ir.Look(source=source) | ir.IfDefined(source=source):
-                return self.made.lanes[source.value]
+                return self.recurrence.lanes[source.value]
             case ir.Columns(source=source, offset=offset, dim=dim):
                 return self._taken(source.value, offset, dim)
             case ir.Append(sources=sources):
@@ -85,17 +85,17 @@ class _Lowering:
 
     def _taken(self, value: Value, offset: int, dim: int) -> tuple[Id, ...]:
         """Columns of a value in the loop."""
-        found = zip(self.pieces[value], self.made.lanes[value], strict=True)
-        return tuple(lane for (first, _), lane in found if offset <= first < offset + dim)
+        pairs = zip(self.pieces[value], self.recurrence.lanes[value], strict=True)
+        return tuple(lane for (first, _), lane in pairs if offset <= first < offset + dim)
 
     def _operand(self, value: Value, number: int, operand: Value) -> tuple[Id, ...]:
         """The columns of an operand, inside the loop or outside."""
-        if operand in self.made.lanes:
-            return self.made.lanes[operand]
+        if operand in self.recurrence.lanes:
+            return self.recurrence.lanes[operand]
         if operand in self.loop.phases:
             raise NoRecurrence
-        buffer = f"{self.made.buffer('rows', value)}.{number}"
-        self.made.outer[buffer] = (operand, value, number)
+        buffer = f"{self.recurrence.buffer('rows', value)}.{number}"
+        self.recurrence.outer[buffer] = (operand, value, number)
         return tuple(
             self.builder.add(Given(dim, buffer, first)) for first, dim in self.pieces[operand]
         )
@@ -116,44 +116,46 @@ class _Lowering:
         )
 
     def _affine(self, value: Value, operation: ir.SplicedAffine) -> tuple[Id, ...]:
-        made, parts = self.made, self.pieces[value]
-        made.affines.append(value)
-        inner = [term.value in made.lanes for term in operation.terms]
+        recurrence, parts = self.recurrence, self.pieces[value]
+        recurrence.affines.append(value)
+        inner = [term.value in recurrence.lanes for term in operation.terms]
         spec = self.plan.components[operation.component]
-        found: list[Id] = []
+        results: list[Id] = []
         for first, dim in parts:
             terms = self._products(operation, first, dim)
             if not all(inner):
-                given = Given(dim, made.buffer("gates", value), first, scratch=True)
+                given = Given(dim, recurrence.buffer("gates", value), first, scratch=True)
                 terms.append((self.builder.add(given), 1.0))
             lane = self.builder.total(terms)
             if all(inner) and spec.bias is not None:
                 lane = self.components.vector(Offset, lane, operation.component, "bias", first)
-            found.append(lane)
-        made.raw[value] = tuple(found)
-        return self._epilogue(value, operation, tuple(found))
+            results.append(lane)
+        recurrence.raw[value] = tuple(results)
+        return self._epilogue(value, operation, tuple(results))
 
     def _products(
         self, operation: ir.SplicedAffine, first: int, dim: int
     ) -> list[tuple[Id, float]]:
         """The products with what is in the loop, for rows of the matrix."""
-        made: list[tuple[Id, float]] = []
+        products: list[tuple[Id, float]] = []
         column = 0
         for term in operation.terms:
-            if term.value in self.made.lanes:
+            if term.value in self.recurrence.lanes:
                 if term.maps or (operation.ones and column == 0):
                     raise NoRecurrence
                 at = column
                 for lane in self._taken(term.value, term.offset, term.dim):
                     columns = slice(at, at := at + self.builder.dim(lane))
-                    part = Part(operation.component, "linear", slice(first, first + dim), columns)
-                    self.made.matrices.append(part)
-                    number = len(self.made.matrices) - 1
-                    made.append((self.builder.add(Product(dim, lane, number)), term.scale))
+                    part = ParameterBlock(
+                        operation.component, "linear", slice(first, first + dim), columns
+                    )
+                    self.recurrence.matrices.append(part)
+                    number = len(self.recurrence.matrices) - 1
+                    products.append((self.builder.add(Product(dim, lane, number)), term.scale))
             elif term.value in self.loop.phases:
                 raise NoRecurrence
             column += term.dim
-        return made
+        return products
 
     def _epilogue(
         self, value: Value, operation: ir.SplicedAffine, lanes: tuple[Id, ...]

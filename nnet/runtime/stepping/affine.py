@@ -19,13 +19,13 @@ from nnet.modules.affine import AnyAffine, Part
 from nnet.modules.elementwise import ScaleOffset
 from nnet.plan import ir
 from nnet.plan.ir import Value
-from nnet.runtime.stepping.rows import Operand, Ranges, RowsOf, Run, Step, StepRows
+from nnet.runtime.stepping.rows import LoopStep, Operand, Ranges, RowsOf, Run, StepRows
 
 HOISTED_ROWS = 512
 """About how many rows are multiplied at once by what does not feed back."""
 
 
-class AffineStep(Step):
+class AffineLoopStep(LoopStep):
     """If a step has many rows, all its terms are multiplied at once, in C++ (`AffineSteps`), and so
     are derivatives; else those outside the loop are, for many steps at once, with the bias."""
 
@@ -90,13 +90,14 @@ class AffineStep(Step):
 
     def _flat_ranges(self) -> Ranges:
         """For each step its first row and the row after its last, as rows of matrices."""
-        batch = self.own.batch
+        batch = self.own.batch  # row (t, b) is row t * batch + b of a matrix
         return [(first * batch, end * batch) for first, end in self.ranges]
 
     def _hoist(self, number: int) -> None:
         """The outer terms and the bias, for the rows of this step and of some after it."""
         steps = self.ranges[number : number + self._steps_at_once(number)]
         self.hoisted = number + len(steps)
+        # Steps adjoin each other, up or (time runs backward) down: together they are one range.
         first, end = min(steps)[0], max(end for _, end in steps)
         result = self.own.flat(first, end)
         started = False
@@ -148,19 +149,19 @@ class AffineStep(Step):
             started = True
 
     def _epilogue(self, number: int) -> None:
-        made = self.rows[number]
+        result = self.rows[number]
         if self.operation.activation:
             function = FUNCTIONS[self.operation.activation]
             step = slice(*self.ranges[number])
             if self.kept is not None and function.slope_of_input:
-                self.kept[step] = made
-            function.in_place(made)
+                self.kept[step] = result
+            function.in_place(result)
             if self.kept is not None and not function.slope_of_input:
-                self.kept[step] = made
+                self.kept[step] = result
         if self.scale_offset is not None:
-            made.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
+            result.mul_(self.scale_offset.scales).add_(self.scale_offset.offsets)
         for rows, scale in self.bypass_rows:
-            made.add_(rows[number], alpha=scale)
+            result.add_(rows[number], alpha=scale)
 
     def differentiated(self) -> Sequence[Operand]:
         return [*(operand for operand, _, _ in self.blocks), *(o for o, _ in self.bypass)]
@@ -171,7 +172,7 @@ class AffineStep(Step):
         self.bypass_targets = [(self.target(operand), scale) for operand, scale in self.bypass]
 
     def _product(self, operand: Operand, block: Tensor, scale: float) -> Callable[[int], None]:
-        """What adds the gradient for an operand, of the rows of a step."""
+        """What adds the derivative with respect to an operand, of the rows of a step."""
         target = self.target(operand, flat=True)
         assert target is not None
         if self._can_pack(self.own_gradient, target.rows):
@@ -205,7 +206,7 @@ class AffineStep(Step):
         terms = self.operation.terms
         sources = [t.rows.tensor for t in self.terms]
         needs = [not t.inside and self.run.outer[t.value].requires_grad for t in self.terms]
-        weight, found = affine_gradients(
+        weight, of_sources = affine_gradients(
             sources,
             [
                 t.rows.term(i, r.scale)
@@ -221,5 +222,5 @@ class AffineStep(Step):
         self.run.add_parameter(self.module.linear, weight)
         if self.module.bias is not None and self.module.bias.requires_grad:
             self.run.add_parameter(self.module.bias, column_sums(self.own_gradient.all()))
-        for operand, gradient in zip(self.terms, found, strict=True):
+        for operand, gradient in zip(self.terms, of_sources, strict=True):
             self.run.add_outer(operand.value, gradient)

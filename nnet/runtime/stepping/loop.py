@@ -95,7 +95,7 @@ class LoopRun:
     def backward(
         self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]
     ) -> list[Tensor | None]:
-        """The gradients for the outer values and then for `parameters`."""
+        """The derivatives with respect to the outer values, and then to `parameters`."""
         if self.spent:  # by a derivative before this one
             self.forward()
         self.spent = {value for step in self.steps for value in step.spent()}

@@ -19,12 +19,12 @@ from nnet.plan.loops.places import Place
 from nnet.plan.loops.storage import reads
 from nnet.plan.times import Times
 from nnet.plan.windows import WindowRows
-from nnet.runtime.stepping.affine import AffineStep
-from nnet.runtime.stepping.rows import Operand, RowsOf, Run, Step, StepRows, split
+from nnet.runtime.stepping.affine import AffineLoopStep
+from nnet.runtime.stepping.rows import LoopStep, Operand, RowsOf, Run, StepRows, split
 from nnet.runtime.steps import Bound
 
 
-class ApplyStep(Step):
+class ApplyStep(LoopStep):
     """A component, row by row. A random one draws its masks for all rows before the steps.
 
     Its input comes in blocks of columns, which may lie apart. If its rows are those of its input,
@@ -68,7 +68,8 @@ class ApplyStep(Step):
 
     @cached_property
     def alone(self) -> bool:
-        """Whether all of the gradient for the input comes from here, so that it is written."""
+        """Whether all of the derivative with respect to the input comes from here, so that it is
+        written."""
         return all(block.gets_gradient_alone for block in self.blocks)
 
     def prepare(self) -> None:
@@ -142,14 +143,14 @@ class ApplyStep(Step):
             self._backward(number)
             return
         column = 0
-        found = self._derivative(number)
+        of_input = self._derivative(number)
         for target in self.targets:
             dim = target.rows.place.dim
-            target.add(number, found.narrow(2, column, dim))
+            target.add(number, of_input.narrow(2, column, dim))
             column += dim
 
     def _derivative(self, number: int) -> Tensor:
-        """The gradient for the input of a step, (rows, batch, dim)."""
+        """The derivative with respect to the input of a step, (rows, batch, dim)."""
         gradient, rows = self.gradients[number], slice(*self.ranges[number])
         if self.mask is not None:
             return gradient * self.mask[rows]
@@ -170,14 +171,14 @@ class ApplyStep(Step):
             return
         if not parameters or self.mask is not None:
             return
-        found = self.module.parameter_derivatives(
+        gradients = self.module.parameter_derivatives(
             _joined([block.rows.all() for block in self.blocks]),
             self.own.all(),
             self.own_gradient.all(),
             self.times(0, self.count),
             _joined([target.rows.all() for target in self.targets]) if self.alone else None,
         )
-        self._add_parameters(parameters, found)
+        self._add_parameters(parameters, gradients)
 
     def _add_parameters(
         self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
@@ -190,7 +191,7 @@ def _joined(blocks: Sequence[Tensor]) -> Tensor:
     return blocks[0] if len(blocks) == 1 else torch.cat(list(blocks), dim=-1)
 
 
-class AppendStep(Step):
+class AppendStep(LoopStep):
     """Copies the parts that were not computed in place, where they are read side by side."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Append) -> None:
@@ -261,8 +262,8 @@ class AppendStep(Step):
                 gradient.add(0, self.count, rows.all())
 
 
-class SumStep(Step):
-    """A weighted sum."""
+class SumStep(LoopStep):
+    """A weighted sum of rows: sum_i scale_i x_i, element by element."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Sum) -> None:
         super().__init__(run, value)
@@ -299,7 +300,7 @@ class SumStep(Step):
                 target.add(0, self.own.count, self.own_gradient.all(), scale)
 
 
-class ScatteredStep(Step):
+class ScatteredStep(LoopStep):
     """Failover and Switch: each row comes from one of the operands."""
 
     def __init__(self, run: Run, value: Value, operation: ir.Operation) -> None:
@@ -333,7 +334,7 @@ class ScatteredStep(Step):
                 target.add(a, b, gradient.index_select(0, where))
 
 
-class WindowStep(Step):
+class WindowStep(LoopStep):
     """A component that looks at a window of frames, all of them made at earlier steps or before.
 
     Rows whose windows have the same frames are computed together.
@@ -390,11 +391,11 @@ class WindowStep(Step):
             for parameter, gradient in zip(parameters, gradients[1:], strict=True):
                 self.run.add_parameter(parameter, gradient)
             if gradients[0] is not None:
-                found = gradients[0].view(len(read), self.own.batch, -1)
-                target.all().index_add_(0, read, found)
+                of_rows = gradients[0].view(len(read), self.own.batch, -1)
+                target.all().index_add_(0, read, of_rows)
 
 
-def make_step(run: Run, value: Value, bound: Bound) -> Step:
+def make_step(run: Run, value: Value, bound: Bound) -> LoopStep:
     """The step that carries out an operation."""
     operation = run.plan.operations[value]
     match operation:
@@ -402,7 +403,7 @@ def make_step(run: Run, value: Value, bound: Bound) -> Step:
             module = bound.module(value, component)
             assert isinstance(module, AnyAffine)
             scales = bound.modules[name] if name else None
-            return AffineStep(run, value, operation, module, scales)
+            return AffineLoopStep(run, value, operation, module, scales)
         case ir.Apply(component=component):
             return ApplyStep(run, value, operation, bound.module(value, component))
         case ir.Append():

@@ -23,6 +23,7 @@ class RowsOf:
         self.place = place
         self.count = place.count
         self.batch = tensor.shape[1]
+        # Places count from the first row of data, tensors from the first row of padding before it.
         self.first = front + place.start
         self.tensor = tensor
         self.columns = tensor.narrow(2, place.column, place.dim)
@@ -44,10 +45,11 @@ class RowsOf:
         if step == 0:
             return self.columns.narrow(0, self.first, 1).expand(end - first, -1, -1)
         start = self.first + first * step
+        # The end of a slice lies just behind its last row: a whole step further may be outside.
         return self.columns[start : start + (end - first - 1) * step + 1 : step]
 
     def flat(self, first: int, end: int) -> Tensor:
-        """The same as a matrix, `(rows * batch, dim)`."""
+        """Rows `first` up to `end` as a matrix, `(rows * batch, dim)`."""
         if self.flat_columns is not None:
             batch = self.batch
             return self.flat_columns.narrow(0, (self.first + first) * batch, (end - first) * batch)
@@ -79,6 +81,7 @@ Ranges = Sequence[tuple[int, int]]
 
 def split(rows: Tensor, ranges: Ranges, batch: int = 1) -> list[Tensor]:
     """The rows of each step, as views."""
+    # `split_with_sizes` goes up; where time runs backward, the last step has the first rows.
     down = ranges[0][0] > ranges[-1][0]
     sizes = [(end - first) * batch for first, end in ranges]
     parts = list(rows.split_with_sizes(sizes[::-1] if down else sizes))
@@ -187,6 +190,8 @@ class Run:
             tensor = self.gradient_buffers[value]
             stored = tensor.narrow(0, buffer.front, buffer.rows)
             places = [place for place in written if place.buffer == value]
+            # Places that steps write do not overlap: together as wide as the buffer, they are all
+            # of it, but for rows that a place, at another time, does not reach.
             if sum(place.dim for place in places) < buffer.width:
                 stored.zero_()
             for place in places:
@@ -207,7 +212,7 @@ class Run:
         return RowsOf(self.buffers[place.buffer], place, values.buffers[place.buffer].front)
 
     def gradients(self, value: Value, place: Place | None = None) -> RowsOf:
-        """The gradient for a value of the loop, or a place in a buffer."""
+        """The derivative with respect to a value of the loop, or that at a place in a buffer."""
         gradients = self.storage.gradients
         place = place or gradients.place(value)
         front = gradients.buffers[place.buffer].front
@@ -220,14 +225,14 @@ class Run:
         return Operand(self, value, piece, *(columns or (0, self.plan.dim(value))))
 
     def add_parameter(self, parameter: Tensor | None, gradient: Tensor | None) -> None:
-        """Adds to the gradient of a parameter, if it is wanted."""
+        """Adds to the derivative with respect to a parameter, if it is wanted."""
         if parameter is None or gradient is None or id(parameter) not in self._wanted:
             return
         known = self.parameter_gradients.get(id(parameter))
         self.parameter_gradients[id(parameter)] = gradient if known is None else known + gradient
 
     def outer_gradient(self, value: Value) -> Tensor | None:
-        """Where the gradient of an outer value is added up; None if nobody wants it."""
+        """The sum of derivatives with respect to an outer value; None if nobody wants it."""
         if not self.outer[value].requires_grad:
             return None
         if value not in self.outer_gradients:
@@ -237,7 +242,7 @@ class Run:
         return self.outer_gradients[value]
 
     def add_outer(self, value: Value, gradient: Tensor | None) -> None:
-        """Adds to the gradient of a whole outer value; takes the tensor over."""
+        """Adds to the derivative with respect to a whole outer value; takes the tensor over."""
         if gradient is not None:
             known = self.outer_gradients.get(value)
             self.outer_gradients[value] = gradient if known is None else known.add_(gradient)
@@ -256,7 +261,7 @@ class Operand:
 
     @cached_property
     def place(self) -> Place:
-        """Where the values are."""
+        """The place of the values in a buffer of the loop, or in a tensor from outside."""
         if self.inside:
             seen = self.run.storage.values.place(self.value, self.offset, self.dim)
             return seen.through(self.piece.rows)
@@ -264,7 +269,7 @@ class Operand:
 
     @cached_property
     def gradient_place(self) -> Place:
-        """Where the gradient for them is."""
+        """The place of the derivative with respect to these values."""
         if self.inside:
             seen = self.run.storage.gradients.place(self.value, self.offset, self.dim)
             return seen.through(self.piece.rows)
@@ -282,26 +287,27 @@ class Operand:
 
     @cached_property
     def rows(self) -> RowsOf:
-        """The values."""
+        """The values, at their place in the buffer or tensor that has them."""
         if self.inside:
             return self.run.rows(self.value, self.place)
         return RowsOf(self.run.outer[self.value], self.place, 0)
 
     def gradient(self) -> RowsOf | None:
-        """Where the gradient for these rows goes."""
+        """The place in memory that the derivative with respect to these rows is added to, if it is
+        wanted."""
         if self.inside:
             return self.run.gradients(self.value, self.gradient_place)
         target = self.run.outer_gradient(self.value)
         return None if target is None else RowsOf(target, self.gradient_place, 0)
 
 
-class Step:
+class LoopStep:
     """One operation of a loop; this base class does nothing before the steps and after them.
 
     Attributes:
         ranges: the rows of each step.
         rows: those rows.
-        gradients: where the gradient for them is, once it is asked for.
+        gradients: where the derivative with respect to them is, once it is asked for.
     """
 
     own_gradient: RowsOf
@@ -314,7 +320,7 @@ class Step:
 
     @cached_property
     def own(self) -> RowsOf:
-        """All its rows."""
+        """The rows that the steps compute, those of all steps together."""
         return self.run.rows(self.value)
 
     @cached_property
@@ -357,18 +363,21 @@ class Step:
         self.gradients = StepRows(self.own_gradient, self.ranges)
 
     def backward(self, number: int) -> None:
-        """From the gradient for these rows to those for the rows of the loop that they read."""
+        """Adds to the derivatives with respect to the rows of the loop that step `number` reads,
+        from the derivative with respect to those that it computes."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Gradients for parameters and for values outside, over all rows."""
+        """Adds to the derivatives with respect to parameters and to values outside, over all
+        rows."""
 
     def read(self, operand: Operand, flat: bool = False) -> StepRows:
         """The rows of an operand that each step reads."""
         return StepRows(operand.rows, self.ranges, flat)
 
     def target(self, operand: Operand, flat: bool = False) -> StepRows | None:
-        """Where the gradient for those rows goes; None if nobody wants it."""
+        """The place that the derivative with respect to an operand's rows is added to; None if
+        nobody wants it."""
         rows = operand.gradient()
         if rows is None:
             return None

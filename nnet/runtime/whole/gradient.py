@@ -11,8 +11,8 @@ from torch import Tensor
 from nnet.kernels.affine.spliced import affine_gradients
 from nnet.kernels.affine.terms import Term, column_sums
 from nnet.kernels.recurrence.gradient import Both
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
 from nnet.kernels.recurrence.program import Recurrence
-from nnet.kernels.recurrence.run import Loop as KernelLoop
 from nnet.kernels.recurrence.run import buffers_of, sums_over_rows
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
@@ -22,7 +22,7 @@ from nnet.modules.statistics import Nonlinearity
 from nnet.plan import ir
 from nnet.plan.ir import Value
 from nnet.runtime.whole.repair import store_gradients, store_steps
-from nnet.runtime.whole.rows import Lanes, Rows, operand_lanes
+from nnet.runtime.whole.rows import Lanes, WholeRun, operand_lanes
 
 
 class Gradients:
@@ -31,11 +31,11 @@ class Gradients:
     Args:
         rows, forward: the run.
         both: its programs.
-        given: gradients for the visible values, `(time, batch, dim)`.
+        given: derivatives with respect to the visible values, `(time, batch, dim)`.
     """
 
     def __init__(
-        self, rows: Rows, forward: KernelLoop, both: Both, given: Sequence[Tensor | None]
+        self, rows: WholeRun, forward: KernelLoop, both: Both, given: Sequence[Tensor | None]
     ) -> None:
         self.rows, self.loop, self.recurrence = rows, rows.loop, rows.loop.recurrence
         self.program: Recurrence = both.backward.program
@@ -51,18 +51,18 @@ class Gradients:
             {**forward.vectors, **self._repairs(forward)},
         )
         self.gradients = Lanes(rows, self.program, both.backward.values, self.backward)
-        self.found: dict[int, Tensor] = {}
+        self.of_parameters: dict[int, Tensor] = {}
 
     def _given(self, given: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """The gradients for visible values, in memory that may be written over."""
-        found = {}
+        """The derivatives with respect to visible values, in memory that may be written over."""
+        buffers = {}
         for number, (value, gradient) in enumerate(zip(self.loop.visible, given, strict=True)):
             shape = (self.rows.count, self.rows.batch, self.loop.plan.dim(value))
-            made = torch.zeros(shape, device=self.rows.device)
+            of_rows = torch.zeros(shape, device=self.rows.device)
             if gradient is not None:
-                made.copy_(gradient)
-            found[f"of visible {number}"] = made.view(-1, shape[-1])
-        return found
+                of_rows.copy_(gradient)
+            buffers[f"of visible {number}"] = of_rows.view(-1, shape[-1])
+        return buffers
 
     def _unwritten(self, rows: int, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Zeros for gradients of which the program does not write all columns."""
@@ -83,7 +83,7 @@ class Gradients:
     def _repairs(self, forward: KernelLoop) -> dict[int, Tensor]:
         """The vectors of self-repair; stores the outputs of nonlinearities."""
         scales: dict[Value, Tensor] = {}
-        found: dict[int, Tensor] = {}
+        repairs: dict[int, Tensor] = {}
         for number, (value, unit, first) in self.recurrence.repairs.items():
             module = self.loop.modules[value]
             if value not in scales and getattr(module, "storing", False):
@@ -92,8 +92,8 @@ class Gradients:
             if dim is not None:
                 whole = scales[value]
                 part = whole[unit : unit + 1] if isinstance(module, LstmNonlinearity) else whole
-                found[number] = part[:, first : first + dim].contiguous()
-        return found
+                repairs[number] = part[:, first : first + dim].contiguous()
+        return repairs
 
     def _scales(self, module: ComponentModule, value: Value, forward: KernelLoop) -> Tensor:
         if isinstance(module, LstmNonlinearity):
@@ -109,25 +109,25 @@ class Gradients:
         return [flat[part] for part in backward.steps()]
 
     def for_inputs(self, needs: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients for `WholeLoop.inputs`; finds those of affine components."""
+        """The derivatives with respect to `WholeLoop.inputs`; finds those of affine components."""
         sources = self.rows.sources
-        found: list[Tensor | None] = [None] * len(sources)
+        of_inputs: list[Tensor | None] = [None] * len(sources)
         for value in self.recurrence.affines:
             for number, gradient in enumerate(self._of_affine(value, needs[: len(sources)])):
                 if gradient is not None:
-                    before = found[number]
-                    found[number] = gradient if before is None else before + gradient
+                    before = of_inputs[number]
+                    of_inputs[number] = gradient if before is None else before + gradient
         for name, needed in zip(self.recurrence.outer, needs[len(sources) :], strict=True):
             gradient = self.rows.by_time(self.backward.buffers[f"of {name}"]) if needed else None
-            found.append(gradient)
-        return found
+            of_inputs.append(gradient)
+        return of_inputs
 
     def _of_gates(self, value: Value) -> str:
-        """The buffer of the gradient for an affine operation."""
+        """The buffer of the derivative with respect to an affine operation."""
         return f"of {self.recurrence.buffer('gates', value)}"
 
     def _of_affine(self, value: Value, needs: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients for what an affine operation reads outside."""
+        """The derivatives with respect to what an affine operation reads outside."""
         module = self.loop.affine(value)
         gradient = self.rows.by_time(self.backward.buffers[self._of_gates(value)])
         outer = iter(self.loop.outer_terms(value))
@@ -142,7 +142,7 @@ class Gradients:
             terms.append(Term(*where, rows.offset, rows.dim, rows.scale))
             sources.append(lanes)
         inner = [False] * (len(sources) - len(needs))
-        weight, found = affine_gradients(
+        weight, of_sources = affine_gradients(
             sources,
             terms,
             module.linear.detach(),
@@ -155,15 +155,16 @@ class Gradients:
         self._add(module.linear, weight)
         if module.bias is not None and module.bias.requires_grad:
             self._add(module.bias, column_sums(gradient))
-        return found[: len(needs)]
+        return of_sources[: len(needs)]
 
     def _add(self, parameter: Tensor, gradient: Tensor | None) -> None:
         if gradient is not None:
-            before = self.found.get(id(parameter))
-            self.found[id(parameter)] = gradient if before is None else before + gradient
+            before = self.of_parameters.get(id(parameter))
+            self.of_parameters[id(parameter)] = gradient if before is None else before + gradient
 
     def for_parameters(self) -> dict[int, Tensor]:
-        """The gradients for parameters, by identity; stores statistics of components."""
+        """The derivatives with respect to parameters, by identity; stores statistics of
+        components."""
         for value in self.recurrence.cells:
             module = self.loop.modules[value]
             parameters = [p for p in module.parameters() if p.requires_grad]
@@ -171,7 +172,7 @@ class Gradients:
                 self._add(parameter, gradient)
         for value in self.recurrence.truncations:
             self._count_norms(value)
-        return self.found
+        return self.of_parameters
 
     def _of_cell(self, value: Value, module: ComponentModule) -> Sequence[Tensor | None]:
         lanes = self.recurrence.lanes[value]
@@ -202,17 +203,17 @@ class Gradients:
         assert isinstance(operation, ir.Apply)
         weights = torch.zeros_like(module.weights)
         row = weights.view(1, -1)
-        for number, found in self._sums.items():
+        for number, column_sum in self._sums.items():
             part = self.recurrence.vectors[number]
             if part.component == operation.component:
-                row[:, part.columns] += found
+                row[:, part.columns] += column_sum
         return [weights]
 
     @cached_property
     def _sums(self) -> dict[int, Tensor]:
-        """The gradients for vectors, by their numbers."""
+        """The derivatives with respect to vectors, by their numbers."""
         totals = zip(self.program.sums, sums_over_rows(self.program, self.backward), strict=True)
-        return {total.number: found for total, found in totals}
+        return {total.number: column_sum for total, column_sum in totals}
 
     def _count_norms(self, value: Value) -> None:
         """Lets a truncation store how often it did something, for the rows that it has."""

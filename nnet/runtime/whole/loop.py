@@ -1,8 +1,8 @@
 """Loops that are recurrences, run by one kernel each way (`nnet.kernels.recurrence.run`).
 
-What comes from outside is multiplied for all rows beforehand, gradients for weights are products
-over all rows afterwards, as in every loop. Two loops that do not depend on each other and are of
-the same kind, like those of a bidirectional layer, run side by side.
+What comes from outside is multiplied for all rows beforehand, derivatives with respect to weights
+are products over all rows afterwards, as in every loop. Two loops that do not depend on each other
+and are of the same kind, like those of a bidirectional layer, run side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nnet.kernels.affine.terms import Term
 from nnet.kernels.recurrence.gradient import Both, Runnable, differentiate, forward_of
-from nnet.kernels.recurrence.program import Given, Id, Place
+from nnet.kernels.recurrence.program import BufferColumns, Given, Id
 from nnet.modules.affine import AnyAffine
 from nnet.modules.base import ComponentModule
 from nnet.modules.gradient import BackpropTruncation
@@ -127,19 +127,19 @@ class WholeLoop:
         return self.recurrence.source == other.recurrence.source and self.stores == other.stores
 
     @cached_property
-    def stores(self) -> dict[Id, list[Place]]:
+    def stores(self) -> dict[Id, list[BufferColumns]]:
         """Where visible values are stored."""
         return self._places(self.visible, "visible")
 
-    def _places(self, values: Sequence[Value], name: str) -> dict[Id, list[Place]]:
+    def _places(self, values: Sequence[Value], name: str) -> dict[Id, list[BufferColumns]]:
         """Places for the columns of values, in a buffer for each."""
-        found: dict[Id, list[Place]] = {}
+        places: dict[Id, list[BufferColumns]] = {}
         for number, value in enumerate(values):
             column = 0
             for lane in self.recurrence.lanes[value]:
-                found.setdefault(lane, []).append(Place(f"{name} {number}", column))
+                places.setdefault(lane, []).append(BufferColumns(f"{name} {number}", column))
                 column += self.recurrence.source.dim(lane)
-        return found
+        return places
 
     @cached_property
     def forward_alone(self) -> Runnable:
@@ -170,42 +170,42 @@ class WholeLoop:
         )
 
     @cached_property
-    def given(self) -> dict[Id, list[Place]]:
-        """Where the gradients for visible values come from."""
+    def given(self) -> dict[Id, list[BufferColumns]]:
+        """Where the derivatives with respect to visible values come from."""
         return self._places(self.visible, "of visible")
 
-    def _wanted(self) -> dict[Id, list[Place]]:
+    def _wanted(self) -> dict[Id, list[BufferColumns]]:
         """Where gradients are wanted: for sums of affine operations, and for rows from outside."""
-        found: dict[Id, list[Place]] = {}
+        places: dict[Id, list[BufferColumns]] = {}
         for value in self.recurrence.affines:
             column = 0
             for lane in self.recurrence.raw[value]:
-                found.setdefault(lane, []).append(
-                    Place(f"of {self.recurrence.buffer('gates', value)}", column)
+                places.setdefault(lane, []).append(
+                    BufferColumns(f"of {self.recurrence.buffer('gates', value)}", column)
                 )
                 column += self.recurrence.source.dim(lane)
         for lane, operation in enumerate(self.recurrence.source.operations):
             if isinstance(operation, Given) and operation.buffer in self.recurrence.outer:
-                place = Place(f"of {operation.buffer}", operation.column)
-                found.setdefault(lane, []).append(place)
-        return found
+                place = BufferColumns(f"of {operation.buffer}", operation.column)
+                places.setdefault(lane, []).append(place)
+        return places
 
     @cached_property
     def read(self) -> tuple[Id, ...]:
         """What is read after a derivative, and whose gradients are."""
-        recurrence, found = self.recurrence, dict[Id, None]()
+        recurrence, lanes_read = self.recurrence, dict[Id, None]()
         for value in (*recurrence.cells, *recurrence.truncations):
             operation = self.plan.operations[value]
-            found |= dict.fromkeys(recurrence.lanes[value])
+            lanes_read |= dict.fromkeys(recurrence.lanes[value])
             for operand in operation.operands:
-                found |= dict.fromkeys(recurrence.lanes.get(operand, ()))
+                lanes_read |= dict.fromkeys(recurrence.lanes.get(operand, ()))
             named = (recurrence.inner.get(value, ()), recurrence.fed.get(value, ()))
             for lanes in (*named, *recurrence.results.get(value, ())):
-                found |= dict.fromkeys(lanes)
+                lanes_read |= dict.fromkeys(lanes)
         for value in recurrence.affines:
             for term in self.terms(value):
-                found |= dict.fromkeys(recurrence.lanes.get(term.value, ()))
-        return tuple(found)
+                lanes_read |= dict.fromkeys(recurrence.lanes.get(term.value, ()))
+        return tuple(lanes_read)
 
     def affine(self, value: Value) -> AnyAffine:
         """The module of an affine operation."""
@@ -219,8 +219,8 @@ class WholeLoop:
 
     def parameters(self) -> list[Tensor]:
         """The trainable parameters, once each."""
-        found = (p for m in self._used() for p in m.parameters() if p.requires_grad)
-        return list({id(p): p for p in found}.values())
+        trained = (p for m in self._used() for p in m.parameters() if p.requires_grad)
+        return list({id(p): p for p in trained}.values())
 
     def _used(self) -> list[ComponentModule]:
         scales = [
@@ -233,14 +233,14 @@ class WholeLoop:
 
     def inputs(self, values: Mapping[Value, Tensor]) -> list[Tensor]:
         """What affine operations read outside, and the rows that others do."""
-        found = [values[value] for value in self.affine_sources]
+        rows = [values[value] for value in self.affine_sources]
         for value, reader, number in self.recurrence.outer.values():
-            found.append(take(values[value], self.layout.reads[reader][number].rows))
-        return found
+            rows.append(take(values[value], self.layout.reads[reader][number].rows))
+        return rows
 
-    def results(self, made: Sequence[Tensor]) -> list[Tensor]:
+    def results(self, computed: Sequence[Tensor]) -> list[Tensor]:
         """The rows of visible values that are wanted, from all rows."""
         return [
             take(rows, self.times.select(self.layout.times[value]))
-            for rows, value in zip(made, self.visible, strict=True)
+            for rows, value in zip(computed, self.visible, strict=True)
         ]

@@ -1,7 +1,7 @@
 """Statistics and self-repair of the nonlinearities in a loop that one kernel runs.
 
 As in nnet3, each step of a loop is a minibatch to them. What is stored of a step decides whether
-and how the units of that step are repaired, so both are settled before the derivative runs.
+and how the units of that step are repaired, so both are done before the derivative runs.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def store_steps(module: Nonlinearity | AnyGruNonlinearity, steps: Sequence[Tenso
     scales = torch.zeros((len(steps), dim), device=steps[0].device)
     for number, rows in enumerate(steps):
         if isinstance(module, AnyGruNonlinearity):
-            found = module.repair_scales(rows.unsqueeze(0))
+            scale = module.repair_scales(rows.unsqueeze(0))
         else:
-            found = _store_step(module, rows)
-        if found is not None:
-            scales[number] = found
+            scale = _store_step(module, rows)
+        if scale is not None:
+            scales[number] = scale
     return scales
 
 
@@ -55,7 +55,7 @@ def _store_step(module: Nonlinearity, rows: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def store_gradients(module: Nonlinearity, steps: Sequence[Tensor]) -> None:
-    """Stores the gradients for the results of a loop's steps."""
+    """Stores the derivatives with respect to the results of a loop's steps."""
     for rows in steps:
         module.store_squares(partial(_squares, rows), len(rows))
 

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from nnet.kernels.affine.spliced import spliced_affine
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
 from nnet.kernels.recurrence.program import Id, Recurrence
-from nnet.kernels.recurrence.run import Loop as KernelLoop
 from nnet.kernels.recurrence.run import buffers_of, evaluate
 from nnet.kernels.windows.windows import resident
 from nnet.modules.dropout import RandomModule
 from nnet.plan import ir
 from nnet.plan.ir import Value
-from nnet.plan.recurrence.loop import Part
+from nnet.plan.recurrence.loop import ParameterBlock
 from nnet.runtime.device import autocast_dtype
 from nnet.runtime.whole.loop import WholeLoop
 from nnet.runtime.whole.repair import is_repaired
 
 
-class Rows:
+class WholeRun:
     """A run of a loop: what it reads, as the kernel takes it.
 
     Args:
@@ -67,17 +67,17 @@ class Rows:
     def _given(self) -> dict[str, Tensor]:
         """What comes from outside, `(time, batch, dim)`."""
         recurrence = self.loop.recurrence
-        found = dict(zip(recurrence.outer, self.inputs[len(self.sources) :], strict=True))
+        buffers = dict(zip(recurrence.outer, self.inputs[len(self.sources) :], strict=True))
         for value in recurrence.affines:
             if self.loop.has_outer_part(value):
-                found[recurrence.buffer("gates", value)] = self._outer_part(value)
+                buffers[recurrence.buffer("gates", value)] = self._outer_part(value)
         for value in recurrence.masks:
             module = self.loop.modules[value]
             assert isinstance(module, RandomModule)
             shape = (self.count, self.batch, self.loop.plan.dim(value))
             ones = torch.ones(shape, device=self.device)
-            found[recurrence.buffer("mask", value)] = module(ones, self.loop.times)
-        return found
+            buffers[recurrence.buffer("mask", value)] = module(ones, self.loop.times)
+        return buffers
 
     def by_row(self, tensor: Tensor) -> Tensor:
         """Rows `(time, batch, dim)` as (rows, dim), float32 and without gaps."""
@@ -85,7 +85,7 @@ class Rows:
         return whole.reshape(self.count * self.batch, -1).float().contiguous()
 
     def by_time(self, rows: Tensor) -> Tensor:
-        """The opposite."""
+        """A loop's rows (time * batch, dim) as (time, batch, dim)."""
         return rows.unflatten(0, (self.count, self.batch))
 
     def _outer_part(self, value: Value) -> Tensor:
@@ -101,15 +101,15 @@ class Rows:
             implementation=module.implementation,
         )
 
-    def _array(self, part: Part) -> Tensor:
-        found: Tensor = getattr(self.loop.named[part.component], part.name).detach()
-        return found
+    def _array(self, part: ParameterBlock) -> Tensor:
+        array: Tensor = getattr(self.loop.named[part.component], part.name).detach()
+        return array
 
-    def _matrix(self, part: Part) -> Tensor:
+    def _matrix(self, part: ParameterBlock) -> Tensor:
         block = self._array(part)[part.rows, part.columns]
         return block.to(self.weights_dtype).contiguous()
 
-    def _vector(self, part: Part) -> Tensor:
+    def _vector(self, part: ParameterBlock) -> Tensor:
         return self._array(part).reshape(1, -1)[:, part.columns].float()
 
     def boundaries(self) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ class Lanes:
     """Values after a program has run, `(time, batch, dim)`."""
 
     def __init__(
-        self, rows: Rows, program: Recurrence, names: Mapping[Id, Id], loop: KernelLoop
+        self, rows: WholeRun, program: Recurrence, names: Mapping[Id, Id], loop: KernelLoop
     ) -> None:
         self.rows, self.program, self.names, self.loop = rows, program, names, loop
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from nnet.kernels.recurrence.run import Loop as KernelLoop
+from nnet.kernels.recurrence.loop import Loop as KernelLoop
 from nnet.kernels.recurrence.run import run
 from nnet.plan.ir import Value
 from nnet.runtime.whole.gradient import Gradients
 from nnet.runtime.whole.loop import WholeLoop
-from nnet.runtime.whole.rows import Rows
+from nnet.runtime.whole.rows import WholeRun
 
 
-def run_together(
+def run_side_by_side(
     loops: Sequence[WholeLoop], values: Mapping[Value, Tensor], like: Tensor
 ) -> list[list[Tensor]]:
     """The rows of the visible values of loops, `(time, batch, dim)`.
@@ -27,23 +27,25 @@ def run_together(
         like: some input, for its batch size, type and device.
     """
     if torch.compiler.is_dynamo_compiling():  # to it, how programs are made is no part of a graph
-        return torch.compiler.disable(run_together)(loops, values, like)
+        return torch.compiler.disable(run_side_by_side)(loops, values, like)
     inputs = [loop.inputs(values) for loop in loops]
     parameters = [p for loop in loops for p in loop.parameters()]
     flat = [tensor for own in inputs for tensor in own]
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (*flat, *parameters))
     if tracked:
-        made = list(_WholeLoops.apply(loops, like, parameters, *flat, *parameters))
+        computed = list(_WholeLoops.apply(loops, like, parameters, *flat, *parameters))
     else:
-        made = _forward([Rows(loop, own, like) for loop, own in zip(loops, inputs, strict=True)])
-    found = []
+        computed = _forward(
+            [WholeRun(loop, own, like) for loop, own in zip(loops, inputs, strict=True)]
+        )
+    results = []
     for loop in loops:
-        own, made = made[: len(loop.visible)], made[len(loop.visible) :]
-        found.append(loop.results(own))
-    return found
+        own, computed = computed[: len(loop.visible)], computed[len(loop.visible) :]
+        results.append(loop.results(own))
+    return results
 
 
-def _forward(rows: Sequence[Rows]) -> list[Tensor]:
+def _forward(rows: Sequence[WholeRun]) -> list[Tensor]:
     """Runs programs that will have no derivative."""
     programs = [own.loop.forward_alone.program for own in rows]
     loops = [own.start(program) for own, program in zip(rows, programs, strict=True)]
@@ -51,7 +53,7 @@ def _forward(rows: Sequence[Rows]) -> list[Tensor]:
     return _visible(rows, loops)
 
 
-def _visible(rows: Sequence[Rows], loops: Sequence[KernelLoop]) -> list[Tensor]:
+def _visible(rows: Sequence[WholeRun], loops: Sequence[KernelLoop]) -> list[Tensor]:
     return [
         own.by_time(loop.buffers[f"visible {number}"])
         for own, loop in zip(rows, loops, strict=True)
@@ -74,7 +76,7 @@ class _WholeLoops(Function):
         first = 0
         for loop in loops:
             count = len(loop.affine_sources) + len(loop.recurrence.outer)
-            ctx.rows.append(Rows(loop, tensors[first : first + count], like))
+            ctx.rows.append(WholeRun(loop, tensors[first : first + count], like))
             first += count
         ctx.inputs = first
         ctx.repaired = frozenset().union(*(own.repaired() for own in ctx.rows))
@@ -85,16 +87,16 @@ class _WholeLoops(Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        found: list[Gradients] = []
+        gradients: list[Gradients] = []
         for own, loop in zip(ctx.rows, ctx.loops, strict=True):
             count = len(own.loop.visible)
-            found.append(Gradients(own, loop, own.loop.both(ctx.repaired), given[:count]))
+            gradients.append(Gradients(own, loop, own.loop.both(ctx.repaired), given[:count]))
             given = given[count:]
-        program = found[0].program
-        run(program, *(own.backward for own in found), implementation="triton")
+        program = gradients[0].program
+        run(program, *(own.backward for own in gradients), implementation="triton")
         needs, of_inputs = list(ctx.needs_input_grad[3 : 3 + ctx.inputs]), list[Tensor | None]()
         of_parameters: dict[int, Tensor] = {}
-        for own in found:
+        for own in gradients:
             wanted, needs = needs[: len(own.rows.inputs)], needs[len(own.rows.inputs) :]
             of_inputs += own.for_inputs(wanted)
             of_parameters |= own.for_parameters()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nnet.kernels.affine.scatter import Projection, ScatterObserver, ScatterSums
-from nnet.kernels.affine.terms import Rows
+from nnet.kernels.affine.terms import ScaledRows
 from nnet.modules.base import ComponentModule
 from nnet.training.natural_gradient.online import (
     OnlineNaturalGradient,
@@ -88,7 +88,7 @@ class AffinePreconditioner(Preconditioner, ScatterObserver):
         self.estimates = [self._inputs, self._outputs]
         module.observer = self
 
-    def __call__(self, rows: Sequence[Rows], gradient: Tensor) -> None:
+    def __call__(self, rows: Sequence[ScaledRows], gradient: Tensor) -> None:
         self._inputs.observe(Vectors(rows, ones=self._bias is not None))
         self._outputs.observe(Vectors([(gradient, 1.0)]))
 
@@ -128,7 +128,7 @@ class PartsPreconditioner(AffinePreconditioner):
     def projections(self) -> None:
         """Everything has to be seen."""
 
-    def __call__(self, rows: Sequence[Rows], gradient: Tensor) -> None:
+    def __call__(self, rows: Sequence[ScaledRows], gradient: Tensor) -> None:
         super().__call__(rows, gradient)
         if self._inputs.summed:
             return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nnet.kernels.affine.terms import Rows
+from nnet.kernels.affine.terms import ScaledRows
 
 
 class Vectors:
@@ -19,7 +19,7 @@ class Vectors:
         ones: whether a last column of ones belongs to them, for a bias.
     """
 
-    def __init__(self, rows: Sequence[Rows], ones: bool = False) -> None:
+    def __init__(self, rows: Sequence[ScaledRows], ones: bool = False) -> None:
         self._rows = rows
         self._ones = ones
         self._times = max(piece.shape[0] for piece, _ in rows)

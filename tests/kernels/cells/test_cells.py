@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
+from nnet.kernels import native, native_choice
 from nnet.kernels.cells import cell as cells
 from nnet.kernels.cells.cell import FED, INNER, KEPT, OUTPUT, REPAIRS, Cell, gradient_of
 from nnet.kernels.cells.run import CellRun, Memory, way_for
@@ -19,7 +20,16 @@ from tools import render_cells
 
 TIMES, SEQUENCES = 5, 3
 PRODUCT = "product 0"
-WAYS = ("reference", "native", "triton")
+
+
+@pytest.fixture(params=["reference", "triton", *native_choice.available()])
+def way(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Each implementation in turn; native code in each library that this machine can run."""
+    if request.param in ("reference", "triton"):
+        yield request.param
+    else:
+        with native.forced(request.param):
+            yield "native"
 
 
 def device_of(way: Implementation) -> str:
@@ -77,10 +87,10 @@ def case(
     torch.manual_seed(units)
     device = device_of(way)
     cell = {
-        "lstm": lambda: cells.lstm(units),
-        "lstm_dropout": lambda: cells.lstm(units, dropout=True),
-        "output_gru": lambda: cells.output_gru(units),
-        "gru": lambda: cells.gru(units, states),
+        "lstm": lambda: cells.lstm_cell(units),
+        "lstm_dropout": lambda: cells.lstm_cell(units, dropout=True),
+        "output_gru": lambda: cells.output_gru_cell(units),
+        "gru": lambda: cells.gru_cell(units, states),
     }[kind]()
     dims = {"gates": 4 * units, "masks": 3, "reset": states, "state": states}
     rows = {}
@@ -114,7 +124,6 @@ def forward(given: Case, way: Implementation, out: Tensor, kept: Tensor | None =
     return run
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize(("kind", "units", "states"), CASES)
 def test_values_and_gradients(
@@ -167,7 +176,6 @@ def test_values_and_gradients(
     torch.testing.assert_close(sums.view(of_weights.shape).double(), of_weights, **close)
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("kind", ["lstm", "lstm_dropout", "output_gru", "gru"])
 def test_self_repair_is_added_before_each_nonlinearity(
@@ -224,9 +232,10 @@ def test_rows_of_other_types(way: Implementation, dtype: torch.dtype) -> None:
     torch.testing.assert_close(out.double(), expected.double(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.usefixtures("instruction_set")
 def test_threads_change_nothing_but_the_order_of_sums() -> None:
     rows = {"gates": torch.randn(6, 32, 800), "previous": torch.randn(6, 32, 200)}
-    given = Case("lstm", cells.lstm(200), rows, torch.randn(3, 200))
+    given = Case("lstm", cells.lstm_cell(200), rows, torch.randn(3, 200))
     gradient, results = torch.randn(6, 32, 400), []
     before = torch.get_num_threads()
     for threads in (1, 3):
@@ -247,6 +256,7 @@ def test_threads_change_nothing_but_the_order_of_sums() -> None:
     torch.testing.assert_close(sums, other_sums, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("instruction_set")
 def test_saturated_units_are_neither_nan_nor_denormal() -> None:
     given = case("lstm", 64, size=150.0)
     out, kept = torch.empty(TIMES, SEQUENCES, 128), torch.empty(TIMES, SEQUENCES, 256)

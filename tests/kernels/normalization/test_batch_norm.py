@@ -116,12 +116,14 @@ def test_rows_that_are_not_finite_are_not_counted(wrong, implementation):
 
 def test_operators():
     from nnet.kernels.normalization.gpu import batch_norm as operators
-    from nnet.kernels.normalization.gpu.batch_norm_gradient import backward
+    from nnet.kernels.normalization.gpu.batch_norm_gradient import batch_norm_backward
 
     x = random(9, 5)
-    torch.library.opcheck(operators.forward, (x, x, 1.0, EPSILON, True, 0.5))
+    torch.library.opcheck(operators.batch_norm_forward, (x, x, 1.0, EPSILON, True, 0.5))
     stored = (torch.tensor(7.0, device=DEVICE), x[0].clone(), x[1].square())
     torch.library.opcheck(operators.merge, (*stored, x[2].clone(), x[3].square(), 9))
     known = (x[0].clone(), x[0].square())
     for repair, squares in ((None, False), (x[4].clone(), True)):
-        torch.library.opcheck(backward, (x, x, *known, repair, 1.0, EPSILON, True, squares))
+        torch.library.opcheck(
+            batch_norm_backward, (x, x, *known, repair, 1.0, EPSILON, True, squares)
+        )

@@ -36,6 +36,6 @@ def test_operators(log):
     from nnet.kernels.normalization.gpu import renorm as operators
 
     x = torch.randn(5, 2, 6, device=DEVICE)
-    torch.library.opcheck(operators.forward, (x, 3, 1.0, log))
+    torch.library.opcheck(operators.renorm_forward, (x, 3, 1.0, log))
     gradient = torch.randn(5, 2, 6 + 2 * log, device=DEVICE)
-    torch.library.opcheck(operators.backward, (x, gradient, 3, 1.0, log))
+    torch.library.opcheck(operators.renorm_backward, (x, gradient, 3, 1.0, log))

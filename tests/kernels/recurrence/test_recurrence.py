@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from nnet.kernels.recurrence import program as ir
+from nnet.kernels.recurrence.loop import Loop
 from nnet.kernels.recurrence.program import Truncation
-from nnet.kernels.recurrence.run import Loop, run
+from nnet.kernels.recurrence.run import run
 from tests.kernels.triton_cases import DEVICE, assert_close, nan_around
 from tools.recurrence_layers import composed_lstm, gru, lstm, output_gru
 

@@ -130,5 +130,7 @@ def test_operators():
     z, result = torch.logsumexp(x, 1), torch.empty_like(x)
     gradient, mass = gradient.to(DEVICE), weights.sum(1)
     for targets in (Targets(weights, ids), Targets(x.clone(), scales=z.clone())):
-        torch.library.opcheck(operators.forward, (x, *targets))
-        torch.library.opcheck(operators.backward, (x, z, mass, *targets, gradient, result))
+        torch.library.opcheck(operators.log_likelihood_forward, (x, *targets))
+        torch.library.opcheck(
+            operators.log_likelihood_backward, (x, z, mass, *targets, gradient, result)
+        )
