@@ -207,7 +207,10 @@ def test_options_of_frames_and_of_vectors_exclude_each_other(tmp_path, capsys):
         "--frames-per-chunk has no effect here; it applies where outputs are for frames"
         in wrong(capsys, tmp_path, *words, "--chunk-size=10", "--frames-per-chunk=20")
     )
-    assert "--pad-input is for --chunk-size" in wrong(capsys, tmp_path, *words, "--pad-input=false")
+    assert (
+        "--pad-input has no effect here; it applies with --chunk-size or --min-chunk-size"
+        in wrong(capsys, tmp_path, *words, "--pad-input=false")
+    )
     assert "only input is 'input'; this one has: ivector, input" in wrong(
         capsys, tmp_path, *words, "--chunk-size=10"
     )

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from nnet.converters.convert import convert_legacy
+from nnet.converters.convert import ConvertOptions, convert_legacy
 from nnet.converters.onnx.export import onnx_bytes
 from nnet.converters.onnx.graph import OPSET
 from nnet.errors import NnetError
@@ -132,7 +132,9 @@ def test_component_types(name: str) -> None:
     "path", sorted((GOLDEN / "legacy").glob("nnet[12]/*/final.[nr]*")), ids=str
 )
 def test_legacy_networks(path: Path) -> None:
-    run = session(onnx_bytes(convert_legacy(path).model.network)).run
+    # golden splice_const has constant columns that change over time: they stay in the features
+    network = convert_legacy(path, ConvertOptions(ivector_input=False)).model.network
+    run = session(onnx_bytes(network)).run
     features = table(path.parent / "feats.ark")
     for utterance, expected in table(path.parent / "output.ark").items():
         (found,) = run(["output"], {"input": features[utterance][None]})

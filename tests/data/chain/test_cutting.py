@@ -212,7 +212,7 @@ def test_the_command_writes_end_to_end_examples(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--graphs", "--transcripts"], "at most one of --ali-model, --transcripts and --graphs"),
+        (["--graphs", "--transcripts"], "at most one of --transcripts and --graphs"),
         (["--left-tolerance", "-1"], "--left-tolerance=-1"),
         (["--num-frames", "x"], "--num-frames is 'x'"),
         (["--frame-subsampling-factor", "0"], "--frame-subsampling-factor is 0"),
