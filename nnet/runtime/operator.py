@@ -192,25 +192,31 @@ def _outputs(
     (`torch.func.functional_call`) or one of its own has hooks: torch calls them for the gradient
     that the operator gives.
     """
-    forward, own = _Forward(network), _trained(network)
+    own = _trained(network)
     pairs = list(zip(parameters, own.values(), strict=bool(parameters)))
     if all(p.data_ptr() == mine.data_ptr() and not mine._backward_hooks for p, mine in pairs):
-        return forward(given, request), [mine for _, mine in pairs]
+        return _called(network, given, request), [mine for _, mine in pairs]
     others = [p.detach().requires_grad_() for p in parameters]
     named = {f"network.{name}": other for name, other in zip(own, others, strict=True)}
-    return torch.func.functional_call(forward, named, (given, request)), others
+    return torch.func.functional_call(_Called(network), named, (given, request)), others
 
 
-class _Forward(nn.Module):
-    """The forward method of a network without the module's hooks, which the program calls."""
+def _called(
+    network: OneOperator, given: Mapping[str, Tensor], request: Request | None
+) -> dict[str, Tensor]:
+    """What the network's forward method gives; hooks of the whole network are the program's."""
+    return {name: finished(output) for name, output in network.outputs(given, request).items()}
+
+
+class _Called(nn.Module):
+    """`_called` as a module, whose parameters torch can replace."""
 
     def __init__(self, network: OneOperator) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, given: Mapping[str, Tensor], request: Request | None) -> dict[str, Tensor]:
-        outputs = self.network.outputs(given, request)
-        return {name: finished(output) for name, output in outputs.items()}
+        return _called(self.network, given, request)
 
 
 def _trained(network: OneOperator) -> dict[str, nn.Parameter]:
