@@ -86,6 +86,6 @@ def determinize(
     sizes = (c_int64 * 4)()
     handle = _new(lattice, sizes)
     states, arcs, labels, complete = sizes
-    found, strings = np.empty(arcs, COMPACT_ARC), np.empty(labels, np.int32)
-    _take(handle, found.ctypes.data, strings.ctypes.data)
-    return states, found, strings, bool(complete)
+    compact_arcs, strings = np.empty(arcs, COMPACT_ARC), np.empty(labels, np.int32)
+    _take(handle, compact_arcs.ctypes.data, strings.ctypes.data)
+    return states, compact_arcs, strings, bool(complete)
