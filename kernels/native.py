@@ -29,7 +29,7 @@ from ctypes import (
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,8 +39,10 @@ from nnet.kernels import native_build, native_choice
 from nnet.kernels.native_build import FOLDER, LIBRARIES
 from nnet.kernels.native_choice import COST, REFERENCE, UnusableError
 
+Constant = TypeVar("Constant", bool, str)
 
-def constant_while_tracing(function: Callable[[], bool]) -> Callable[[], bool]:
+
+def constant_while_tracing(function: Callable[[], Constant]) -> Callable[[], Constant]:
     """What torch.compiler.assume_constant_result does: torch.compile takes the result as it is.
 
     That itself would import all of torch's compiler, and triton with it.

@@ -58,7 +58,7 @@ class AnyAffine(ComponentModule):
             return make()
         before, kept = self.__dict__.get("_copies", (None, {}))
         matrix = self.linear.detach()
-        if before is None or before.dtype != matrix.dtype or not torch.equal(before, matrix):
+        if before is None or not _same_bits(before, matrix):
             with torch.inference_mode(mode=False):
                 before, kept = matrix.clone(), {}
             self.__dict__["_copies"] = (before, kept)
@@ -91,6 +91,15 @@ class AnyAffine(ComponentModule):
     @torch.no_grad()
     def derivative(self, x: Tensor, y: Tensor, gradient: Tensor, times: Times) -> Tensor:
         return torch.matmul(gradient, self.linear)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers, compared as whole words: half of the time."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if one.is_contiguous() and other.is_contiguous() and one.nbytes % 8 == 0:
+        one, other = one.view(-1).view(torch.int64), other.view(-1).view(torch.int64)
+    return torch.equal(one, other)
 
 
 @implements("AffineComponent", "NaturalGradientAffineComponent", "LinearComponent", "TdnnComponent")

@@ -38,6 +38,7 @@ from nnet.runtime.executor import Executor
 from nnet.runtime.executors import Executors
 from nnet.runtime.logits import Output, finished, outputs_of
 from nnet.runtime.memory import HALF, LOSSLESS, HalvedMemory, check_compression_level
+from nnet.runtime.operator import OneOperator, key_of, through_operator
 from nnet.runtime.tiled_run import TiledRun
 
 
@@ -115,7 +116,7 @@ def compile_network(
     return module
 
 
-class CompiledNetwork(nn.Module):
+class CompiledNetwork(OneOperator):
     """Runs a plan. Parameters are named by component (`.` in a component's name becomes `/`).
 
     `module.train()` uses minibatch statistics in batch-norm and accumulates nnet3's stored
@@ -123,7 +124,6 @@ class CompiledNetwork(nn.Module):
     """
 
     memory_compression_level = LOSSLESS
-    bf16 = False
 
     def __init__(
         self,
@@ -144,11 +144,12 @@ class CompiledNetwork(nn.Module):
             {_key(name): make_module(spec) for name, spec in plan.components.items()}
         )
         self._executors = Executors(plan, kernels, exact=exact)
+        self._operator_key = key_of(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy has: executors and graphs are made of this network's own modules."""
         state = self.__dict__.copy()
-        for name in ("_executors", "_graphs", "_tiled"):
+        for name in ("_executors", "_graphs", "_tiled", "_operator_key"):
             state.pop(name, None)
         return {**state, "_cuda_graph": self._graphs is not None}
 
@@ -157,6 +158,7 @@ class CompiledNetwork(nn.Module):
         super().__setstate__(state)
         self._executors = Executors(self.plan, self._kernels, exact=self._exact)
         self._graphs = CapturedGraphs(self._run) if cuda_graph else None
+        self._operator_key = key_of(self)
 
     @cached_property
     def _context(self) -> tuple[int, int]:
@@ -212,6 +214,8 @@ class CompiledNetwork(nn.Module):
             NnetError: an input is missing or has a wrong shape, or the request needs frames that
                 are not given.
         """
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
+            return through_operator(self, self._operator_key, inputs, request)
         outputs = self.outputs(inputs, request)
         return {name: finished(output) for name, output in outputs.items()}
 
@@ -232,7 +236,7 @@ class CompiledNetwork(nn.Module):
         self._follow()
         if self._graphs is not None and not torch.is_grad_enabled():
             return self._graphs(inputs, request)
-        if not self._exact and not torch.is_grad_enabled() and self._on_cpu(inputs):
+        if self.in_tiles(inputs.values(), torch.is_grad_enabled()):
             return self._tiled(inputs, request)
         executor, rows = self._executor(request, inputs)
         return outputs_of(executor, self._run_by(executor, rows))
@@ -331,6 +335,10 @@ class CompiledNetwork(nn.Module):
         if self.memory_compression_level < HALF or not torch.is_grad_enabled():
             return nullcontext()
         return HalvedMemory([*self.parameters(), *self.buffers(), *rows.values()])
+
+    def in_tiles(self, inputs: Iterable[Tensor], gradient: bool) -> bool:
+        """Whether inputs are computed in tiles that fit the cache."""
+        return not (self._exact or gradient) and all(x.device.type == "cpu" for x in inputs)
 
     @staticmethod
     def _on_cpu(inputs: Mapping[str, Tensor]) -> bool:
