@@ -172,12 +172,12 @@ def _forward(
     request = request_of(times, known.asked, known.wanted)
     with _with_autograd(), torch.set_grad_enabled(gradient), _autocast(inputs, autocast):
         outputs, leaves = _outputs(network, parameters, given, request)
-    made = [outputs[name] for name in known.wanted]
+    wanted = [outputs[name] for name in known.wanted]
     run = torch.zeros(1, dtype=torch.int64)
-    if any(result.requires_grad for result in made):
-        run = _keep(_Run(made, [x for x in (*rows, *leaves) if x.requires_grad]))
+    if any(result.requires_grad for result in wanted):
+        run = _keep(_Run(wanted, [x for x in (*rows, *leaves) if x.requires_grad]))
     dtype = _dtype(network, inputs, gradient, autocast)
-    return [*_separate([x.detach().to(dtype) for x in made], inputs), run]
+    return [*_separate([x.detach().to(dtype) for x in wanted], inputs), run]
 
 
 def _outputs(
@@ -233,8 +233,8 @@ def _dtype(
 
 
 def _type(name: str) -> torch.dtype:
-    found: torch.dtype = getattr(torch, name.removeprefix("torch."))
-    return found
+    dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
+    return dtype
 
 
 def _autocast(inputs: Sequence[Tensor], dtype: str) -> AbstractContextManager[object]:
@@ -245,14 +245,14 @@ def _autocast(inputs: Sequence[Tensor], dtype: str) -> AbstractContextManager[ob
 def _separate(tensors: Iterable[Tensor], others: Iterable[Tensor]) -> list[Tensor]:
     """The same with adjacent elements, each in memory of its own, as results of operators are."""
     seen = {x.untyped_storage().data_ptr() for x in others}
-    made = []
+    separate = []
     for tensor in tensors:
         result = tensor.contiguous()
         if result.untyped_storage().data_ptr() in seen:
             result = result.clone()
         seen.add(result.untyped_storage().data_ptr())
-        made.append(result)
-    return made
+        separate.append(result)
+    return separate
 
 
 @contextmanager
@@ -307,8 +307,8 @@ def _backward(
     pairs = zip(kept.outputs, gradients, strict=True)
     outputs, given = zip(*((x, g.to(x.dtype)) for x, g in pairs if x.requires_grad), strict=True)
     with _with_autograd():
-        made = torch.autograd.grad(outputs, kept.leaves, given, materialize_grads=True)
-    return _separate(made, gradients)
+        derivatives = torch.autograd.grad(outputs, kept.leaves, given, materialize_grads=True)
+    return _separate(derivatives, gradients)
 
 
 def _backward_fake(
@@ -327,9 +327,9 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 def _derivative(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     run, *inputs = ctx.saved_tensors
-    made = iter(torch.ops.nnet.network_backward(gradients[:-1], run, inputs, ctx.place))
-    of_inputs = [next(made) if need else None for need in ctx.needed]
-    return of_inputs, list(made), None, None, None, None, None, None
+    derivatives = iter(torch.ops.nnet.network_backward(gradients[:-1], run, inputs, ctx.place))
+    of_inputs = [next(derivatives) if need else None for need in ctx.needed]
+    return of_inputs, list(derivatives), None, None, None, None, None, None
 
 
 _LIBRARY = torch.library.Library("nnet", "FRAGMENT")
