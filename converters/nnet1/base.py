@@ -44,7 +44,7 @@ DIMS = (
     Setting("<OutputDim>", Kind.INTEGER, "number of columns made", REQUIRED, POSITIVE),
 )
 END = "<!EndOfComponent>"
-PIECE = 1 << 20  # numbers drawn at a time
+PIECE = 1 << 16  # numbers drawn at a time
 
 
 @functools.cache
@@ -180,12 +180,15 @@ def uniform(init: Initializer, *shape: int, mean: float, width: float) -> np.nda
     check_array(*shape)
     if abs(mean) + abs(width) > LARGEST:
         raise FieldError("<BiasRange>", f"mean {mean:g} and range {width:g} do not fit in 32 bits")
-    samples = np.full(shape, mean, np.float32)
-    if init.rng is not None:
-        flat = samples.reshape(-1)
-        for start in range(0, flat.size, PIECE):  # little memory beside the result
-            part = flat[start : start + PIECE]
-            part += (width * init.rng.uniform(-0.5, 0.5, part.size)).astype(np.float32)
+    if init.rng is None:
+        return np.full(shape, mean, np.float32)
+    samples = np.empty(shape, np.float32)
+    flat = samples.reshape(-1)
+    for start in range(0, flat.size, PIECE):  # pieces that stay in the cache
+        part = flat[start : start + PIECE]
+        init.rng.random(out=part, dtype=np.float32)
+        part *= np.float32(width)
+        part += np.float32(mean - width / 2)
     return samples
 
 
